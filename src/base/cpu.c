@@ -1,0 +1,83 @@
+#include "base/cpu.h"
+
+#include <cpuid.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* cgroup v2's cpu.max is "QUOTA PERIOD" in microseconds, or "max PERIOD". */
+static int quota_cores(void)
+{
+    long quota, period;
+    int cores = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%ld %ld", &quota, &period) == 2 && quota > 0 && period > 0)
+        cores = (int)((quota + period - 1) / period);
+    fclose(file);
+    return cores;
+}
+
+static cpu_set_t allowed_at_start;
+static pthread_once_t mask_once = PTHREAD_ONCE_INIT;
+
+static void read_mask(void)
+{
+    if (sched_getaffinity(getpid(), sizeof allowed_at_start, &allowed_at_start) != 0)
+        CPU_ZERO(&allowed_at_start);
+}
+
+/* The mask of the main thread, which is never pinned; the calling thread may be. */
+static cpu_set_t process_mask(void)
+{
+    pthread_once(&mask_once, read_mask);
+    return allowed_at_start;
+}
+
+int sac_cpu_count(void)
+{
+    cpu_set_t set = process_mask();
+    int count = CPU_COUNT(&set);
+    int quota = quota_cores();
+
+    if (quota > 0 && quota < count)
+        count = quota;
+    return count > 0 ? count : 1;
+}
+
+void sac_cpu_pin(int index)
+{
+    cpu_set_t allowed = process_mask(), one;
+    int count = CPU_COUNT(&allowed);
+
+    if (count == 0)
+        return;
+    index %= count;
+    for (int core = 0; core < CPU_SETSIZE; core++) {
+        if (!CPU_ISSET(core, &allowed) || index-- > 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(core, &one);
+        pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+        return;
+    }
+}
+
+struct sac_cpu_features sac_cpu_features(void)
+{
+    struct sac_cpu_features out = {0};
+    unsigned a, b, c, d;
+
+    __builtin_cpu_init();
+    out.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    out.avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        out.amx_bf16 = out.avx512 && (d & (1u << 22)) && (d & (1u << 24));
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
+        out.avx512_bf16 = out.avx512 && (a & (1u << 5));
+    return out;
+}

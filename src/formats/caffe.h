@@ -1,0 +1,72 @@
+/*
+ * Caffe's files: nets and solvers as text or binary, weights, blobs, labels.
+ *
+ * Messages are structs generated from our schema (caffe.proto here); layer files
+ * in net/ read their fields. A message belongs to its sac_caffe_* handle, which
+ * holds one arena, and lives until the handle is freed. Blocks; any thread, a
+ * handle on one at a time.
+ *
+ * Whatever the file's age, a net comes out current: V0 and V1 layers upgraded,
+ * `input` fields turned into Input layers, data transformations moved into
+ * transform_param. That happens in upgrade.c and nowhere else.
+ */
+#ifndef SAC_FORMATS_CAFFE_H
+#define SAC_FORMATS_CAFFE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "caffe.pb-c.h"
+
+struct sac_caffe_net {
+    Caffe__NetParameter *net; /* borrowed from the arena */
+    struct sac_arena *arena;
+};
+
+/* Reads a net from text (prototxt) or binary (caffemodel), whichever the file
+ * is, and upgrades it. */
+int sac_caffe_net_load(struct sac_caffe_net *ret, const char *path, struct sac_error *err);
+/* The same from memory; `name` stands for the file in sentences. */
+int sac_caffe_net_parse(struct sac_caffe_net *ret, const char *name, const void *bytes,
+                        size_t size, struct sac_error *err);
+void sac_caffe_net_done(struct sac_caffe_net *net);
+
+/* A solver.prototxt, likewise upgraded (solver_type enum to string). */
+struct sac_caffe_solver {
+    Caffe__SolverParameter *solver;
+    struct sac_arena *arena;
+};
+int sac_caffe_solver_load(struct sac_caffe_solver *ret, const char *path, struct sac_error *err);
+void sac_caffe_solver_done(struct sac_caffe_solver *solver);
+
+/* A blob as numbers: dim[0..rank), row-major floats, owned. `double_data` and
+ * the legacy num/channels/height/width are read too. */
+struct sac_caffe_blob {
+    int rank; /* at most 8 */
+    int64_t dim[8];
+    size_t count;
+    float *data;
+};
+/* The count of values that the message holds must be the product of its shape. */
+int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob,
+                        struct sac_error *err);
+/* A .binaryproto file: one BlobProto. */
+int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err);
+void sac_caffe_blob_done(struct sac_caffe_blob *blob);
+
+/* The net as prototxt text, in schema order; unset fields are left out. */
+struct sac_buf;
+int sac_prototxt_print(struct sac_buf *out, const ProtobufCMessage *message);
+
+/* labels.txt, synset_words.txt: one label a line, CR and trailing blanks cut,
+ * empty last lines dropped; not UTF-8 or over 1 MiB a line is refused. */
+struct sac_labels {
+    int count;
+    char **text; /* owned */
+};
+int sac_labels_load(struct sac_labels *ret, const char *path, struct sac_error *err);
+void sac_labels_done(struct sac_labels *labels);
+
+#endif

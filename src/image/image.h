@@ -1,0 +1,73 @@
+/*
+ * JPEG and PNG to 8-bit pixels. The kind is told by content, never by name.
+ *
+ * A decoder holds reusable buffers and belongs to one thread; decoding the next
+ * picture with it allocates nothing once it has seen the largest. Dimensions
+ * are checked against the limits before memory is taken.
+ */
+#ifndef SAC_IMAGE_IMAGE_H
+#define SAC_IMAGE_IMAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum sac_image_kind { SAC_IMAGE_JPEG = 1, SAC_IMAGE_PNG };
+
+struct sac_image_info {
+    enum sac_image_kind kind;
+    int width, height; /* as shown: after the EXIF orientation */
+    int channels;      /* in the file: 1 to 4 */
+    int orientation;   /* EXIF, 1 to 8; 1 when there is none */
+};
+
+/* Zero means the default, which stands behind each. */
+struct sac_image_limits {
+    uint64_t pixels_max;             /* 40 million */
+    int side_max;                    /* 16,384 */
+    uint64_t progressive_pixels_max; /* 16 million */
+    int scans_max;                   /* 100, of a progressive JPEG */
+    size_t png_chunk_bytes_max;      /* 1 MB */
+    int png_chunks_max;              /* 64 ancillary chunks */
+};
+
+struct sac_decode_options {
+    int channels; /* 3: R, G, B; 1: grey (ITU-R BT.601 luma) */
+    /* Where decoding may shrink by a power of two (JPEG's DCT scaling): the
+     * shown picture stays at least this large on both sides. 0: full size. */
+    int cover_width, cover_height;
+    uint8_t background[3]; /* what alpha is laid over: R, G, B */
+    struct sac_image_limits limits;
+    const atomic_bool *canceled; /* looked at between rows; may be NULL */
+};
+
+/* Interleaved, rows `stride` bytes apart. Borrowed from the decoder, until its
+ * next picture. */
+struct sac_image {
+    int width, height, channels;
+    size_t stride;
+    const uint8_t *pixels;
+    int full_width, full_height; /* before DCT scaling, as shown */
+};
+
+struct sac_decoder;
+
+int sac_decoder_new(struct sac_decoder **ret, struct sac_error *err);
+void sac_decoder_free(struct sac_decoder *decoder);
+
+/* Reads only the head. SAC_EUNSUPPORTED: neither JPEG nor PNG; SAC_EFORMAT:
+ * damaged; SAC_ELIMIT: over the limits. */
+int sac_image_probe(struct sac_decoder *decoder, const uint8_t *bytes, size_t size,
+                    const struct sac_image_limits *limits, struct sac_image_info *ret,
+                    struct sac_error *err);
+
+/* As sac_image_probe, then decodes; SAC_ECANCELED when `canceled` became true.
+ * A JPEG cut short is an error, not a half-grey picture. */
+int sac_image_decode(struct sac_decoder *decoder, const uint8_t *bytes, size_t size,
+                     const struct sac_decode_options *options, struct sac_image *ret,
+                     struct sac_error *err);
+
+#endif

@@ -66,25 +66,31 @@ static int take_memory(struct sac_plan *plan, const struct sac_plan_build *build
 
 /* ---- Binding -------------------------------------------------------------- */
 
+/* `layout`: what its reader calls it, where the order of its elements is the same
+ * in both; else it has the value's own. */
 static struct sac_tensor tensor_at(const struct sac_plan *plan, const struct sac_plan_build *build,
-                                   int value)
+                                   int value, int layout)
 {
     const struct sac_value *v = &build->graph->values[value];
-    struct sac_tensor tensor = sac_tensor_of(&v->shape, v->form);
+    struct sac_form form = v->form;
 
+    if (v->shape.rank >= 3 && sac_plan_order_is_free(&v->shape))
+        form.layout = layout;
+    struct sac_tensor tensor = sac_tensor_of(&v->shape, form);
     tensor.data = (char *)plan->memory + build->value_offset[value];
     return tensor;
 }
 
 static struct sac_tensor *tensors_at(struct sac_plan *plan, const struct sac_plan_build *build,
-                                     const int *values, int count, struct sac_error *err)
+                                     const int *values, int count, int layout,
+                                     struct sac_error *err)
 {
     struct sac_tensor *tensors = zalloc(plan, count, sizeof *tensors);
 
     if (!tensors)
         out_of_memory(plan, err);
     for (int i = 0; tensors && i < count; i++)
-        tensors[i] = tensor_at(plan, build, values[i]);
+        tensors[i] = tensor_at(plan, build, values[i], layout);
     return tensors;
 }
 
@@ -94,12 +100,12 @@ static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int i
     const struct sac_node *node = &build->graph->nodes[index];
     const struct sac_op_caps *caps = &build->caps[index];
 
-    ret->src = tensors_at(plan, build, node->src, node->src_count, err);
-    ret->dst = tensors_at(plan, build, node->dst, node->dst_count, err);
+    ret->src = tensors_at(plan, build, node->src, node->src_count, caps->src.layout, err);
+    ret->dst = tensors_at(plan, build, node->dst, node->dst_count, caps->dst.layout, err);
     if (!ret->src || !ret->dst)
         return SAC_ENOMEM;
     if (node->epilogue.sum >= 0)
-        ret->sum = tensor_at(plan, build, node->epilogue.sum);
+        ret->sum = tensor_at(plan, build, node->epilogue.sum, caps->dst.layout);
     if (caps->workspace_bytes > 0)
         ret->workspace = (char *)plan->memory + build->workspace_offset;
     if (caps->saved_bytes > 0)
@@ -197,8 +203,8 @@ static int bind_ends(struct sac_plan *plan, const struct sac_plan_build *build,
 
     plan->input_count = graph->input_count;
     plan->output_count = graph->output_count;
-    plan->inputs = tensors_at(plan, build, graph->inputs, graph->input_count, err);
-    plan->outputs = tensors_at(plan, build, graph->outputs, graph->output_count, err);
+    plan->inputs = tensors_at(plan, build, graph->inputs, graph->input_count, SAC_PLAIN, err);
+    plan->outputs = tensors_at(plan, build, graph->outputs, graph->output_count, SAC_PLAIN, err);
     return plan->inputs && plan->outputs ? 0 : SAC_ENOMEM;
 }
 

@@ -29,6 +29,11 @@ int sac_plan_choose_forms(struct sac_plan_build *build, struct sac_error *err);
 /* Gives every value that an input, output or node needs an offset. */
 int sac_plan_lay_out(struct sac_plan_build *build, struct sac_error *err);
 
+/* Plain and channels-last are the same order of elements: of a shape, and of a
+ * value in two forms that differ in no more. */
+bool sac_plan_order_is_free(const struct sac_shape *shape);
+bool sac_plan_same_form(const struct sac_shape *shape, struct sac_form a, struct sac_form b);
+
 /* The bytes of a value in its form; its size is known to fit after
  * sac_plan_lay_out. */
 size_t sac_plan_value_bytes(const struct sac_graph *graph, int value);

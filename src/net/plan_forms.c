@@ -122,9 +122,25 @@ struct walk {
     int conversion_count, count, cap;
 };
 
-static bool same_form(struct sac_form a, struct sac_form b)
+bool sac_plan_order_is_free(const struct sac_shape *shape)
 {
-    return a.type == b.type && a.layout == b.layout;
+    return shape->rank < 3 || shape->dim[1] == 1 ||
+           sac_shape_count_between(shape, 2, shape->rank) == 1;
+}
+
+bool sac_plan_same_form(const struct sac_shape *shape, struct sac_form a, struct sac_form b)
+{
+    bool both_usual = a.layout < SAC_LAYOUT_OWN && b.layout < SAC_LAYOUT_OWN;
+
+    return a.type == b.type &&
+           (a.layout == b.layout || (both_usual && sac_plan_order_is_free(shape)));
+}
+
+static bool has_form(const struct sac_graph *graph, int value, struct sac_form form)
+{
+    const struct sac_value *v = &graph->values[value];
+
+    return sac_plan_same_form(&v->shape, v->form, form);
 }
 
 /* Below rank 3 there is one layout. */
@@ -218,7 +234,7 @@ static int convert(struct walk *walk, int from, struct sac_form form, int *ret_v
 
     for (int i = 0; i < walk->conversion_count; i++) {
         const struct conversion *made = &walk->conversions[i];
-        if (made->from == from && same_form(graph->values[made->to].form, form)) {
+        if (made->from == from && has_form(graph, made->to, form)) {
             *ret_value = made->to;
             return 0;
         }
@@ -232,7 +248,8 @@ static int convert(struct walk *walk, int from, struct sac_form form, int *ret_v
         return rc;
     struct sac_form takes = form_for(graph, from, walk->caps[index].src);
     struct sac_form stores = form_for(graph, from, walk->caps[index].dst);
-    if (!same_form(takes, graph->values[from].form) || !same_form(stores, form))
+    if (!has_form(graph, from, takes) ||
+        !sac_plan_same_form(&graph->values[from].shape, stores, form))
         return refuse_conversion(graph, from, form, err);
     *ret_value = graph->nodes[index].dst[0];
     walk->conversions[walk->conversion_count++] = (struct conversion){from, *ret_value};
@@ -247,7 +264,7 @@ static int want(struct walk *walk, int *value, struct sac_form wanted, bool *cha
     struct sac_graph *graph = walk->build->graph;
     struct sac_form form = form_for(graph, *value, wanted);
 
-    if (same_form(graph->values[*value].form, form))
+    if (has_form(graph, *value, form))
         return 0;
     *changed = true;
     return convert(walk, *value, form, value, err);

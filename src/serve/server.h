@@ -11,7 +11,7 @@
 struct sac_service;
 
 struct sac_service_options {
-    struct sac_http_options http; /* routes are the service's own */
+    struct sac_http_options http;    /* routes are the service's own */
     struct sac_model *const *models; /* borrowed; the first is the default of /api/classify */
     int model_count;
     struct sac_device *const *devices; /* borrowed */

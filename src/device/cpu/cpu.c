@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "device/cpu/kernel.h"
+#include "device/cpu/ops.h"
 #include "device/cpu/store.h"
 
 /* Memory and copies: device memory is host memory, and all is done at once. */
@@ -123,6 +124,11 @@ static const struct sac_device_table table = {
     .store_new = sac_cpu_store_new,
     .store_free = sac_cpu_store_free,
     .store_bytes = sac_cpu_store_bytes,
+    .op_query = sac_cpu_op_query,
+    .op_prepare = sac_cpu_op_prepare,
+    .op_free = sac_cpu_op_free,
+    .op_forward = sac_cpu_op_forward,
+    .lower = sac_cpu_lower,
     .free = device_free,
 };
 

@@ -1,0 +1,146 @@
+/*
+ * The table that a device fills: memory and streams, operations, lowering.
+ *
+ * A device is a CPU, a GPU or a stand-in for tests. `net`, `serve` and `train`
+ * see only this. What a device can do is asked, never inferred.
+ *
+ * Addresses are bound when an operation is prepared, not when it runs: a plan
+ * lays out its memory first, so that a GPU can record it once as a CUDA graph
+ * and oneDNN can make its memory objects once. A plan, its operations and its
+ * stream belong to one thread at a time; devices and stores are for any thread.
+ *
+ * How cuDNN fits: query asks for the algorithm's workspace, prepare makes the
+ * tensor, filter and convolution descriptors over bound addresses, forward only
+ * enqueues. How training fits: a binding carries the gradients' addresses beside
+ * the values', query tells what forward must save, and the two backward entries
+ * enqueue; a store's generation tells packed copies that their masters moved on.
+ */
+#ifndef SAC_DEVICE_DEVICE_H
+#define SAC_DEVICE_DEVICE_H
+
+#include "base/error.h"
+#include "device/graph.h"
+#include "device/tensor.h"
+
+struct sac_device;
+struct sac_stream;
+struct sac_event;
+struct sac_op;
+struct sac_store;
+struct sac_comm;
+
+enum sac_precision { SAC_PRECISION_F32, SAC_PRECISION_BF16, SAC_PRECISION_F16, SAC_PRECISION_TF32 };
+const char *sac_precision_name(enum sac_precision precision);
+
+enum sac_memory {
+    SAC_MEMORY_DEVICE,  /* where operations read and write; 64-byte aligned */
+    SAC_MEMORY_STAGING, /* host memory that copies fastest to the device (pinned) */
+};
+
+enum sac_copy { SAC_COPY_TO_DEVICE, SAC_COPY_TO_HOST, SAC_COPY_ON_DEVICE };
+
+/* How operations are to be chosen. */
+struct sac_op_options {
+    enum sac_precision precision;
+    bool reference;     /* the plain loops only */
+    bool deterministic; /* the same numbers for a picture in every batch and place */
+    bool training;      /* keep what backward needs */
+};
+
+/* What a device says of one node, given the forms its sources have now. */
+struct sac_op_caps {
+    struct sac_form src; /* what it wants of all sources; the plan converts where they differ */
+    struct sac_form dst; /* what it stores */
+    size_t workspace_bytes;
+    size_t saved_bytes;  /* kept from forward to backward */
+    bool in_place;       /* dst 0 may share src 0's memory */
+    bool strided_dst;    /* dst may be a view with longer strides */
+    bool alias;          /* nothing to do: dst 0 is src 0's memory */
+    const char *kernel;  /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
+    double flops;        /* of one forward, for the report */
+};
+
+/* Where a node's tensors are. Sources in the node's order; sum last is
+ * `sum` (data NULL when there is none). Gradients are NULL unless training. */
+struct sac_binding {
+    const struct sac_tensor *src, *dst;
+    struct sac_tensor sum;
+    void *workspace, *saved;
+    struct sac_tensor *src_grad;       /* written by backward_data; data NULL: not wanted */
+    const struct sac_tensor *dst_grad;
+    float *const *weight_grad;         /* added to by backward_weights; NULL: not wanted */
+};
+
+struct sac_device_info {
+    char name[64];        /* "cpu", "cuda:0" */
+    char description[128]; /* "AMD EPYC, 2 cores, AVX-512 bf16, oneDNN 2.6.3" */
+    uint64_t memory_bytes; /* 0: the host's */
+    int streams;          /* how many plans run at once with profit */
+    bool host_memory;     /* device memory is host memory: no copies needed */
+    unsigned precisions;  /* bit (1 << sac_precision) where it is fast */
+};
+
+struct sac_device_table {
+    const char *kind; /* "cpu", "cuda" */
+
+    /* Memory, streams, events, copies. */
+    int (*memory_new)(struct sac_device *device, enum sac_memory kind, size_t bytes, void **ret,
+                      struct sac_error *err);
+    void (*memory_free)(struct sac_device *device, enum sac_memory kind, void *memory);
+    int (*stream_new)(struct sac_device *device, struct sac_stream **ret, struct sac_error *err);
+    void (*stream_free)(struct sac_stream *stream); /* takes NULL */
+    /* Waits until all that was enqueued is done, and tells its first failure. */
+    int (*stream_sync)(struct sac_stream *stream, struct sac_error *err);
+    int (*event_new)(struct sac_device *device, struct sac_event **ret, struct sac_error *err);
+    void (*event_free)(struct sac_event *event);
+    int (*event_record)(struct sac_event *event, struct sac_stream *stream,
+                        struct sac_error *err);
+    int (*stream_wait)(struct sac_stream *stream, struct sac_event *event, struct sac_error *err);
+    int (*copy)(struct sac_stream *stream, enum sac_copy way, void *dst, const void *src,
+                size_t bytes, struct sac_error *err);
+
+    /* The communicator of data parallelism; NULL where the device has none. */
+    int (*all_reduce)(struct sac_comm *comm, struct sac_stream *stream, float *values,
+                      size_t count, struct sac_error *err);
+    int (*broadcast)(struct sac_comm *comm, struct sac_stream *stream, float *values,
+                     size_t count, int root, struct sac_error *err);
+
+    /* Weights on the device, packed once and shared by every plan of a model. A
+     * constant is known by its name. */
+    int (*store_new)(struct sac_device *device, struct sac_store **ret, struct sac_error *err);
+    void (*store_free)(struct sac_store *store); /* takes NULL; after its plans */
+    size_t (*store_bytes)(const struct sac_store *store);
+
+    /* Operations. */
+    int (*op_query)(struct sac_device *device, const struct sac_graph *graph,
+                    const struct sac_node *node, const struct sac_op_options *options,
+                    struct sac_op_caps *ret, struct sac_error *err);
+    int (*op_prepare)(struct sac_device *device, struct sac_store *store,
+                      const struct sac_graph *graph, const struct sac_node *node,
+                      const struct sac_op_options *options, const struct sac_binding *binding,
+                      struct sac_op **ret, struct sac_error *err);
+    void (*op_free)(struct sac_op *op); /* takes NULL */
+    int (*op_forward)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+    int (*op_backward_data)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+    int (*op_backward_weights)(struct sac_op *op, struct sac_stream *stream,
+                               struct sac_error *err);
+
+    /* Rewrites the graph into what the device runs best: fusion is its business. */
+    int (*lower)(struct sac_device *device, struct sac_graph *graph,
+                 const struct sac_op_options *options, struct sac_error *err);
+
+    void (*free)(struct sac_device *device);
+};
+
+/* The first member of every device. */
+struct sac_device {
+    const struct sac_device_table *table;
+    struct sac_device_info info;
+};
+
+/* What `--device` says: "cpu", "auto" (the best there is), later "cuda:0,2".
+ * A device that is asked for and not there is an error, never a fallback. */
+int sac_device_open(struct sac_device **ret, const char *name, struct sac_error *err);
+void sac_device_close(struct sac_device *device); /* takes NULL */
+
+#endif

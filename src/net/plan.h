@@ -1,0 +1,68 @@
+/*
+ * A plan: a net made ready for one device, stream, batch size and precision.
+ * Shapes are fixed, dead layers gone, BatchNorm and Scale folded, what the device
+ * can fuse fused, every address bound in one arena with reuse.
+ *
+ * A plan belongs to one thread at a time; plans of several threads share the
+ * packed weights through the store, which must outlive them. Running a plan
+ * allocates nothing.
+ */
+#ifndef SAC_NET_PLAN_H
+#define SAC_NET_PLAN_H
+
+#include "device/device.h"
+#include "net/net.h"
+
+struct sac_plan;
+
+struct sac_plan_options {
+    int batch; /* axis 0 of the inputs; 0: the net's own */
+    struct sac_op_options ops;
+    /* Pixels instead of a float blob as input 0: u8, N × H × W × C interleaved
+     * R, G, B (or grey). Its parameters; NULL: a float blob in Caffe's layout. */
+    const union sac_op_param *pixels;
+    /* > 0: output 0 is the k largest of each picture's values of the net's last
+     * output, N × k sac_topk_pair, softmax left as the net has it. */
+    int topk;
+    const char *const *wanted; /* blob names to keep as outputs; none: the net's */
+    int wanted_count;
+    /* Use the memory of this plan (of the same thread, which never runs both at
+     * once) where it is large enough; NULL: own memory. Must outlive this one. */
+    struct sac_plan *memory_of;
+};
+
+int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_device *device,
+                 struct sac_store *store, struct sac_stream *stream,
+                 const struct sac_plan_options *options, struct sac_error *err);
+void sac_plan_free(struct sac_plan *plan); /* takes NULL */
+
+/* Input and output tensors, in device memory. Inputs: plain fp32 (or u8 pixels,
+ * shape N × H × W × C); written by the caller before each run. Outputs: plain
+ * fp32 (or top-k pairs); valid until the next run. */
+int sac_plan_input_count(const struct sac_plan *plan);
+const struct sac_tensor *sac_plan_input(const struct sac_plan *plan, int index);
+int sac_plan_output_count(const struct sac_plan *plan);
+const struct sac_tensor *sac_plan_output(const struct sac_plan *plan, int index);
+
+int sac_plan_batch(const struct sac_plan *plan);
+size_t sac_plan_memory_bytes(const struct sac_plan *plan); /* its arena */
+
+/* Enqueues one forward pass on the plan's stream. */
+int sac_plan_forward(struct sac_plan *plan, struct sac_error *err);
+
+/* The report: one row an operation that runs. */
+struct sac_plan_step {
+    const char *name; /* "conv1+relu1" */
+    enum sac_op_kind kind;
+    const char *kernel;
+    struct sac_shape out;
+    struct sac_form form;
+    double flops;
+    double bytes; /* read and written, weights included */
+};
+int sac_plan_step_count(const struct sac_plan *plan);
+void sac_plan_step(const struct sac_plan *plan, int index, struct sac_plan_step *ret);
+/* Enqueues one operation only, for timing it. */
+int sac_plan_forward_step(struct sac_plan *plan, int index, struct sac_error *err);
+
+#endif

@@ -74,8 +74,8 @@ static int shape(const struct sac_layer *layer, struct sac_layer_shapes *shapes,
 {
     const struct scale *scale = layer->state;
     char a[SAC_SHAPE_TEXT], b[SAC_SHAPE_TEXT];
-    struct sac_shape factor;
-    int axis;
+    struct sac_shape factor = {0};
+    int axis = 0;
     int rc = factor_of(layer, shapes->in, &axis, &factor, err);
 
     if (rc != 0)
@@ -96,7 +96,7 @@ static int shape(const struct sac_layer *layer, struct sac_layer_shapes *shapes,
 
 static int set_param(struct sac_emit *out, struct sac_node *node, struct sac_error *err)
 {
-    struct sac_shape factor;
+    struct sac_shape factor = {0};
     int rc = factor_of(out->layer, out->in, &node->param.scale.axis, &factor, err);
 
     node->param.scale.num_axes = factor.rank;

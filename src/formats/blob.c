@@ -123,10 +123,14 @@ static int check_raw(const Caffe__BlobProto *blob, size_t raw_size, struct sac_e
 {
     if (!blob->has_raw_data || blob->n_data > 0 || blob->n_double_data > 0)
         return 0;
-    if (!blob->has_raw_data_type || raw_size == 0)
+    if (!blob->has_raw_data_type)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "a blob with raw values of no stated type; expected DOUBLE, FLOAT or "
+                        "FLOAT16");
+    if (raw_size == 0)
         return sac_fail(err, SAC_EUNSUPPORTED,
                         "a blob with raw values of type %d; expected DOUBLE, FLOAT or FLOAT16",
-                        blob->has_raw_data_type ? (int)blob->raw_data_type : -1);
+                        (int)blob->raw_data_type);
     if (blob->raw_data.len % raw_size != 0)
         return sac_fail(err, SAC_EFORMAT, "a blob with %zu raw bytes, no multiple of %zu",
                         blob->raw_data.len, raw_size);

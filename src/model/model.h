@@ -37,7 +37,7 @@ struct sac_model_files {
 struct sac_model_overrides {
     const char *name;
     const char *resize, *crop, *mean, *channels, *decode, *precision; /* as in model.json */
-    double scale; /* 0: not said */
+    double scale;                                                     /* 0: not said */
     int topk, batch_max, timeout_ms;
     int deterministic;
 };

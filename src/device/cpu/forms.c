@@ -1,0 +1,169 @@
+#include "device/cpu/forms.h"
+
+static const struct sac_value *src_value(const struct sac_cpu_ask *ask, int index)
+{
+    return &ask->graph->values[ask->node->src[index]];
+}
+
+static const struct sac_value *dst_value(const struct sac_cpu_ask *ask)
+{
+    return &ask->graph->values[ask->node->dst[0]];
+}
+
+static int usual_layout(const struct sac_shape *shape)
+{
+    return shape->rank == 4 ? SAC_CHANNELS_LAST : SAC_PLAIN;
+}
+
+/* Both layouts are the same order of elements. */
+static bool order_is_free(const struct sac_shape *shape)
+{
+    return shape->rank < 3 || shape->dim[1] == 1 ||
+           sac_shape_count_between(shape, 2, shape->rank) == 1;
+}
+
+static bool is_output(const struct sac_graph *graph, int value)
+{
+    for (int i = 0; i < graph->output_count; i++)
+        if (graph->outputs[i] == value)
+            return true;
+    return false;
+}
+
+static bool takes(const struct sac_node *node, int value)
+{
+    for (int i = 0; i < node->src_count; i++)
+        if (node->src[i] == value)
+            return true;
+    return false;
+}
+
+/* Scores that only softmax, top-k or the caller read are kept in fp32: bf16 would
+ * make ties of close ones. A reshape passes them on. */
+static bool only_scores(const struct sac_graph *graph, int value, int depth)
+{
+    bool used = is_output(graph, value);
+
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct sac_node *node = &graph->nodes[i];
+        if (node->kind == SAC_OP_KINDS)
+            continue;
+        if (node->epilogue.sum == value)
+            return false;
+        if (!takes(node, value))
+            continue;
+        bool passes = node->kind == SAC_OP_SOFTMAX || node->kind == SAC_OP_TOPK ||
+                      (node->kind == SAC_OP_CONVERT && is_output(graph, node->dst[0])) ||
+                      ((node->kind == SAC_OP_RESHAPE || node->kind == SAC_OP_DROPOUT) &&
+                       depth < 4 && only_scores(graph, node->dst[0], depth + 1));
+        if (!passes)
+            return false;
+        used = true;
+    }
+    return used;
+}
+
+static bool is_elementwise(enum sac_op_kind kind)
+{
+    switch (kind) {
+    case SAC_OP_RELU:
+    case SAC_OP_PRELU:
+    case SAC_OP_SIGMOID:
+    case SAC_OP_TANH:
+    case SAC_OP_ELU:
+    case SAC_OP_POWER:
+    case SAC_OP_ELTWISE:
+    case SAC_OP_SCALE:
+    case SAC_OP_BIAS:
+    case SAC_OP_AFFINE:
+    case SAC_OP_BATCHNORM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool makes_scores(enum sac_op_kind kind)
+{
+    return kind == SAC_OP_CONV || kind == SAC_OP_INNER || kind == SAC_OP_POOL;
+}
+
+/* The value stays where it is; only its name or shape changes. */
+static void alias_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
+{
+    const struct sac_value *src = src_value(ask, 0), *dst = dst_value(ask);
+
+    caps->alias = true;
+    caps->src = src->form;
+    if (ask->node->kind == SAC_OP_DROPOUT) {
+        caps->dst = src->form;
+        return;
+    }
+    if (!order_is_free(&src->shape))
+        caps->src.layout = SAC_PLAIN;
+    caps->dst.type = caps->src.type;
+    caps->dst.layout = order_is_free(&dst->shape) ? usual_layout(&dst->shape) : SAC_PLAIN;
+}
+
+void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
+{
+    const struct sac_node *node = ask->node;
+    const struct sac_value *src = src_value(ask, 0), *dst = dst_value(ask);
+
+    caps->src = (struct sac_form){ask->type, usual_layout(&src->shape)};
+    caps->dst = (struct sac_form){ask->type, usual_layout(&dst->shape)};
+    switch (node->kind) {
+    case SAC_OP_DROPOUT:
+    case SAC_OP_RESHAPE:
+        alias_forms(ask, caps);
+        return;
+    case SAC_OP_CONVERT:
+        caps->src = src->form;
+        caps->dst = dst->form;
+        return;
+    case SAC_OP_PIXELS:
+        caps->src = (struct sac_form){SAC_U8, SAC_PLAIN};
+        return;
+    case SAC_OP_INNER:
+        /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted. */
+        if (node->param.inner.axis != 1)
+            caps->src.layout = SAC_PLAIN;
+        break;
+    case SAC_OP_SOFTMAX:
+    case SAC_OP_TOPK:
+        caps->src.type = src->form.type == SAC_F32 ? SAC_F32 : ask->type;
+        caps->dst.type = node->kind == SAC_OP_TOPK ? SAC_TOPK_PAIR : SAC_F32;
+        break;
+    default:
+        break;
+    }
+    if (makes_scores(node->kind) && only_scores(ask->graph, node->dst[0], 0))
+        caps->dst.type = SAC_F32;
+    caps->in_place = is_elementwise(node->kind) && caps->src.type == caps->dst.type;
+}
+
+double sac_cpu_flops(const struct sac_cpu_ask *ask)
+{
+    const struct sac_node *node = ask->node;
+    const struct sac_shape *src = &src_value(ask, 0)->shape, *dst = &dst_value(ask)->shape;
+    double out = (double)sac_shape_count(dst);
+
+    if (node->weight_count == 0 && node->kind != SAC_OP_POOL)
+        return out;
+    const struct sac_shape *weight = &ask->graph->constants[node->weight[0]].shape;
+    const int64_t *kernel = node->param.pool.window.kernel;
+    switch (node->kind) {
+    case SAC_OP_CONV:
+        return 2 * out * (double)sac_shape_count_between(weight, 1, weight->rank);
+    case SAC_OP_DECONV:
+        return 2 * (double)sac_shape_count(src) *
+               (double)sac_shape_count_between(weight, 1, weight->rank);
+    case SAC_OP_INNER:
+        return 2 * (double)sac_shape_count_between(src, 0, node->param.inner.axis) *
+               (double)sac_shape_count(weight);
+    case SAC_OP_POOL:
+        return out * (double)(kernel[0] * kernel[1]);
+    default:
+        return 2 * out;
+    }
+}

@@ -1,0 +1,62 @@
+/*
+ * What a kernel of the CPU device is, and what an operation made with one holds.
+ * The device asks the kernels of an operation's kind in their table's order and
+ * takes the first that can do it; the plain loops can do everything and stand
+ * last.
+ */
+#ifndef SAC_DEVICE_CPU_KERNEL_H
+#define SAC_DEVICE_CPU_KERNEL_H
+
+#include "base/cpu.h"
+#include "device/cpu/store.h"
+#include "device/device.h"
+
+struct sac_cpu_device {
+    struct sac_device base;
+    struct sac_cpu_features features;
+};
+
+/* A node, and how it is to be run. `type`: what the precision stores. */
+struct sac_cpu_ask {
+    struct sac_cpu_device *device;
+    const struct sac_graph *graph;
+    const struct sac_node *node;
+    const struct sac_op_options *options;
+    enum sac_type type;
+};
+
+struct sac_cpu_kernel {
+    const char *name;
+    bool (*can)(const struct sac_cpu_ask *ask);
+    /* Completes caps, which come with forms, flops and name filled; NULL: done. */
+    int (*query)(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err);
+    /* Makes op->state from op's tensors; NULL: nothing to make. */
+    int (*prepare)(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
+                   struct sac_error *err);
+    int (*forward)(struct sac_op *op, struct sac_error *err);
+    void (*free_state)(void *state);
+};
+
+/* An operation ready to run. It borrows nothing of the graph. */
+struct sac_op {
+    const struct sac_cpu_kernel *kernel;
+    char *name;
+    enum sac_op_kind kind;
+    union sac_op_param param; /* its pointers lead into `floats` */
+    struct sac_epilogue epilogue;
+    int src_count, dst_count, weight_count;
+    struct sac_tensor *src, *dst, sum;
+    struct sac_shape weight_shape[4];
+    const float *weight[4]; /* plain, of the store; for kernels that asked for them */
+    float *floats;
+    void *workspace;
+    void *state;
+};
+
+/* Puts plain fp32 copies of the node's weights, from the store, into op->weight. */
+int sac_cpu_weights_plain(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
+                          struct sac_error *err);
+
+extern const struct sac_cpu_kernel sac_cpu_loops;
+
+#endif

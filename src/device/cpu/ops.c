@@ -1,0 +1,192 @@
+#include "device/cpu/ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/cpu/forms.h"
+#include "device/cpu/kernel.h"
+
+enum { KERNELS_MAX = 4 };
+
+/* The kernels of each kind, best first; the plain loops stand behind them all. */
+static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX];
+
+static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const struct sac_graph *graph,
+                  const struct sac_node *node, const struct sac_op_options *options,
+                  struct sac_error *err)
+{
+    *ask = (struct sac_cpu_ask){
+        .device = (struct sac_cpu_device *)device,
+        .graph = graph,
+        .node = node,
+        .options = options,
+        .type = options->precision == SAC_PRECISION_BF16 ? SAC_BF16 : SAC_F32,
+    };
+    if (options->precision != SAC_PRECISION_F32 && options->precision != SAC_PRECISION_BF16)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "%s: the cpu device computes in f32 and bf16, not in %s", node->name,
+                        sac_precision_name(options->precision));
+    if ((unsigned)node->kind >= SAC_OP_KINDS || node->src_count < 1 || node->dst_count < 1)
+        return sac_fail(err, SAC_EINVAL, "%s: not an operation that can run", node->name);
+    return 0;
+}
+
+static const struct sac_cpu_kernel *choose(const struct sac_cpu_ask *ask)
+{
+    const struct sac_cpu_kernel *const *row = kernels[ask->node->kind];
+
+    for (int i = 0; i < KERNELS_MAX && row[i] && !ask->options->reference; i++)
+        if (row[i]->can(ask))
+            return row[i];
+    return &sac_cpu_loops;
+}
+
+int sac_cpu_op_query(struct sac_device *device, const struct sac_graph *graph,
+                     const struct sac_node *node, const struct sac_op_options *options,
+                     struct sac_op_caps *ret, struct sac_error *err)
+{
+    struct sac_cpu_ask ask;
+    struct sac_op_caps caps = {0};
+    int rc = ask_of(&ask, device, graph, node, options, err);
+
+    if (rc != 0)
+        return rc;
+    const struct sac_cpu_kernel *kernel = choose(&ask);
+    sac_cpu_forms(&ask, &caps);
+    caps.kernel = caps.alias ? "alias" : kernel->name;
+    caps.flops = caps.alias ? 0 : sac_cpu_flops(&ask);
+    if (kernel->query)
+        rc = kernel->query(&ask, &caps, err);
+    if (rc == 0)
+        *ret = caps;
+    return rc;
+}
+
+/* The arrays that a node's parameters point to, copied. */
+static int copy_param(struct sac_op *op, const struct sac_cpu_ask *ask)
+{
+    const struct sac_node *node = ask->node;
+    const float *from = NULL;
+    int64_t count = 0;
+
+    op->param = node->param;
+    if (node->kind == SAC_OP_ELTWISE && node->param.eltwise.coeff) {
+        from = node->param.eltwise.coeff;
+        count = node->src_count;
+    } else if (node->kind == SAC_OP_PIXELS && node->param.pixels.mean_image) {
+        from = node->param.pixels.mean_image;
+        count = sac_shape_count_between(&op->dst[0].shape, 1, op->dst[0].shape.rank);
+    }
+    if (!from)
+        return 0;
+    op->floats = malloc((size_t)count * sizeof *op->floats);
+    if (!op->floats)
+        return SAC_ENOMEM;
+    memcpy(op->floats, from, (size_t)count * sizeof *op->floats);
+    if (node->kind == SAC_OP_ELTWISE)
+        op->param.eltwise.coeff = op->floats;
+    else
+        op->param.pixels.mean_image = op->floats;
+    return 0;
+}
+
+static int copy_node(struct sac_op *op, const struct sac_cpu_ask *ask,
+                     const struct sac_binding *binding)
+{
+    const struct sac_node *node = ask->node;
+
+    op->name = strdup(node->name);
+    op->kind = node->kind;
+    op->epilogue = node->epilogue;
+    op->src_count = node->src_count;
+    op->dst_count = node->dst_count;
+    op->weight_count = node->weight_count;
+    op->src = calloc((size_t)node->src_count, sizeof *op->src);
+    op->dst = calloc((size_t)node->dst_count, sizeof *op->dst);
+    op->sum = binding->sum;
+    op->workspace = binding->workspace;
+    if (!op->name || !op->src || !op->dst)
+        return SAC_ENOMEM;
+    memcpy(op->src, binding->src, (size_t)node->src_count * sizeof *op->src);
+    memcpy(op->dst, binding->dst, (size_t)node->dst_count * sizeof *op->dst);
+    for (int i = 0; i < node->weight_count; i++)
+        op->weight_shape[i] = ask->graph->constants[node->weight[i]].shape;
+    return copy_param(op, ask);
+}
+
+int sac_cpu_op_prepare(struct sac_device *device, struct sac_store *store,
+                       const struct sac_graph *graph, const struct sac_node *node,
+                       const struct sac_op_options *options, const struct sac_binding *binding,
+                       struct sac_op **ret, struct sac_error *err)
+{
+    struct sac_cpu_ask ask;
+    struct sac_op *op = NULL;
+    int rc = ask_of(&ask, device, graph, node, options, err);
+
+    if (rc == 0) {
+        op = calloc(1, sizeof *op);
+        if (!op || copy_node(op, &ask, binding) != 0)
+            rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", node->name);
+    }
+    if (rc == 0) {
+        op->kernel = choose(&ask);
+        if (op->kernel->prepare)
+            rc = op->kernel->prepare(op, &ask, store, err);
+    }
+    if (rc == 0) {
+        *ret = op;
+        op = NULL;
+    }
+    sac_cpu_op_free(op);
+    return rc;
+}
+
+void sac_cpu_op_free(struct sac_op *op)
+{
+    if (!op)
+        return;
+    if (op->kernel && op->kernel->free_state && op->state)
+        op->kernel->free_state(op->state);
+    free(op->name);
+    free(op->src);
+    free(op->dst);
+    free(op->floats);
+    free(op);
+}
+
+int sac_cpu_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+{
+    (void)stream;
+    return op->kernel->forward(op, err);
+}
+
+/* Plain copies of weights. */
+
+static int copy_plain(void *data, void *context, struct sac_error *err)
+{
+    const struct sac_constant *constant = context;
+
+    (void)err;
+    memcpy(data, constant->data, sac_tensor_bytes(&constant->shape, SAC_F32));
+    return 0;
+}
+
+int sac_cpu_weights_plain(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
+                          struct sac_error *err)
+{
+    for (int i = 0; i < ask->node->weight_count; i++) {
+        struct sac_constant *constant = &ask->graph->constants[ask->node->weight[i]];
+        struct sac_packer packer = {
+            .bytes = sac_tensor_bytes(&constant->shape, SAC_F32),
+            .pack = copy_plain,
+            .context = constant,
+        };
+        const struct sac_packed *packed;
+        int rc = sac_cpu_store_pack(store, constant->name, "plain f32", &packer, &packed, err);
+        if (rc != 0)
+            return rc;
+        op->weight[i] = packed->data;
+    }
+    return 0;
+}

@@ -1,0 +1,67 @@
+/*
+ * One table of operations with the geometry that nets have and the corners that
+ * break kernels, and a rig that runs any of them on any device: the same cases
+ * check a device's kernels against its plain loops, devices against each other,
+ * and time them.
+ */
+#ifndef SAC_TESTS_OP_CASES_H
+#define SAC_TESTS_OP_CASES_H
+
+#include "device/device.h"
+
+enum { SAC_CASE_VALUES_MAX = 4 };
+
+/* dim[0] of sources and results is 0: the batch takes its place. */
+struct sac_op_case {
+    const char *name;
+    enum sac_op_kind kind;
+    union sac_op_param param;
+    int src_count, dst_count, weight_count;
+    struct sac_shape src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX], weight[3];
+    bool sum, relu; /* the epilogue */
+    float slope;
+};
+
+int sac_op_case_count(void);
+const struct sac_op_case *sac_op_case(int index);
+
+/* Convolutions as cases, for the layers of nets that a timing wants. A batch of
+ * zero, out channels; kernel, stride, pad, dilation: square; ReLU fused. */
+struct sac_op_case sac_op_case_conv(const char *name, int64_t channels, int64_t height,
+                                    int64_t width, int64_t out, int64_t kernel, int64_t stride,
+                                    int64_t pad, int64_t dilation, int64_t group);
+struct sac_op_case sac_op_case_inner(const char *name, int64_t channels, int64_t height,
+                                     int64_t width, int64_t out);
+
+struct sac_op_rig;
+
+struct sac_op_rig_options {
+    struct sac_op_options ops;
+    int batch;
+    /* Every picture of the batch is the same: its results must be too. */
+    bool same_pictures;
+    bool in_place; /* dst 0 on src 0's memory; the caps must allow it */
+    /* Results are views with longer strides, as in a concatenation; likewise. */
+    bool strided_dst;
+    struct sac_store *store; /* NULL: the rig's own */
+};
+
+/* Sources and weights are the same numbers for the same case, whatever the
+ * device, precision or batch, and exact in bf16. */
+int sac_op_rig_new(struct sac_op_rig **ret, struct sac_device *device,
+                   const struct sac_op_case *what, const struct sac_op_rig_options *options,
+                   struct sac_error *err);
+void sac_op_rig_free(struct sac_op_rig *rig);
+const struct sac_op_caps *sac_op_rig_caps(const struct sac_op_rig *rig);
+/* Puts the sources in place (again) and runs once. */
+int sac_op_rig_run(struct sac_op_rig *rig, struct sac_error *err);
+/* Runs only, for timing. */
+int sac_op_rig_forward(struct sac_op_rig *rig, struct sac_error *err);
+/* Result `index` in plain fp32 (top-k: index, value, index, …); the caller
+ * frees it. *ret_count: how many floats. */
+float *sac_op_rig_result(struct sac_op_rig *rig, int index, size_t *ret_count);
+/* The plain source that the rig gave the operation; the caller frees it. */
+float *sac_op_rig_source(const struct sac_op_rig *rig, int index);
+const float *sac_op_rig_weight(const struct sac_op_rig *rig, int index);
+
+#endif

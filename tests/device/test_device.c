@@ -1,0 +1,137 @@
+#include "support/support.h"
+
+#include <string.h>
+
+#include "device/cpu/store.h"
+#include "device/device.h"
+
+static struct sac_device *open_device(const char *name)
+{
+    struct sac_error err = {0};
+    struct sac_device *device;
+
+    assert_ok(sac_device_open(&device, name, &err), err);
+    return device;
+}
+
+static void the_cpu_opens_by_name_and_by_auto(void **state)
+{
+    const char *const names[] = {"cpu", "auto"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct sac_device *device = open_device(names[i]);
+        assert_string_equal(device->table->kind, "cpu");
+        assert_string_equal(device->info.name, "cpu");
+        assert_true(device->info.host_memory);
+        assert_true(device->info.streams >= 1);
+        assert_true(device->info.precisions & 1u << SAC_PRECISION_F32);
+        assert_true(strlen(device->info.description) > 0);
+        sac_device_close(device);
+    }
+    sac_device_close(NULL);
+}
+
+static void a_device_that_is_not_there_is_an_error(void **state)
+{
+    const char *const names[] = {"", "cpus", "cpu:1", "cuda", "cuda:0,2", "CPU"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct sac_error err = {0};
+        struct sac_device *device = NULL;
+        assert_true(sac_device_open(&device, names[i], &err) < 0);
+        assert_null(device);
+        assert_says(err, "expected cpu");
+        assert_says(err, names[i]);
+    }
+}
+
+static void memory_is_aligned_and_copies_copy(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cpu");
+    const struct sac_device_table *table = device->table;
+    struct sac_stream *stream;
+    struct sac_event *event;
+    void *memory;
+    char back[6];
+
+    (void)state;
+    assert_ok(table->stream_new(device, &stream, &err), err);
+    assert_ok(table->event_new(device, &event, &err), err);
+    assert_ok(table->memory_new(device, SAC_MEMORY_DEVICE, 100, &memory, &err), err);
+    assert_int_equal((uintptr_t)memory % 64, 0);
+    assert_ok(table->copy(stream, SAC_COPY_TO_DEVICE, memory, "hello", 6, &err), err);
+    assert_ok(table->event_record(event, stream, &err), err);
+    assert_ok(table->stream_wait(stream, event, &err), err);
+    assert_ok(table->copy(stream, SAC_COPY_TO_HOST, back, memory, 6, &err), err);
+    assert_ok(table->stream_sync(stream, &err), err);
+    assert_string_equal(back, "hello");
+    table->memory_free(device, SAC_MEMORY_DEVICE, memory);
+    table->memory_free(device, SAC_MEMORY_DEVICE, NULL);
+    table->event_free(event);
+    table->stream_free(stream);
+    table->stream_free(NULL);
+    sac_device_close(device);
+}
+
+static int packs;
+
+static int pack_text(void *data, void *context, struct sac_error *err)
+{
+    (void)err;
+    packs++;
+    strcpy(data, context);
+    return 0;
+}
+
+static int pack_nothing(void *data, void *context, struct sac_error *err)
+{
+    (void)data;
+    (void)context;
+    return sac_fail(err, SAC_EFORMAT, "these weights cannot be packed");
+}
+
+static void weights_are_packed_once_by_name_and_packing(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cpu");
+    struct sac_store *store;
+    struct sac_packer packer = {8, "note", 5, pack_text, (char[]){"first"}};
+    const struct sac_packed *one, *two, *other;
+
+    (void)state;
+    assert_ok(device->table->store_new(device, &store, &err), err);
+    assert_null(sac_cpu_store_find(store, "w", "plain"));
+    assert_ok(sac_cpu_store_pack(store, "w", "plain", &packer, &one, &err), err);
+    packer.context = (char[]){"second"};
+    assert_ok(sac_cpu_store_pack(store, "w", "plain", &packer, &two, &err), err);
+    assert_ptr_equal(one, two);
+    assert_string_equal(two->data, "first");
+    assert_string_equal(two->note, "note");
+    assert_ptr_equal(sac_cpu_store_find(store, "w", "plain"), one);
+    assert_ok(sac_cpu_store_pack(store, "w", "other", &packer, &other, &err), err);
+    assert_string_equal(other->data, "second");
+    assert_int_equal(packs, 2);
+    assert_int_equal(device->table->store_bytes(store), 16);
+    packer.pack = pack_nothing;
+    assert_int_equal(sac_cpu_store_pack(store, "v", "plain", &packer, &other, &err), SAC_EFORMAT);
+    assert_null(sac_cpu_store_find(store, "v", "plain"));
+    assert_int_equal(device->table->store_bytes(store), 16);
+    device->table->store_free(store);
+    device->table->store_free(NULL);
+    sac_device_close(device);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_cpu_opens_by_name_and_by_auto),
+        cmocka_unit_test(a_device_that_is_not_there_is_an_error),
+        cmocka_unit_test(memory_is_aligned_and_copies_copy),
+        cmocka_unit_test(weights_are_packed_once_by_name_and_packing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -100,7 +100,7 @@ int sac_image_probe(struct sac_decoder *decoder, const uint8_t *bytes, size_t si
                     struct sac_error *err)
 {
     struct sac_image_limits all = sac_image_limits_resolve(limits);
-    enum sac_image_kind kind;
+    enum sac_image_kind kind = SAC_IMAGE_JPEG;
     int rc = kind_of(bytes, size, &kind, err);
 
     (void)decoder; /* heads need no buffers */
@@ -115,7 +115,7 @@ int sac_image_decode(struct sac_decoder *decoder, const uint8_t *bytes, size_t s
                      struct sac_error *err)
 {
     struct sac_image_limits all = sac_image_limits_resolve(&options->limits);
-    enum sac_image_kind kind;
+    enum sac_image_kind kind = SAC_IMAGE_JPEG;
     int rc = kind_of(bytes, size, &kind, err);
 
     if (rc == 0 && options->channels != 1 && options->channels != 3)

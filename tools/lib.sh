@@ -46,7 +46,7 @@ packages_need() {
 }
 
 # build_in FOLDER [meson options]: sets the build up, or again when its options
-# have changed, and compiles it.
+# have changed, and compiles it: all, or $build_target.
 build_in() {
     local dir=$1 options=${*:2}
     shift
@@ -57,5 +57,5 @@ build_in() {
         printf '%s' "$options" >"$dir/.options"
     fi
     say "building in $(basename "$dir")"
-    ninja -C "$dir" -j "$jobs" </dev/null
+    ninja -C "$dir" -j "$jobs" "${build_target:-all}" </dev/null
 }

@@ -123,9 +123,12 @@ int sac_caffe_net_write(struct sac_buf *out, const Caffe__NetParameter *net)
 {
     size_t size = protobuf_c_message_get_packed_size(&net->base);
 
+    if (size == 0)
+        return 0;
     if (!sac_buf_reserve(out, size))
         return SAC_ENOMEM;
-    out->len += protobuf_c_message_pack(&net->base, out->data + out->len);
+    if (size > 0) /* nothing is at out->data before the first byte */
+        out->len += protobuf_c_message_pack(&net->base, out->data + out->len);
     return 0;
 }
 

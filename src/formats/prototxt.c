@@ -674,6 +674,8 @@ int sac_prototxt_parse(ProtobufCMessage **ret, const ProtobufCMessageDescriptor 
                        const char *name, const char *bytes, size_t size, struct sac_arena *arena,
                        struct sac_error *err)
 {
+    if (size == 0)
+        bytes = ""; /* it may be NULL */
     struct text text = {.file = name,
                         .at = bytes,
                         .end = bytes + size,

@@ -5,33 +5,52 @@
 
 #include "net/plan_graph.h"
 
-/* With topk the net's last output is asked for by name, behind the wanted ones:
- * the graph's last output is what top-k reads. */
-static const char **names_with_last(const struct sac_net *net,
-                                    const struct sac_plan_options *options)
+static int out_of_memory(struct sac_error *err)
+{
+    return sac_fail(err, SAC_ENOMEM, "out of memory for the graph of a net");
+}
+
+/* The graph's outputs: the wanted ones, and behind them the net's last, which
+ * top-k reads. `whole` is the net's graph with the outputs of its own. */
+static int graph_with_wanted(const struct sac_net *net, const struct sac_plan_options *options,
+                             const struct sac_graph *whole, struct sac_graph **ret,
+                             struct sac_error *err)
 {
     const char **names = calloc((size_t)options->wanted_count + 1, sizeof *names);
 
-    for (int i = 0; names && i < options->wanted_count; i++)
-        names[i] = options->wanted[i];
-    if (names)
-        names[options->wanted_count] = sac_net_output_name(net, sac_net_output_count(net) - 1);
-    return names;
-}
-
-static int graph_of(const struct sac_net *net, const struct sac_plan_options *options,
-                    struct sac_graph **ret, struct sac_error *err)
-{
-    if (options->topk <= 0)
-        return sac_net_graph(net, options->batch, options->wanted, options->wanted_count, ret, err);
-    if (sac_net_output_count(net) < 1)
-        return sac_fail(err, SAC_EINVAL, "net %s: it has no output to take the top %d of",
-                        sac_net_name(net), options->topk);
-    const char **names = names_with_last(net, options);
     if (!names)
-        return sac_fail(err, SAC_ENOMEM, "net %s: out of memory for its plan", sac_net_name(net));
+        return out_of_memory(err);
+    for (int i = 0; i < options->wanted_count; i++)
+        names[i] = options->wanted[i];
+    names[options->wanted_count] = whole->values[whole->outputs[whole->output_count - 1]].name;
     int rc = sac_net_graph(net, options->batch, names, options->wanted_count + 1, ret, err);
     free(names);
+    return rc;
+}
+
+static int graph_for_topk(const struct sac_net *net, const struct sac_plan_options *options,
+                          struct sac_graph **ret, struct sac_error *err)
+{
+    struct sac_graph *whole = NULL, *graph = NULL;
+    int rc = sac_net_graph(net, options->batch, NULL, 0, &whole, err);
+
+    if (rc == 0 && whole->output_count < 1)
+        rc = sac_fail(err, SAC_EINVAL, "no output to take the top %d of", options->topk);
+    if (rc == 0 && options->wanted_count > 0) {
+        rc = graph_with_wanted(net, options, whole, &graph, err);
+    } else if (rc == 0) {
+        graph = whole;
+        whole = NULL;
+        int last = graph->outputs[graph->output_count - 1];
+        if (sac_graph_set_outputs(graph, &last, 1) != 0)
+            rc = out_of_memory(err);
+    }
+    if (rc == 0) {
+        *ret = graph;
+        graph = NULL;
+    }
+    sac_graph_free(graph);
+    sac_graph_free(whole);
     return rc;
 }
 
@@ -40,9 +59,16 @@ int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_de
                  const struct sac_plan_options *options, struct sac_error *err)
 {
     struct sac_graph *graph = NULL;
-    int rc = graph_of(net, options, &graph, err);
+    int rc;
 
-    return rc != 0 ? rc
-                   : sac_plan_from_graph(ret, graph, sac_net_name(net), device, store, stream,
-                                         options, err);
+    if (options->topk > 0)
+        rc = graph_for_topk(net, options, &graph, err);
+    else
+        rc =
+            sac_net_graph(net, options->batch, options->wanted, options->wanted_count, &graph, err);
+    if (rc != 0) {
+        sac_error_prefix(err, "net %s", sac_net_name(net));
+        return rc;
+    }
+    return sac_plan_from_graph(ret, graph, sac_net_name(net), device, store, stream, options, err);
 }

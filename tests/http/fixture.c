@@ -143,7 +143,7 @@ static void on_tell(struct sac_http_request *request, void *user)
     size_t taken;
 
     (void)user;
-    bool has = sac_http_request_query(request, "top k", value, sizeof value);
+    bool has = sac_http_request_query(request, "topk", value, sizeof value);
     free(sac_http_request_take_body(request, &taken));
     snprintf(text, sizeof text, "%s %s query=%d:%s header=%.*s body=%zu peer=%s timed=%d\n",
              sac_http_request_method(request), sac_http_request_path(request), has, value,

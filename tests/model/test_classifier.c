@@ -146,7 +146,7 @@ static struct score score_samples(const char *json, const char *precision)
     }
     free(entries);
     tear_down(&b);
-    print_message("%s: %d top-1, %d top-5 of 80\n", precision, score.top1, score.top5);
+    print_message("# %s: %d top-1, %d top-5 of 80\n", precision, score.top1, score.top5);
     return score;
 }
 

@@ -135,7 +135,7 @@ static void missing_files_are_named(void **state)
     assert_refused(&none, NULL, SAC_EINVAL, "a model directory, or a deploy prototxt");
     assert_refused(&nowhere, NULL, SAC_ENOENT, "/nowhere: no such folder");
     assert_refused(&empty, NULL, SAC_ENOENT, "no .caffemodel in this folder");
-    assert_refused(&other, NULL, SAC_EINVAL, "conv1");
+    assert_refused(&other, NULL, SAC_EFORMAT, "conv1");
 }
 
 int main(void)

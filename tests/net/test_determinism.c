@@ -123,7 +123,7 @@ static struct answers ask(enum sac_precision precision, bool deterministic)
 
     ask_graph(&answers, small_areas, &ops);
     ask_graph(&answers, many_channels, &ops);
-    print_message("%s, deterministic %s: %d of %d answers differ from the picture's alone, by "
+    print_message("# %s, deterministic %s: %d of %d answers differ from the picture's alone, by "
                   "up to %g\n",
                   sac_precision_name(precision), deterministic ? "on" : "off", answers.different,
                   answers.compared, answers.most);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "device/cpu/kernel.h"
+#include "device/cpu/onednn.h"
 #include "device/cpu/ops.h"
 #include "device/cpu/store.h"
 
@@ -160,13 +161,14 @@ static void describe(struct sac_cpu_device *device)
 
     read_model(model, sizeof model);
     snprintf(info->name, sizeof info->name, "cpu");
-    snprintf(info->description, sizeof info->description, "%.48s, %d core%s, %s", model, cores,
+    snprintf(info->description, sizeof info->description, "%.48s, %d core%s, %s, %s", model, cores,
              cores == 1 ? "" : "s",
              can->amx_bf16      ? "AMX bf16"
              : can->avx512_bf16 ? "AVX-512 bf16"
              : can->avx512      ? "AVX-512"
              : can->avx2        ? "AVX2"
-                                : "SSE2");
+                                : "SSE2",
+             sac_cpu_onednn_version());
     info->streams = cores;
     info->host_memory = true;
     info->precisions = 1u << SAC_PRECISION_F32;

@@ -53,7 +53,10 @@ struct sac_op {
     void *state;
 };
 
-/* Puts plain fp32 copies of the node's weights, from the store, into op->weight. */
+/* Puts plain fp32 copies of the node's weights (one, or all), from the store, into
+ * op->weight. */
+int sac_cpu_weight_plain(struct sac_op *op, const struct sac_cpu_ask *ask, int index,
+                         struct sac_store *store, struct sac_error *err);
 int sac_cpu_weights_plain(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
                           struct sac_error *err);
 

@@ -6,11 +6,16 @@
 
 #include "device/cpu/forms.h"
 #include "device/cpu/kernel.h"
+#include "device/cpu/onednn.h"
 
 enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first; the plain loops stand behind them all. */
-static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX];
+static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
+    [SAC_OP_CONV] = {&sac_cpu_onednn},
+    [SAC_OP_DECONV] = {&sac_cpu_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_onednn},
+};
 
 static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const struct sac_graph *graph,
                   const struct sac_node *node, const struct sac_op_options *options,
@@ -172,21 +177,29 @@ static int copy_plain(void *data, void *context, struct sac_error *err)
     return 0;
 }
 
+int sac_cpu_weight_plain(struct sac_op *op, const struct sac_cpu_ask *ask, int index,
+                         struct sac_store *store, struct sac_error *err)
+{
+    struct sac_constant *constant = &ask->graph->constants[ask->node->weight[index]];
+    struct sac_packer packer = {
+        .bytes = sac_tensor_bytes(&constant->shape, SAC_F32),
+        .pack = copy_plain,
+        .context = constant,
+    };
+    const struct sac_packed *packed;
+    int rc = sac_cpu_store_pack(store, constant->name, "plain f32", &packer, &packed, err);
+
+    if (rc == 0)
+        op->weight[index] = packed->data;
+    return rc;
+}
+
 int sac_cpu_weights_plain(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
                           struct sac_error *err)
 {
-    for (int i = 0; i < ask->node->weight_count; i++) {
-        struct sac_constant *constant = &ask->graph->constants[ask->node->weight[i]];
-        struct sac_packer packer = {
-            .bytes = sac_tensor_bytes(&constant->shape, SAC_F32),
-            .pack = copy_plain,
-            .context = constant,
-        };
-        const struct sac_packed *packed;
-        int rc = sac_cpu_store_pack(store, constant->name, "plain f32", &packer, &packed, err);
-        if (rc != 0)
-            return rc;
-        op->weight[i] = packed->data;
-    }
-    return 0;
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < ask->node->weight_count; i++)
+        rc = sac_cpu_weight_plain(op, ask, i, store, err);
+    return rc;
 }

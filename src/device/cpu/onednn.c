@@ -1,0 +1,595 @@
+#include "device/cpu/onednn.h"
+
+#ifndef SAC_HAVE_ONEDNN
+
+static bool can(const struct sac_cpu_ask *ask)
+{
+    (void)ask;
+    return false;
+}
+
+const struct sac_cpu_kernel sac_cpu_onednn = {.name = "oneDNN", .can = can};
+
+const char *sac_cpu_onednn_version(void)
+{
+    return "no oneDNN";
+}
+
+void sac_cpu_onednn_one_thread(void)
+{
+}
+
+#else
+
+#include <oneapi/dnnl/dnnl.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/cpu/forms.h"
+#include "device/cpu/loops.h"
+
+/* The layout of packed weights is asked for at this batch, whatever the batch
+ * that runs: so all batch sizes of a model share one copy. */
+enum { LAYOUT_BATCH = 8 };
+
+static dnnl_engine_t engine;
+
+static void make_engine(void)
+{
+    if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
+        engine = NULL;
+}
+
+static bool have_engine(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, make_engine);
+    return engine != NULL;
+}
+
+const char *sac_cpu_onednn_version(void)
+{
+    static char text[32];
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    const dnnl_version_t *version = dnnl_version();
+
+    pthread_mutex_lock(&lock);
+    snprintf(text, sizeof text, "oneDNN %d.%d.%d", version->major, version->minor, version->patch);
+    pthread_mutex_unlock(&lock);
+    return text;
+}
+
+void sac_cpu_onednn_one_thread(void)
+{
+    static _Thread_local bool done;
+
+    if (!done)
+        omp_set_num_threads(1);
+    done = true;
+}
+
+static int fail(struct sac_error *err, const char *name, const char *what, dnnl_status_t status)
+{
+    return sac_fail(err, status == dnnl_out_of_memory ? SAC_ENOMEM : SAC_EDEVICE,
+                    "%s: oneDNN could not %s (status %d)", name, what, (int)status);
+}
+
+/* Names of implementations, kept for reports: there are few, and they live as
+ * long as the program. */
+static const char *intern(const char *impl)
+{
+    enum { NAMES_MAX = 64 };
+    static char *names[NAMES_MAX];
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    const char *out = "oneDNN";
+    char full[128];
+
+    snprintf(full, sizeof full, "oneDNN %s", impl);
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < NAMES_MAX; i++) {
+        if (!names[i])
+            names[i] = strdup(full);
+        if (names[i] && strcmp(names[i], full) == 0) {
+            out = names[i];
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return out;
+}
+
+/* What an operation is to oneDNN, but for the layout of its weights. */
+struct problem {
+    const struct sac_node *node;
+    dnnl_memory_desc_t src, dst, bias;
+    dnnl_memory_desc_t plain; /* the weights as Caffe has them, fp32 */
+    int weight_rank;
+    dnnl_dims_t weight_dims;
+    dnnl_data_type_t type;
+    dnnl_dims_t stride, dilation, pad_before, pad_after;
+};
+
+static dnnl_data_type_t type_of(enum sac_type type)
+{
+    return type == SAC_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+/* A row-major descriptor, or with axis 1 innermost. */
+static bool image(dnnl_memory_desc_t *md, const struct sac_shape *shape, int64_t batch,
+                  enum sac_type type)
+{
+    dnnl_dims_t dims = {batch, shape->dim[1], shape->dim[2], shape->dim[3]};
+
+    return dnnl_memory_desc_init_by_tag(md, 4, dims, type_of(type), dnnl_nhwc) == dnnl_success;
+}
+
+static bool rows(dnnl_memory_desc_t *md, int64_t count, int64_t columns, enum sac_type type)
+{
+    dnnl_dims_t dims = {count, columns};
+
+    return dnnl_memory_desc_init_by_tag(md, 2, dims, type_of(type), dnnl_nc) == dnnl_success;
+}
+
+static bool vector(dnnl_memory_desc_t *md, int64_t count)
+{
+    dnnl_dims_t dims = {count};
+
+    return dnnl_memory_desc_init_by_tag(md, 1, dims, dnnl_f32, dnnl_a) == dnnl_success;
+}
+
+/* oneDNN's filters are [group,] out, in, kh, kw; the last pad may be negative or
+ * more than the first where strides leave a rest. */
+static bool describe_window(struct problem *p, const struct sac_shape *src,
+                            const struct sac_shape *dst)
+{
+    const struct sac_window *w = &p->node->param.conv.window;
+    int64_t group = p->node->param.conv.group;
+    bool deconv = p->node->kind == SAC_OP_DECONV;
+    dnnl_format_tag_t tag =
+        group > 1 ? (deconv ? dnnl_giohw : dnnl_goihw) : (deconv ? dnnl_iohw : dnnl_oihw);
+    int at = 0;
+
+    for (int way = 0; way < 2; way++) {
+        const struct sac_shape *large = deconv ? dst : src, *small = deconv ? src : dst;
+        int64_t reach = (w->kernel[way] - 1) * w->dilation[way] + 1;
+        p->stride[way] = w->stride[way];
+        p->dilation[way] = w->dilation[way] - 1;
+        p->pad_before[way] = w->pad[way];
+        p->pad_after[way] =
+            (small->dim[2 + way] - 1) * w->stride[way] + reach - large->dim[2 + way] - w->pad[way];
+    }
+    if (group > 1)
+        p->weight_dims[at++] = group;
+    p->weight_dims[at++] = dst->dim[1] / group;
+    p->weight_dims[at++] = src->dim[1] / group;
+    p->weight_dims[at++] = w->kernel[0];
+    p->weight_dims[at++] = w->kernel[1];
+    p->weight_rank = at;
+    return dnnl_memory_desc_init_by_tag(&p->plain, at, p->weight_dims, dnnl_f32, tag) ==
+           dnnl_success;
+}
+
+/* An image stays one, its weights permuted when they are packed; anything else
+ * is rows. */
+static bool inner_of_image(const struct sac_node *node, const struct sac_shape *src)
+{
+    return node->param.inner.axis == 1 && src->rank == 4 && src->dim[2] * src->dim[3] > 1;
+}
+
+static bool describe_inner(struct problem *p, const struct sac_shape *src, int64_t out)
+{
+    int axis = p->node->param.inner.axis;
+    int64_t in = sac_shape_count_between(src, axis, src->rank);
+    bool transpose = p->node->param.inner.transpose;
+    bool is_image = inner_of_image(p->node, src);
+    int64_t step = transpose ? out : 1;
+    dnnl_dims_t strides = {transpose ? 1 : in, step};
+
+    p->weight_rank = is_image ? 4 : 2;
+    p->weight_dims[0] = out;
+    p->weight_dims[1] = in;
+    for (int i = 1; is_image && i < 4; i++) {
+        p->weight_dims[i] = src->dim[i];
+        strides[i] = sac_shape_count_between(src, i + 1, 4) * step;
+    }
+    return dnnl_memory_desc_init_by_strides(&p->plain, p->weight_rank, p->weight_dims, dnnl_f32,
+                                            strides) == dnnl_success;
+}
+
+/* `batch` stands for axis 0 (or for the rows) of source and result. */
+static bool describe(struct problem *p, const struct sac_cpu_ask *ask, enum sac_type dst_type,
+                     int64_t batch)
+{
+    const struct sac_node *node = ask->node;
+    const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
+    const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
+    int64_t out = dst->dim[dst->rank - 1];
+    bool ok;
+
+    *p = (struct problem){.node = node, .type = type_of(ask->type)};
+    if (node->kind == SAC_OP_INNER) {
+        int64_t in = sac_shape_count_between(src, node->param.inner.axis, src->rank);
+        ok = inner_of_image(node, src) ? image(&p->src, src, batch, ask->type)
+                                       : rows(&p->src, batch, in, ask->type);
+        return ok && rows(&p->dst, batch, out, dst_type) && describe_inner(p, src, out) &&
+               (node->weight_count < 2 || vector(&p->bias, out));
+    }
+    if (src->rank != 4)
+        return false;
+    return image(&p->src, src, batch, ask->type) && image(&p->dst, dst, batch, dst_type) &&
+           describe_window(p, src, dst) &&
+           (node->weight_count < 2 || vector(&p->bias, dst->dim[1]));
+}
+
+/* The batch that a problem has: pictures, or the rows of an inner product. */
+static int64_t batch_of(const struct sac_cpu_ask *ask)
+{
+    const struct sac_shape *src = &ask->graph->values[ask->node->src[0]].shape;
+
+    return ask->node->kind == SAC_OP_INNER
+               ? sac_shape_count_between(src, 0, ask->node->param.inner.axis)
+               : src->dim[0];
+}
+
+static dnnl_status_t make_attr(const struct sac_epilogue *epilogue, dnnl_primitive_attr_t *ret)
+{
+    dnnl_primitive_attr_t attr;
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t status = dnnl_primitive_attr_create(&attr);
+
+    if (status != dnnl_success)
+        return status;
+    status = dnnl_post_ops_create(&ops);
+    if (status == dnnl_success && epilogue->sum >= 0)
+        status = dnnl_post_ops_append_sum(ops, 1);
+    if (status == dnnl_success && epilogue->relu)
+        status = dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, epilogue->slope, 0);
+    if (status == dnnl_success)
+        status = dnnl_primitive_attr_set_post_ops(attr, ops);
+    if (status == dnnl_success)
+        status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    dnnl_post_ops_destroy(ops);
+    if (status == dnnl_success)
+        *ret = attr;
+    else
+        dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
+union op_desc {
+    dnnl_convolution_desc_t conv;
+    dnnl_deconvolution_desc_t deconv;
+    dnnl_inner_product_desc_t inner;
+};
+
+static dnnl_status_t make_desc(const struct problem *p, const dnnl_memory_desc_t *weights,
+                               union op_desc *desc)
+{
+    const dnnl_memory_desc_t *bias = p->node->weight_count > 1 ? &p->bias : NULL;
+
+    switch (p->node->kind) {
+    case SAC_OP_CONV:
+        return dnnl_dilated_convolution_forward_desc_init(
+            &desc->conv, dnnl_forward_inference, dnnl_convolution_direct, &p->src, weights, bias,
+            &p->dst, p->stride, p->dilation, p->pad_before, p->pad_after);
+    case SAC_OP_DECONV:
+        return dnnl_dilated_deconvolution_forward_desc_init(
+            &desc->deconv, dnnl_forward_inference, dnnl_deconvolution_direct, &p->src, weights,
+            bias, &p->dst, p->stride, p->dilation, p->pad_before, p->pad_after);
+    default:
+        return dnnl_inner_product_forward_desc_init(&desc->inner, dnnl_forward_inference, &p->src,
+                                                    weights, bias, &p->dst);
+    }
+}
+
+static const char *impl_of(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+
+    if (dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success || !name)
+        return "unknown";
+    return name;
+}
+
+static const dnnl_memory_desc_t *weights_of(const_dnnl_primitive_desc_t pd)
+{
+    return dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+}
+
+/* References are what our loops are. A convolution that oneDNN runs as an inner
+ * product is another gemm for each batch size, with other roundings. */
+static bool is_wanted(const struct problem *p, const_dnnl_primitive_desc_t pd)
+{
+    const char *impl = impl_of(pd);
+
+    return !strstr(impl, "ref") && !(p->node->kind == SAC_OP_CONV && strncmp(impl, "ip", 2) == 0);
+}
+
+static dnnl_primitive_desc_t first_wanted(const struct problem *p, const union op_desc *desc,
+                                          const_dnnl_primitive_attr_t attr)
+{
+    dnnl_primitive_desc_iterator_t it;
+    dnnl_primitive_desc_t pd = NULL;
+
+    if (dnnl_primitive_desc_iterator_create(&it, desc, attr, engine, NULL) != dnnl_success)
+        return NULL;
+    do {
+        pd = dnnl_primitive_desc_iterator_fetch(it);
+        if (pd && is_wanted(p, pd))
+            break;
+        dnnl_primitive_desc_destroy(pd);
+        pd = NULL;
+    } while (dnnl_primitive_desc_iterator_next(it) == dnnl_success);
+    dnnl_primitive_desc_iterator_destroy(it);
+    return pd;
+}
+
+/* oneDNN's best for the problem, or NULL. `weights` NULL: in the layout that it
+ * likes. */
+static dnnl_primitive_desc_t find(const struct problem *p, const dnnl_memory_desc_t *weights)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_attr_t attr;
+    dnnl_memory_desc_t any;
+    union op_desc desc;
+
+    if (!weights) {
+        if (dnnl_memory_desc_init_by_tag(&any, p->weight_rank, p->weight_dims, p->type,
+                                         dnnl_format_tag_any) != dnnl_success)
+            return NULL;
+        weights = &any;
+    }
+    if (make_attr(&p->node->epilogue, &attr) != dnnl_success)
+        return NULL;
+    if (make_desc(p, weights, &desc) == dnnl_success)
+        pd = first_wanted(p, &desc, attr);
+    dnnl_primitive_attr_destroy(attr);
+    return pd;
+}
+
+/* The primitive for the node as it is, with weights in the layout that all
+ * batches share where it takes that one. */
+static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type dst_type,
+                                    struct problem *p)
+{
+    struct problem usual;
+    dnnl_primitive_desc_t shared = NULL, pd = NULL;
+
+    sac_cpu_onednn_one_thread();
+    if (!have_engine() || !describe(p, ask, dst_type, batch_of(ask)))
+        return NULL;
+    if (describe(&usual, ask, dst_type, LAYOUT_BATCH))
+        shared = find(&usual, NULL);
+    if (shared)
+        pd = find(p, weights_of(shared));
+    if (!pd)
+        pd = find(p, NULL);
+    dnnl_primitive_desc_destroy(shared);
+    return pd;
+}
+
+static bool can(const struct sac_cpu_ask *ask)
+{
+    struct problem p;
+    struct sac_op_caps forms = {0};
+
+    sac_cpu_forms(ask, &forms);
+    dnnl_primitive_desc_t pd = choose(ask, forms.dst.type, &p);
+    bool found = pd != NULL;
+
+    dnnl_primitive_desc_destroy(pd);
+    return found;
+}
+
+static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
+{
+    struct problem p;
+    dnnl_primitive_desc_t pd = choose(ask, caps->dst.type, &p);
+
+    if (!pd)
+        return fail(err, ask->node->name, "find an implementation again", dnnl_unimplemented);
+    caps->workspace_bytes =
+        dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
+    caps->kernel = intern(impl_of(pd));
+    dnnl_primitive_desc_destroy(pd);
+    return 0;
+}
+
+/* Packing: a reorder from Caffe's order, whatever the types. */
+
+struct packing {
+    const struct problem *problem;
+    const dnnl_memory_desc_t *to;
+    const float *from;
+};
+
+static int reorder(void *data, void *context, struct sac_error *err)
+{
+    const struct packing *packing = context;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_memory_t from = NULL, to = NULL;
+    dnnl_stream_t stream = NULL;
+    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, &packing->problem->plain, engine,
+                                                              packing->to, engine, NULL);
+
+    if (status == dnnl_success)
+        status = dnnl_primitive_create(&primitive, pd);
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&from, &packing->problem->plain, engine,
+                                    (void *)(uintptr_t)packing->from);
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&to, packing->to, engine, data);
+    if (status == dnnl_success)
+        status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+    if (status == dnnl_success) {
+        dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+        status = dnnl_primitive_execute(primitive, stream, 2, args);
+    }
+    if (status == dnnl_success)
+        status = dnnl_stream_wait(stream);
+    dnnl_stream_destroy(stream);
+    dnnl_memory_destroy(from);
+    dnnl_memory_destroy(to);
+    dnnl_primitive_destroy(primitive);
+    dnnl_primitive_desc_destroy(pd);
+    return status == dnnl_success
+               ? 0
+               : fail(err, packing->problem->node->name, "pack the weights", status);
+}
+
+static uint64_t hash_of(const void *bytes, size_t size)
+{
+    const unsigned char *at = bytes;
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ at[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static int pack(const struct sac_cpu_ask *ask, struct sac_store *store, const struct problem *p,
+                const dnnl_memory_desc_t *layout, const void **ret, struct sac_error *err)
+{
+    const struct sac_constant *weight = &ask->graph->constants[ask->node->weight[0]];
+    struct packing packing = {.problem = p, .to = layout, .from = weight->data};
+    struct sac_packer packer = {
+        .bytes = dnnl_memory_desc_get_size(layout),
+        .note = layout,
+        .note_bytes = sizeof *layout,
+        .pack = reorder,
+        .context = &packing,
+    };
+    const struct sac_packed *packed;
+    char name[40];
+
+    snprintf(name, sizeof name, "oneDNN %016llx",
+             (unsigned long long)hash_of(layout, sizeof *layout));
+    int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);
+    if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
+        rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
+                      ask->node->name);
+    if (rc == 0)
+        *ret = packed->data;
+    return rc;
+}
+
+enum { ARGS_MAX = 5 };
+
+struct state {
+    dnnl_primitive_t primitive;
+    dnnl_stream_t stream;
+    dnnl_exec_arg_t args[ARGS_MAX];
+    int arg_count;
+};
+
+static void free_state(void *memory)
+{
+    struct state *state = memory;
+
+    for (int i = 0; i < state->arg_count; i++)
+        dnnl_memory_destroy(state->args[i].memory);
+    dnnl_stream_destroy(state->stream);
+    dnnl_primitive_destroy(state->primitive);
+    free(state);
+}
+
+static dnnl_status_t add_arg(struct state *state, int arg, const dnnl_memory_desc_t *md,
+                             const void *data)
+{
+    dnnl_memory_t memory;
+    dnnl_status_t status = dnnl_memory_create(&memory, md, engine, (void *)(uintptr_t)data);
+
+    if (status == dnnl_success)
+        state->args[state->arg_count++] = (dnnl_exec_arg_t){arg, memory};
+    return status;
+}
+
+static dnnl_status_t bind(struct state *state, const struct sac_op *op, const struct problem *p,
+                          const_dnnl_primitive_desc_t pd, const void *weights)
+{
+    dnnl_status_t status = dnnl_primitive_create(&state->primitive, pd);
+
+    if (status == dnnl_success)
+        status = dnnl_stream_create(&state->stream, engine, dnnl_stream_default_flags);
+    if (status == dnnl_success)
+        status = add_arg(state, DNNL_ARG_SRC, &p->src, op->src[0].data);
+    if (status == dnnl_success)
+        status = add_arg(state, DNNL_ARG_DST, &p->dst, op->dst[0].data);
+    if (status == dnnl_success)
+        status = add_arg(state, DNNL_ARG_WEIGHTS, weights_of(pd), weights);
+    if (status == dnnl_success && op->weight_count > 1)
+        status = add_arg(state, DNNL_ARG_BIAS, &p->bias, op->weight[1]);
+    if (status == dnnl_success)
+        status =
+            add_arg(state, DNNL_ARG_SCRATCHPAD,
+                    dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0), op->workspace);
+    return status;
+}
+
+static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
+                   struct sac_error *err)
+{
+    struct state *state = calloc(1, sizeof *state);
+    struct problem p;
+    dnnl_primitive_desc_t pd = choose(ask, op->dst[0].form.type, &p);
+    const void *weights = NULL;
+    int rc = 0;
+
+    op->state = state;
+    if (!state)
+        rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
+    else if (!pd)
+        rc = fail(err, op->name, "find an implementation again", dnnl_unimplemented);
+    if (rc == 0)
+        rc = pack(ask, store, &p, weights_of(pd), &weights, err);
+    if (rc == 0 && op->weight_count > 1)
+        rc = sac_cpu_weight_plain(op, ask, 1, store, err);
+    if (rc == 0) {
+        dnnl_status_t status = bind(state, op, &p, pd, weights);
+        rc = status == dnnl_success ? 0 : fail(err, op->name, "make the primitive", status);
+    }
+    dnnl_primitive_desc_destroy(pd);
+    return rc;
+}
+
+/* oneDNN adds to what the result's memory holds. */
+static void put_sum(const struct sac_op *op)
+{
+    const struct sac_tensor *sum = &op->sum, *dst = &op->dst[0];
+
+    if (sum->data == dst->data)
+        return;
+    if (sum->form.type == dst->form.type &&
+        memcmp(sum->stride, dst->stride, (size_t)dst->shape.rank * sizeof *dst->stride) == 0)
+        memcpy(dst->data, sum->data, sac_tensor_bytes(&dst->shape, dst->form.type));
+    else
+        sac_loop_convert_tensor(sum, dst);
+}
+
+static int forward(struct sac_op *op, struct sac_error *err)
+{
+    struct state *state = op->state;
+
+    sac_cpu_onednn_one_thread();
+    if (op->epilogue.sum >= 0)
+        put_sum(op);
+    dnnl_status_t status =
+        dnnl_primitive_execute(state->primitive, state->stream, state->arg_count, state->args);
+    return status == dnnl_success ? 0 : fail(err, op->name, "run", status);
+}
+
+const struct sac_cpu_kernel sac_cpu_onednn = {
+    .name = "oneDNN",
+    .can = can,
+    .query = query,
+    .prepare = prepare,
+    .forward = forward,
+    .free_state = free_state,
+};
+
+#endif

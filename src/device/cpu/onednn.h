@@ -1,0 +1,19 @@
+/*
+ * Convolution, deconvolution and inner product by oneDNN. Built without the
+ * library, the kernel takes nothing and the loops run. Any thread.
+ */
+#ifndef SAC_DEVICE_CPU_ONEDNN_H
+#define SAC_DEVICE_CPU_ONEDNN_H
+
+#include "device/cpu/kernel.h"
+
+extern const struct sac_cpu_kernel sac_cpu_onednn;
+
+/* "oneDNN 2.6.3", or "no oneDNN". */
+const char *sac_cpu_onednn_version(void);
+
+/* The calling thread computes alone from now on: workers take a picture each,
+ * and OpenMP's spinning teams would fight for their cores. */
+void sac_cpu_onednn_one_thread(void);
+
+#endif

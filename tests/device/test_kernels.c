@@ -1,0 +1,215 @@
+/* The kernels that the CPU device prefers, against its plain loops. */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/op_cases.h"
+
+static struct sac_device *device;
+
+static int open_device(void **state)
+{
+    (void)state;
+    return sac_device_open(&device, "cpu", NULL);
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    sac_device_close(device);
+    return 0;
+}
+
+static struct sac_op_rig *run(const struct sac_op_case *what, struct sac_op_rig_options options)
+{
+    struct sac_error err = {0};
+    struct sac_op_rig *rig;
+
+    assert_ok(sac_op_rig_new(&rig, device, what, &options, &err), err);
+    assert_ok(sac_op_rig_run(rig, &err), err);
+    return rig;
+}
+
+/* Relative to the largest number of the result. */
+static void agree(const struct sac_op_case *what, struct sac_op_rig *a, struct sac_op_rig *b,
+                  double tolerance)
+{
+    for (int i = 0; i < what->dst_count; i++) {
+        size_t count, other;
+        float *x = sac_op_rig_result(a, i, &count), *y = sac_op_rig_result(b, i, &other);
+        double most = 1e-6;
+        assert_int_equal(count, other);
+        for (size_t k = 0; k < count; k++)
+            most = fabs(y[k]) > most ? fabs(y[k]) : most;
+        for (size_t k = 0; k < count; k++)
+            if (!(fabs((double)x[k] - y[k]) <= tolerance * most))
+                fail_msg("%s (%s): element %zu is %g, the loops say %g", what->name,
+                         sac_op_rig_caps(a)->kernel, k, x[k], y[k]);
+        free(x);
+        free(y);
+    }
+}
+
+static void compare(const struct sac_op_case *what, struct sac_op_rig_options options,
+                    double tolerance)
+{
+    struct sac_op_rig *fast = run(what, options);
+    struct sac_op_rig_options plain = {.ops = {.reference = true}, .batch = options.batch};
+    struct sac_op_rig *loops = run(what, plain);
+
+    agree(what, fast, loops, tolerance);
+    sac_op_rig_free(fast);
+    sac_op_rig_free(loops);
+}
+
+static void all_cases(struct sac_op_rig_options options, double tolerance)
+{
+    const int batches[] = {1, 2, 5};
+
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        for (int b = 0; b < 3; b++) {
+            options.batch = batches[b];
+            compare(sac_op_case(i), options, tolerance);
+        }
+    }
+}
+
+static void every_case_agrees_with_the_loops_in_f32(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_rig_options){0}, 1e-4);
+}
+
+static void every_case_agrees_with_the_loops_in_bf16(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_rig_options){.ops = {.precision = SAC_PRECISION_BF16}}, 1e-2);
+}
+
+static int with_view(bool in_place, enum sac_precision precision)
+{
+    int checked = 0;
+
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        struct sac_op_rig_options options = {.ops = {.precision = precision}, .batch = 2};
+        struct sac_op_rig *rig = run(sac_op_case(i), options);
+        const struct sac_op_caps caps = *sac_op_rig_caps(rig);
+        sac_op_rig_free(rig);
+        if (!(in_place ? caps.in_place : caps.strided_dst))
+            continue;
+        options.in_place = in_place;
+        options.strided_dst = !in_place;
+        compare(sac_op_case(i), options, precision == SAC_PRECISION_F32 ? 1e-4 : 1e-2);
+        checked++;
+    }
+    return checked;
+}
+
+static void what_may_run_in_place_does(void **state)
+{
+    (void)state;
+    assert_true(with_view(true, SAC_PRECISION_F32) >= 15);
+    assert_true(with_view(true, SAC_PRECISION_BF16) >= 15);
+}
+
+static void what_may_write_into_a_view_does(void **state)
+{
+    (void)state;
+    assert_true(with_view(false, SAC_PRECISION_F32) >= 20);
+    assert_true(with_view(false, SAC_PRECISION_BF16) >= 20);
+}
+
+/* Equal pictures give equal bits: in every batch of 1 to 32, at every place.
+ * Returns how many batches break that, naming them. */
+static int places_that_differ(const struct sac_op_case *what, enum sac_precision precision)
+{
+    const int batches[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32};
+    size_t one = 0;
+    float *first = NULL;
+    int broken = 0;
+
+    for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+        struct sac_op_rig_options options = {
+            .ops = {.precision = precision, .deterministic = true},
+            .batch = batches[b],
+            .same_pictures = true,
+        };
+        struct sac_op_rig *rig = run(what, options);
+        size_t count;
+        float *y = sac_op_rig_result(rig, 0, &count);
+        one = first ? one : count;
+        assert_int_equal(count, one * (size_t)batches[b]);
+        int n = 0;
+        while (first && n < batches[b] && memcmp(y + (size_t)n * one, first, one * sizeof *y) == 0)
+            n++;
+        if (first && n < batches[b]) {
+            print_message("%s (%s, %s): place %d of a batch of %d differs from a batch of 1\n",
+                          what->name, sac_precision_name(precision), sac_op_rig_caps(rig)->kernel,
+                          n, batches[b]);
+            broken++;
+        }
+        if (first)
+            free(y);
+        else
+            first = y;
+        sac_op_rig_free(rig);
+    }
+    free(first);
+    return broken;
+}
+
+static void equal_pictures_give_equal_bits_in_every_batch(void **state)
+{
+    int broken = 0;
+
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        const struct sac_op_case *what = sac_op_case(i);
+        if (what->dst_count > 1)
+            continue;
+        broken += places_that_differ(what, SAC_PRECISION_F32);
+        broken += places_that_differ(what, SAC_PRECISION_BF16);
+    }
+    assert_int_equal(broken, 0);
+}
+
+/* One copy of the weights serves every batch size. */
+static void batches_share_one_packed_copy(void **state)
+{
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        const struct sac_op_case *what = sac_op_case(i);
+        struct sac_error err = {0};
+        struct sac_store *store;
+        size_t bytes = 0;
+        if (what->weight_count == 0)
+            continue;
+        assert_ok(device->table->store_new(device, &store, &err), err);
+        for (int batch = 1; batch <= 32; batch *= 2) {
+            struct sac_op_rig_options options = {
+                .ops = {.precision = SAC_PRECISION_BF16}, .batch = batch, .store = store};
+            sac_op_rig_free(run(what, options));
+            if (batch == 1)
+                bytes = device->table->store_bytes(store);
+            if (device->table->store_bytes(store) != bytes)
+                fail_msg("%s: a batch of %d packed its weights again", what->name, batch);
+        }
+        device->table->store_free(store);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_case_agrees_with_the_loops_in_f32),
+        cmocka_unit_test(every_case_agrees_with_the_loops_in_bf16),
+        cmocka_unit_test(what_may_run_in_place_does),
+        cmocka_unit_test(what_may_write_into_a_view_does),
+        cmocka_unit_test(equal_pictures_give_equal_bits_in_every_batch),
+        cmocka_unit_test(batches_share_one_packed_copy),
+    };
+
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}

@@ -1,6 +1,7 @@
 #include "pictures.h"
 
 #include <dirent.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -261,8 +262,16 @@ int picture_code(struct bytes file, struct sac_error *err)
     return rc;
 }
 
+/* Large blocks go back to the system when they are freed, from the first on:
+ * otherwise what a test once used would be at the disposal of the child. */
+__attribute__((constructor)) static void return_freed_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+}
+
 static void bound_memory(size_t memory)
 {
+    malloc_trim(0);
     FILE *statm = fopen("/proc/self/statm", "r");
     unsigned long pages = 0;
 

@@ -1,6 +1,8 @@
 #include "pictures.h"
 
 #include <malloc.h>
+#include <signal.h>
+#include <sys/time.h>
 
 static struct sac_decoder *decoder;
 
@@ -217,6 +219,35 @@ static void a_canceled_picture_is_given_up(void **state)
     }
 }
 
+static atomic_bool alarmed;
+
+static void on_alarm(int signal)
+{
+    (void)signal;
+    atomic_store(&alarmed, true);
+}
+
+/* A millisecond after it began; decoding 6 million pixels takes ten and more. */
+static void a_picture_is_given_up_in_its_midst(void **state)
+{
+    struct sigaction before, catch = {.sa_handler = on_alarm};
+
+    (void)state;
+    sigaction(SIGALRM, &catch, &before);
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct bytes file = make_kind(kind, 3000, 2000);
+        struct sac_decode_options options = {.channels = 3, .canceled = &alarmed};
+        struct itimerval soon = {.it_value.tv_usec = 1000};
+        struct sac_image image;
+        atomic_store(&alarmed, false);
+        setitimer(ITIMER_REAL, &soon, NULL);
+        assert_int_equal(sac_image_decode(decoder, file.data, file.size, &options, &image, NULL),
+                         SAC_ECANCELED);
+        free(file.data);
+    }
+    sigaction(SIGALRM, &before, NULL);
+}
+
 /* What a fresh decoder makes of a file, by hash. */
 static uint32_t hash_by(struct sac_decoder *by, struct bytes file)
 {
@@ -327,6 +358,7 @@ int main(void)
         cmocka_unit_test(every_byte_may_be_wrong),
         cmocka_unit_test(files_that_broke_other_decoders_give_an_error_or_a_picture),
         cmocka_unit_test(a_canceled_picture_is_given_up),
+        cmocka_unit_test(a_picture_is_given_up_in_its_midst),
         cmocka_unit_test(a_decoder_gives_the_same_whatever_it_did_before),
         cmocka_unit_test(pixel_memory_is_used_again),
         cmocka_unit_test(memory_does_not_grow_with_pictures),

@@ -91,9 +91,13 @@ void sac_conn_drain(struct sac_conn *conn)
 
 static void set_peer(struct sac_conn *conn, const struct sockaddr *address)
 {
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+
     conn->peer[0] = '\0';
     if (address->sa_family == AF_INET)
         uv_ip4_name((const struct sockaddr_in *)address, conn->peer, sizeof conn->peer);
+    else if (address->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(v6))
+        uv_inet_ntop(AF_INET, v6->s6_addr + 12, conn->peer, sizeof conn->peer);
     else if (address->sa_family == AF_INET6)
         uv_ip6_name((const struct sockaddr_in6 *)address, conn->peer, sizeof conn->peer);
 }

@@ -814,6 +814,24 @@ static void posted_calls_are_made_once_each(void **state)
     assert_int_equal(atomic_load(&calls), 1001);
 }
 
+static void beyond_loopback_any_host_is_answered(void **state)
+{
+    static const char *const addresses[] = {"0.0.0.0", "::"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (i == 1 && access("/proc/net/if_inet6", F_OK) != 0)
+            break; /* no IPv6 on this machine */
+        const struct sac_http_options options = {.host = addresses[i]};
+        fixture_start(&fixture, &options);
+        int fd = client_connect(&fixture);
+        client_puts(fd, "GET /tell HTTP/1.1\r\nHost: pictures.example\r\n\r\n");
+        expect_answer(fd, 200, "GET /tell query=0:- header= body=0 peer=127.0.0.1 timed=1\n");
+        close(fd);
+        fixture_stop(&fixture);
+    }
+}
+
 static void an_address_that_cannot_be_bound_is_named(void **state)
 {
     struct sac_http_server *server = NULL;
@@ -858,6 +876,7 @@ int main(void)
         cmocka_unit_test(stopping_answers_what_was_accepted),
         cmocka_unit_test(stopping_ends_at_its_deadline),
         cmocka_unit_test(posted_calls_are_made_once_each),
+        cmocka_unit_test(beyond_loopback_any_host_is_answered),
         cmocka_unit_test(an_address_that_cannot_be_bound_is_named),
     };
 

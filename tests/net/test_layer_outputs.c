@@ -131,6 +131,15 @@ static double inner_product_transposed(int64_t i) /* the same from [H · W, 2] *
     return sum;
 }
 
+static double inner_product_of_rows(int64_t i) /* N × C × H rows of W, 2 out */
+{
+    double sum = weight_value(1, i % 2);
+
+    for (int k = 0; k < W; k++)
+        sum += (double)in_value(i / 2 * W + k) * weight_value(0, i % 2 * W + k);
+    return sum;
+}
+
 static double softmax_of_rows(int64_t i)
 {
     double sum = 0;
@@ -213,6 +222,8 @@ static const struct formula_case cases[] = {
      PLANES * 2},
     {ONE("InnerProduct", "inner_product_param { num_output: 2 axis: -2 transpose: true }"),
      inner_product_transposed, PLANES * 2},
+    {ONE("InnerProduct", "inner_product_param { num_output: 2 axis: -1 }"), inner_product_of_rows,
+     PLANES *H * 2},
     {ONE("Softmax", "softmax_param { axis: -1 }"), softmax_of_rows, COUNT},
     {ONE("Convolution", "convolution_param { num_output: 2 group: 2 kernel_size: 1 stride: 2 }"),
      grouped_convolution, N * 2 * 2 * 3},

@@ -29,8 +29,8 @@ struct sac_caffe_net {
  * is, and upgrades it. */
 int sac_caffe_net_load(struct sac_caffe_net *ret, const char *path, struct sac_error *err);
 /* The same from memory; `name` stands for the file in sentences. */
-int sac_caffe_net_parse(struct sac_caffe_net *ret, const char *name, const void *bytes,
-                        size_t size, struct sac_error *err);
+int sac_caffe_net_parse(struct sac_caffe_net *ret, const char *name, const void *bytes, size_t size,
+                        struct sac_error *err);
 void sac_caffe_net_done(struct sac_caffe_net *net);
 
 /* A solver.prototxt, likewise upgraded (solver_type enum to string). */
@@ -56,8 +56,11 @@ int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob
 int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err);
 void sac_caffe_blob_done(struct sac_caffe_blob *blob);
 
-/* The net as prototxt text, in schema order; unset fields are left out. */
 struct sac_buf;
+/* Appends the net as a binary file, a caffemodel. */
+int sac_caffe_net_write(struct sac_buf *out, const Caffe__NetParameter *net);
+
+/* The net as prototxt text, in schema order; unset fields are left out. */
 int sac_prototxt_print(struct sac_buf *out, const ProtobufCMessage *message);
 
 /* labels.txt, synset_words.txt: one label a line, CR and trailing blanks cut,

@@ -8,7 +8,14 @@
  * once. The handler owns the right to answer: exactly one sac_http_reply()
  * follows, at once or later, on any thread. If the client goes away first,
  * `on_gone` is called once on the loop thread; the reply is still owed and is
- * then dropped.
+ * then dropped. A client that closes its writing half while an answer is owed
+ * counts as gone, as with nginx: nobody can tell it from one that left.
+ *
+ * Requests of one connection are answered in order, whatever the order of the
+ * replies. After a refusal for bad framing, a limit or a deadline, nothing more
+ * of that connection is parsed or answered. Paths are decoded but not
+ * normalised: a handler that maps one to a file must look for "..". SIGPIPE is
+ * blocked on the loop thread while it runs.
  */
 #ifndef SAC_HTTP_SERVER_H
 #define SAC_HTTP_SERVER_H
@@ -30,20 +37,21 @@ struct sac_http_text {
 
 /* Zero means the default, which stands behind each. */
 struct sac_http_limits {
-    size_t body_bytes_max;          /* 16 MiB: 413 */
-    size_t header_bytes_max;        /* 16 KiB in all: 431 */
-    int header_count_max;           /* 100: 431 */
-    size_t line_bytes_max;          /* 8 KiB a line: 431 */
-    int chunk_count_max;            /* 65,536: 400 */
+    size_t body_bytes_max;            /* 16 MiB: 413 */
+    size_t bodies_bytes_max;          /* 1 GiB held at once, all connections together: 503 */
+    size_t header_bytes_max;          /* 16 KiB in all: 431 */
+    int header_count_max;             /* 100: 431 */
+    size_t line_bytes_max;            /* 8 KiB a line: 431 */
+    int chunk_count_max;              /* 65,536: 400 */
     size_t chunk_extension_bytes_max; /* 16 KiB in all: 400 */
-    int header_deadline_ms;         /* 10,000 from the first byte: 408 */
-    int body_deadline_ms;           /* 30,000: 408 */
-    int body_rate_bytes_min;        /* 1,000 a second after 10 s: 408 */
-    int write_stall_ms;             /* 30,000: closed */
-    int idle_ms;                    /* 15,000 between requests: closed */
-    int connections_max;            /* 1,024, and below the descriptor limit less 64 */
-    int connections_per_address_max; /* 128; an address of the loopback range too */
-    int pipelined_max;              /* 16 requests of one connection in flight */
+    int header_deadline_ms;           /* 10,000 from the first byte: 408 */
+    int body_deadline_ms;             /* 30,000: 408 */
+    int body_rate_bytes_min;          /* 1,000 a second, after a third of that time: 408 */
+    int write_stall_ms;               /* 30,000 without a byte, or below that rate since: closed */
+    int idle_ms;                      /* 15,000 between requests: closed */
+    int connections_max;              /* 1,024, and below the descriptor limit less 64 */
+    int connections_per_address_max;  /* 128; an address of the loopback range too */
+    int pipelined_max;                /* 16 requests of one connection in flight */
 };
 
 /* Called on the loop thread with a whole request. */
@@ -89,12 +97,14 @@ int sac_http_server_run(struct sac_http_server *server, struct sac_error *err);
  * drain_ms at the latest. A second call changes nothing. */
 void sac_http_server_stop(struct sac_http_server *server, int drain_ms);
 void sac_http_server_counters(const struct sac_http_server *server, struct sac_http_counters *ret);
-/* After run has returned; takes NULL. */
+/* After run has returned and every request has its reply (stop the workers
+ * first); takes NULL. With a reply still owed, the memory is left to it. */
 void sac_http_server_free(struct sac_http_server *server);
 
 /* Runs `call(user)` once on the loop thread; any thread. For work that belongs
- * to the loop; never blocks. */
-void sac_http_server_post(struct sac_http_server *server, void (*call)(void *user), void *user);
+ * to the loop; never blocks. SAC_ENOMEM, and no call, without memory. A call
+ * posted after the loop has ended is made by sac_http_server_free. */
+int sac_http_server_post(struct sac_http_server *server, void (*call)(void *user), void *user);
 
 /* What came. Valid until the reply; the loop thread only until the handler
  * returns, then whichever thread answers. */
@@ -120,16 +130,19 @@ const char *sac_http_request_peer(const struct sac_http_request *request);
 /* A word of the handler's own, kept with the request. */
 void sac_http_request_set_user(struct sac_http_request *request, void *user);
 void *sac_http_request_user(const struct sac_http_request *request);
-/* Asks to be told when the client goes away; loop thread, within the handler. */
+/* Asks to be told when the client goes away; loop thread, within the handler.
+ * on_gone never runs after sac_http_reply has returned: a reply on another
+ * thread waits for one that is running, so hold no lock there that it takes. */
 void sac_http_request_on_gone(struct sac_http_request *request, sac_http_gone *gone, void *user);
 
 struct sac_http_response {
-    int status;
+    int status;               /* 200 or more */
     const char *content_type; /* static storage */
     const void *body;         /* copied before the call returns, unless body_static */
-    size_t body_size;
-    bool body_static; /* body lives as long as the server: written without a copy */
-    const char *headers; /* further header lines, each ended by "\r\n", or NULL; copied */
+    size_t body_size;         /* below 2 GiB, else a 500 is sent */
+    bool body_static;         /* body lives as long as the server: written without a copy */
+    const char *headers; /* further header lines, each ended by "\r\n", or NULL; copied. Above 4 KiB
+                            a 500 is sent */
 };
 
 /* Answers, once; any thread. From the loop thread the bytes leave in this turn;

@@ -1,9 +1,10 @@
 /*
  * JPEG and PNG to 8-bit pixels. The kind is told by content, never by name.
  *
- * A decoder holds reusable buffers and belongs to one thread; decoding the next
- * picture with it allocates nothing once it has seen the largest. Dimensions
- * are checked against the limits before memory is taken.
+ * A decoder holds reusable pixel buffers and belongs to one thread; decoding the
+ * next picture with it takes no new pixel memory once it has seen the largest
+ * (the libraries' own working memory, some rows, comes and goes with each
+ * picture). Dimensions are checked against the limits before memory is taken.
  */
 #ifndef SAC_IMAGE_IMAGE_H
 #define SAC_IMAGE_IMAGE_H
@@ -20,17 +21,17 @@ enum sac_image_kind { SAC_IMAGE_JPEG = 1, SAC_IMAGE_PNG };
 struct sac_image_info {
     enum sac_image_kind kind;
     int width, height; /* as shown: after the EXIF orientation */
-    int channels;      /* in the file: 1 to 4 */
-    int orientation;   /* EXIF, 1 to 8; 1 when there is none */
+    int channels;      /* in the file, 1 to 4: a palette's are 3, tRNS is not counted */
+    int orientation;   /* EXIF's of a JPEG, 1 to 8; 1 when there is none */
 };
 
 /* Zero means the default, which stands behind each. */
 struct sac_image_limits {
     uint64_t pixels_max;             /* 40 million */
     int side_max;                    /* 16,384 */
-    uint64_t progressive_pixels_max; /* 16 million */
-    int scans_max;                   /* 100, of a progressive JPEG */
-    size_t png_chunk_bytes_max;      /* 1 MB */
+    uint64_t progressive_pixels_max; /* 16 million, of a JPEG of several scans */
+    int scans_max;                   /* 100, of a JPEG of several scans */
+    size_t png_chunk_bytes_max;      /* 1 MB, of an ancillary chunk as stored; none is inflated */
     int png_chunks_max;              /* 64 ancillary chunks */
 };
 
@@ -39,7 +40,7 @@ struct sac_decode_options {
     /* Where decoding may shrink by a power of two (JPEG's DCT scaling): the
      * shown picture stays at least this large on both sides. 0: full size. */
     int cover_width, cover_height;
-    uint8_t background[3]; /* what alpha is laid over: R, G, B */
+    uint8_t background[3]; /* what alpha is laid over: R, G, B; gamma is not regarded */
     struct sac_image_limits limits;
     const atomic_bool *canceled; /* looked at between rows; may be NULL */
 };
@@ -55,6 +56,12 @@ struct sac_image {
 
 struct sac_decoder;
 
+/* What the pixels of all pictures that are being decoded at one time may take,
+ * over all decoders; 512 MB unless said. A picture that does not fit beside the
+ * others is SAC_EBUSY: the same picture may fit a moment later. Before decoders
+ * are used; 0 for the default. */
+void sac_image_set_memory_max(size_t bytes);
+
 int sac_decoder_new(struct sac_decoder **ret, struct sac_error *err);
 void sac_decoder_free(struct sac_decoder *decoder);
 
@@ -65,7 +72,9 @@ int sac_image_probe(struct sac_decoder *decoder, const uint8_t *bytes, size_t si
                     struct sac_error *err);
 
 /* As sac_image_probe, then decodes; SAC_ECANCELED when `canceled` became true.
- * A JPEG cut short is an error, not a half-grey picture. */
+ * A JPEG cut short, if only by its end marker, or damaged is an error, not a
+ * half-grey picture; bytes behind its end are not looked at. SAC_EUNSUPPORTED:
+ * JPEG with 12 bits, lossless or of unknown colours; PNG of Apple's variant. */
 int sac_image_decode(struct sac_decoder *decoder, const uint8_t *bytes, size_t size,
                      const struct sac_decode_options *options, struct sac_image *ret,
                      struct sac_error *err);

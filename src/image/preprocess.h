@@ -10,8 +10,10 @@
 
 enum sac_resize {
     SAC_RESIZE_SQUASH, /* bilinear to width × height, aspect not kept: GPU REST Engine's way */
-    SAC_RESIZE_SHORT,  /* the shorter side to `width` (= height), aspect kept, centre crop follows */
-    SAC_RESIZE_NONE,   /* the picture must be large enough for the crop */
+    /* The shorter side to `width` (= height, or that 0), aspect kept, centre crop follows. The
+     * longer becomes floor(longer · width / shorter + 1/2). */
+    SAC_RESIZE_SHORT,
+    SAC_RESIZE_NONE, /* the picture must be large enough for the crop; always decoded exactly */
 };
 
 enum sac_decode_mode {
@@ -23,15 +25,17 @@ enum sac_decode_mode {
  * does. Start from sac_preprocess_default(). */
 struct sac_preprocess {
     enum sac_resize resize;
-    int resize_width, resize_height; /* 0: the crop's size */
-    int crop_width, crop_height;     /* what the net takes; centred */
-    int channels;                    /* 3 or 1 */
+    int resize_width, resize_height; /* 0: the crop's size (SHORT: its larger side) */
+    /* What the net takes: centred, from floor((height − crop_height) / 2), as Caffe's test phase.
+     */
+    int crop_width, crop_height;
+    int channels; /* 3 or 1 */
     enum sac_decode_mode decode;
     uint8_t background[3];
     /* The device's part: y = (x − mean[c]) · scale, x in 0 … 255, then the
      * channel order. */
-    bool bgr;         /* planes B, G, R (Caffe, OpenCV) or R, G, B */
-    float mean[3];    /* in the net's channel order */
+    bool bgr;      /* planes B, G, R (Caffe, OpenCV) or R, G, B */
+    float mean[3]; /* in the net's channel order */
     float scale;
     /* A whole mean image instead of `mean`: channels × crop_height × crop_width
      * in the net's order, or NULL. Borrowed. */
@@ -44,13 +48,16 @@ struct sac_preprocess {
 struct sac_preprocess sac_preprocess_default(int channels, int width, int height);
 
 /* Decodes, resizes and crops into dst: crop_height × crop_width × channels,
- * interleaved R, G, B (the device swaps to B, G, R), rows packed. */
+ * interleaved R, G, B (the device swaps to B, G, R), rows packed. Only what the
+ * crop shows is resized. Errors are sac_image_decode's, and SAC_EINVAL for sizes
+ * that make no sense, or a picture that is smaller than the crop. */
 int sac_preprocess_pixels(const struct sac_preprocess *how, struct sac_decoder *decoder,
                           const uint8_t *bytes, size_t size, const atomic_bool *canceled,
                           uint8_t *dst, struct sac_error *err);
 
-/* Bilinear, half-pixel centres, edges repeated, 8-bit in and out: what OpenCV's
- * INTER_LINEAR computes (11-bit fixed-point weights, both axes, rounded once).
+/* Bilinear, half-pixel centres, edges repeated, 8-bit in and out: to the bit what
+ * OpenCV's INTER_LINEAR computes (11-bit fixed-point weights on both axes). `src`
+ * has 1 or 3 channels.
  * `scratch` grows as needed and is reused; start it as NULL/0, free() at the end. */
 struct sac_resize_scratch {
     void *memory;

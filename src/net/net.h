@@ -18,11 +18,22 @@ enum sac_phase { SAC_PHASE_TRAIN, SAC_PHASE_TEST };
 struct sac_net;
 struct sac_layer;
 
+/* A shape for one input. */
+struct sac_net_input {
+    const char *name;
+    struct sac_shape shape;
+};
+
+/* All borrowed during the call. */
 struct sac_net_options {
     enum sac_phase phase;
     int level;
-    const char *const *stages; /* borrowed during the call */
+    const char *const *stages;
     int stage_count;
+    /* Inputs whose shape the prototxt does not tell (a data layer over a database),
+     * or tells otherwise. */
+    const struct sac_net_input *inputs;
+    int input_count;
 };
 
 /* A net for which no weights were loaded has weights of zero. */
@@ -34,7 +45,7 @@ void sac_net_free(struct sac_net *net); /* takes NULL */
 
 /* What loading weights did, layer by layer. */
 struct sac_weights_report {
-    int layers_copied; /* layers of the net that got their weights */
+    int layers_copied;  /* layers of the net that got their weights */
     int layers_missing; /* layers with weights that the file does not have */
     int layers_ignored; /* layers of the file that the net does not have */
     char first_missing[128];
@@ -49,7 +60,7 @@ int sac_net_load_weights(struct sac_net *net, const char *path, struct sac_weigh
 const char *sac_net_name(const struct sac_net *net);
 int sac_net_input_count(const struct sac_net *net);
 const char *sac_net_input_name(const struct sac_net *net, int index);
-int sac_net_output_count(const struct sac_net *net); /* tops that no layer takes */
+int sac_net_output_count(const struct sac_net *net); /* tops that no layer takes, inputs aside */
 const char *sac_net_output_name(const struct sac_net *net, int index);
 /* The shape of the blob as the last layer that writes it leaves it; false when
  * there is no such blob. */
@@ -70,10 +81,12 @@ int sac_net_reshape(struct sac_net *net, int index, const struct sac_shape *shap
                     struct sac_error *err);
 
 /* The net as a graph, with axis 0 of every input set to `batch` (0: as it is).
- * The graph borrows the net's weights. `wanted`: blob names that become outputs
- * beside, in this order; none: the net's outputs. Layers that no output needs
- * are left out. The net itself does not change; any thread. */
-int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted,
-                  int wanted_count, struct sac_graph **ret, struct sac_error *err);
+ * The graph borrows the net's weights. `wanted`: blob names that become the
+ * outputs, in this order; none: the net's outputs, with what losses and accuracies
+ * take in their place, for which there is no operation. Layers that no output
+ * needs are left out; inputs all stay. The net itself does not change; any
+ * thread. */
+int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted, int wanted_count,
+                  struct sac_graph **ret, struct sac_error *err);
 
 #endif

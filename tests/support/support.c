@@ -9,14 +9,40 @@
 
 #include "base/file.h"
 
+/*
+ * Takes the place of cmocka's own: cmocka 1.1.5 writes a skipped case as
+ * "not ok 3 # SKIP name", which TAP (and meson) read as a failure.
+ */
+__attribute__((visibility("default"))) void print_message(const char *const format, ...)
+{
+    va_list values;
+
+    va_start(values, format);
+    if (strncmp(format, "not ok %u # SKIP", 16) == 0) {
+        unsigned number = va_arg(values, unsigned);
+        printf("ok %u - %s # SKIP\n", number, va_arg(values, const char *));
+    } else {
+        vprintf(format, values);
+    }
+    va_end(values);
+    fflush(stdout);
+}
+
 /* Paths handed out live until exit; tests make few of them. */
+static struct path {
+    struct path *next;
+    char *text;
+} * paths;
+
 static const char *join(const char *folder, const char *name)
 {
-    char *path;
+    struct path *path = malloc(sizeof *path);
 
-    if (asprintf(&path, "%s/%s", folder, name) < 0)
+    if (!path || asprintf(&path->text, "%s/%s", folder, name) < 0)
         abort();
-    return path;
+    path->next = paths;
+    paths = path;
+    return path->text;
 }
 
 const char *sac_test_source(const char *name)
@@ -32,7 +58,7 @@ const char *sac_test_data(const char *name)
     const char *path = join(set ? set : sac_test_source("../shared/data"), name);
 
     if (!sac_file_exists(path)) {
-        print_message("skipped: no %s\n", path);
+        print_message("# skipped: no %s\n", path);
         skip();
     }
     return path;

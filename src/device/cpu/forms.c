@@ -125,9 +125,11 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
         caps->src = (struct sac_form){SAC_U8, SAC_PLAIN};
         return;
     case SAC_OP_INNER:
-        /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted. */
+        /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted;
+         * the result is rows either way. */
         if (node->param.inner.axis != 1)
             caps->src.layout = SAC_PLAIN;
+        caps->dst.layout = SAC_PLAIN;
         break;
     case SAC_OP_SOFTMAX:
     case SAC_OP_TOPK:

@@ -1,0 +1,75 @@
+/* saccade devices */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+
+static const char help[] = "Usage: saccade devices [--json]\n\n"
+                           "What there is to run on, and what each device can do.\n\n"
+                           "Example: saccade devices\n";
+
+static const enum sac_precision precisions[] = {SAC_PRECISION_F32, SAC_PRECISION_TF32,
+                                                SAC_PRECISION_F16, SAC_PRECISION_BF16};
+enum { PRECISIONS = sizeof precisions / sizeof precisions[0] };
+
+static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote,
+                           const char *between)
+{
+    const char *comma = "";
+
+    for (int i = 0; i < PRECISIONS; i++) {
+        if (!(mask & (1u << precisions[i])))
+            continue;
+        sac_buf_printf(out, "%s%s%s%s", comma, quote, sac_precision_name(precisions[i]), quote);
+        comma = between;
+    }
+}
+
+static void put_device(struct sac_buf *out, const struct sac_device_info *info, bool json)
+{
+    if (json) {
+        sac_buf_puts(out, "[{\"name\":");
+        sac_buf_put_json(out, info->name, strlen(info->name));
+        sac_buf_puts(out, ",\"description\":");
+        sac_buf_put_json(out, info->description, strlen(info->description));
+        sac_buf_printf(out, ",\"streams\":%d,\"precisions\":[", info->streams);
+        put_precisions(out, info->precisions, "\"", ",");
+        sac_buf_puts(out, "]}]\n");
+    } else {
+        sac_buf_printf(out, "%-8s %s; %d streams; ", info->name, info->description, info->streams);
+        put_precisions(out, info->precisions, "", ", ");
+        sac_buf_puts(out, "\n");
+    }
+}
+
+int sac_command_devices(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"json", no_argument, NULL, SAC_FLAG_OWN}, {"help", no_argument, NULL, SAC_FLAG_HELP}, {0}};
+    struct sac_error err = {0};
+    struct sac_device *cpu = NULL;
+    struct sac_buf out = {0};
+    bool json = false;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == SAC_FLAG_HELP) {
+            fputs(help, stdout);
+            return 0;
+        }
+        if (option != SAC_FLAG_OWN)
+            return EXIT_USAGE;
+        json = true;
+    }
+    if (sac_device_open(&cpu, "cpu", &err))
+        return sac_command_failed(&err);
+    put_device(&out, &cpu->info, json);
+    if (!json)
+        sac_buf_puts(&out, "cuda     not in this build\n");
+    fwrite(out.data, 1, out.len, stdout);
+    sac_buf_done(&out);
+    sac_device_close(cpu);
+    return 0;
+}

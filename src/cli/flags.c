@@ -1,0 +1,202 @@
+#include "cli/flags.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char sac_model_flags_help[] =
+    "Models:\n"
+    "  --model DIR           a model directory: deploy.prototxt, one .caffemodel, labels.txt,\n"
+    "                        optionally mean.binaryproto and model.json\n"
+    "  --deploy F --weights F --labels F   single files, instead of or over the directory's\n"
+    "  --mean F|B,G,R|image|none  a mean file (averaged a channel), numbers, the whole mean image\n"
+    "  --name NAME           what the model is called\n"
+    "  --resize squash|short|none[:SIZE]   how a picture meets the net's input (squash)\n"
+    "  --crop SIZE           the net's input size, to be checked\n"
+    "  --scale X             multiplies after the mean is subtracted (1)\n"
+    "  --channels bgr|rgb|grey   the net's channel order (bgr)\n"
+    "  --decode fast|exact   fast scales a JPEG by a power of two while decoding (fast)\n"
+    "  --precision auto|f32|bf16   the arithmetic (auto: f32)\n"
+    "  --topk K              answers a picture (5)\n"
+    "  --batch N             the largest batch, 1 to 32 (8)\n"
+    "  --timeout-ms N        a request's deadline (1000)\n"
+    "  --deterministic       the same bits for a picture in every batch and place\n"
+    "  --device auto|cpu     where to run (auto)\n";
+
+struct sac_model_flags sac_model_flags_none(void)
+{
+    return (struct sac_model_flags){.overrides = SAC_MODEL_OVERRIDES_NONE, .device = "auto"};
+}
+
+int sac_flag_int(const char *flag, const char *value, long least, long most, int *ret,
+                 struct sac_error *err)
+{
+    char *end;
+
+    errno = 0;
+    long number = strtol(value, &end, 10);
+    if (errno || end == value || *end || number < least || number > most)
+        return sac_fail(err, SAC_EINVAL, "%s: expected a whole number of %ld to %ld, found \"%s\"",
+                        flag, least, most, value);
+    *ret = (int)number;
+    return 0;
+}
+
+int sac_flag_number(const char *flag, const char *value, double least, double most, double *ret,
+                    struct sac_error *err)
+{
+    char *end;
+    double number = strtod(value, &end);
+
+    if (end == value || *end || !(number >= least && number <= most))
+        return sac_fail(err, SAC_EINVAL, "%s: expected a number of %g to %g, found \"%s\"", flag,
+                        least, most, value);
+    *ret = number;
+    return 0;
+}
+
+static int take_dir(struct sac_model_flags *flags, const char *value, struct sac_error *err)
+{
+    int room = (int)(sizeof flags->dirs / sizeof flags->dirs[0]);
+
+    if (flags->dir_count == room)
+        return sac_fail(err, SAC_ELIMIT, "--model: at most %d models", room);
+    flags->dirs[flags->dir_count++] = value;
+    return 1;
+}
+
+/* Numbers and words go to the overrides, anything else is a file. */
+static void take_mean(struct sac_model_flags *flags, const char *value)
+{
+    bool numbers = value[0] && strspn(value, "0123456789.,-+eE") == strlen(value);
+
+    if (numbers || strcmp(value, "image") == 0 || strcmp(value, "none") == 0 ||
+        strcmp(value, "average") == 0)
+        flags->overrides.mean = value;
+    else
+        flags->files.mean = value;
+}
+
+static int take_number(struct sac_model_flags *flags, int option, const char *value,
+                       struct sac_error *err)
+{
+    struct sac_model_overrides *over = &flags->overrides;
+    int rc;
+
+    if (option == SAC_FLAG_SCALE)
+        rc = sac_flag_number("--scale", value, -1e9, 1e9, &over->scale, err);
+    else if (option == SAC_FLAG_TOPK)
+        rc = sac_flag_int("--topk", value, 1, 1000, &over->topk, err);
+    else if (option == SAC_FLAG_BATCH)
+        rc = sac_flag_int("--batch", value, 1, 32, &over->batch_max, err);
+    else
+        rc = sac_flag_int("--timeout-ms", value, 1, 600000, &over->timeout_ms, err);
+    return rc ? rc : 1;
+}
+
+int sac_model_flags_take(struct sac_model_flags *flags, int option, const char *value,
+                         struct sac_error *err)
+{
+    struct sac_model_overrides *over = &flags->overrides;
+
+    switch (option) {
+    case SAC_FLAG_MODEL:
+        return take_dir(flags, value, err);
+    case SAC_FLAG_NAME:
+        over->name = value;
+        return 1;
+    case SAC_FLAG_DEPLOY:
+        flags->files.deploy = value;
+        return 1;
+    case SAC_FLAG_WEIGHTS:
+        flags->files.weights = value;
+        return 1;
+    case SAC_FLAG_LABELS:
+        flags->files.labels = value;
+        return 1;
+    case SAC_FLAG_MEAN:
+        take_mean(flags, value);
+        return 1;
+    case SAC_FLAG_RESIZE:
+        over->resize = value;
+        return 1;
+    case SAC_FLAG_CROP:
+        over->crop = value;
+        return 1;
+    case SAC_FLAG_CHANNELS:
+        over->channels = value;
+        return 1;
+    case SAC_FLAG_DECODE:
+        over->decode = value;
+        return 1;
+    case SAC_FLAG_PRECISION:
+        over->precision = value;
+        return 1;
+    case SAC_FLAG_SCALE:
+    case SAC_FLAG_TOPK:
+    case SAC_FLAG_BATCH:
+    case SAC_FLAG_TIMEOUT:
+        return take_number(flags, option, value, err);
+    case SAC_FLAG_DETERMINISTIC:
+        over->deterministic = 1;
+        return 1;
+    case SAC_FLAG_DEVICE:
+        flags->device = value;
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static int check_names_differ(struct sac_model *const *models, int count, struct sac_error *err)
+{
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < i; j++)
+            if (strcmp(sac_model_name(models[i]), sac_model_name(models[j])) == 0)
+                return sac_fail(err, SAC_EINVAL,
+                                "two models are called \"%s\"; give each model.json a \"name\"",
+                                sac_model_name(models[i]));
+    return 0;
+}
+
+int sac_model_flags_open(const struct sac_model_flags *flags, struct sac_model **ret,
+                         struct sac_error *err)
+{
+    int count = flags->dir_count ? flags->dir_count : 1, opened = 0, rc = 0;
+
+    if (count > 1 && (flags->overrides.name || flags->files.deploy || flags->files.weights ||
+                      flags->files.labels || flags->files.mean))
+        return sac_fail(err, SAC_EINVAL,
+                        "--name, --deploy, --weights, --labels and a mean file go "
+                        "with one model, not with several");
+    for (; rc == 0 && opened < count; opened += rc == 0) {
+        struct sac_model_files files = flags->files;
+        files.dir = flags->dirs[opened];
+        rc = sac_model_open(&ret[opened], &files, &flags->overrides, err);
+    }
+    if (rc == 0)
+        rc = check_names_differ(ret, opened, err);
+    while (rc && opened > 0)
+        sac_model_unref(ret[--opened]);
+    return rc ? rc : opened;
+}
+
+int sac_usage_error(const char *command, const char *format, ...)
+{
+    char sentence[SAC_ERROR_TEXT];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    fprintf(stderr, "saccade %s: %s\nTry \"saccade %s --help\".\n", command, sentence, command);
+    return EXIT_USAGE;
+}
+
+int sac_command_failed(const struct sac_error *err)
+{
+    fprintf(stderr, "saccade: %s\n", err->text);
+    return 1;
+}

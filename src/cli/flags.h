@@ -1,0 +1,95 @@
+/*
+ * Flags that several commands share, and how a command line says no. One thread.
+ *
+ * Every command parses with getopt_long; the long options of models come from
+ * here, so that `serve`, `classify` and `time` read them alike.
+ */
+#ifndef SAC_CLI_FLAGS_H
+#define SAC_CLI_FLAGS_H
+
+#include <getopt.h>
+
+#include "model/model.h"
+
+enum { EXIT_USAGE = 2 };
+
+/* Short codes of the shared options; a command's own start at SAC_FLAG_OWN. */
+enum sac_flag {
+    SAC_FLAG_MODEL = 256,
+    SAC_FLAG_NAME,
+    SAC_FLAG_DEPLOY,
+    SAC_FLAG_WEIGHTS,
+    SAC_FLAG_LABELS,
+    SAC_FLAG_MEAN,
+    SAC_FLAG_RESIZE,
+    SAC_FLAG_CROP,
+    SAC_FLAG_SCALE,
+    SAC_FLAG_CHANNELS,
+    SAC_FLAG_DECODE,
+    SAC_FLAG_PRECISION,
+    SAC_FLAG_TOPK,
+    SAC_FLAG_BATCH,
+    SAC_FLAG_TIMEOUT,
+    SAC_FLAG_DETERMINISTIC,
+    SAC_FLAG_DEVICE,
+    SAC_FLAG_HELP,
+    SAC_FLAG_OWN
+};
+
+/* clang-format off */
+#define SAC_MODEL_FLAGS                                                                            \
+    {"model", required_argument, NULL, SAC_FLAG_MODEL},                                            \
+    {"name", required_argument, NULL, SAC_FLAG_NAME},                                              \
+    {"deploy", required_argument, NULL, SAC_FLAG_DEPLOY},                                          \
+    {"weights", required_argument, NULL, SAC_FLAG_WEIGHTS},                                        \
+    {"labels", required_argument, NULL, SAC_FLAG_LABELS},                                          \
+    {"mean", required_argument, NULL, SAC_FLAG_MEAN},                                              \
+    {"resize", required_argument, NULL, SAC_FLAG_RESIZE},                                          \
+    {"crop", required_argument, NULL, SAC_FLAG_CROP},                                              \
+    {"scale", required_argument, NULL, SAC_FLAG_SCALE},                                            \
+    {"channels", required_argument, NULL, SAC_FLAG_CHANNELS},                                      \
+    {"decode", required_argument, NULL, SAC_FLAG_DECODE},                                          \
+    {"precision", required_argument, NULL, SAC_FLAG_PRECISION},                                    \
+    {"topk", required_argument, NULL, SAC_FLAG_TOPK},                                              \
+    {"batch", required_argument, NULL, SAC_FLAG_BATCH},                                            \
+    {"timeout-ms", required_argument, NULL, SAC_FLAG_TIMEOUT},                                     \
+    {"deterministic", no_argument, NULL, SAC_FLAG_DETERMINISTIC},                                  \
+    {"device", required_argument, NULL, SAC_FLAG_DEVICE},                                          \
+    {"help", no_argument, NULL, SAC_FLAG_HELP}
+/* clang-format on */
+
+/* The lines of --help that describe SAC_MODEL_FLAGS. */
+extern const char sac_model_flags_help[];
+
+struct sac_model_flags {
+    const char *dirs[64]; /* --model, in order */
+    int dir_count;
+    struct sac_model_files files; /* what --deploy, --weights, --labels and --mean FILE say */
+    struct sac_model_overrides overrides;
+    const char *device; /* "auto" unless said */
+};
+
+struct sac_model_flags sac_model_flags_none(void);
+/* Takes one option that getopt_long returned. 1: taken; 0: not one of the shared
+ * ones; SAC_EINVAL: said, and what is wrong with it. */
+int sac_model_flags_take(struct sac_model_flags *flags, int option, const char *value,
+                         struct sac_error *err);
+
+/* Opens what the flags name: each --model, or the four files. Fills `ret` (room
+ * for 64) and returns how many, or an error; on error nothing stays open. */
+int sac_model_flags_open(const struct sac_model_flags *flags, struct sac_model **ret,
+                         struct sac_error *err);
+
+/* A whole number of least … most; the sentence names the flag. */
+int sac_flag_int(const char *flag, const char *value, long least, long most, int *ret,
+                 struct sac_error *err);
+int sac_flag_number(const char *flag, const char *value, double least, double most, double *ret,
+                    struct sac_error *err);
+
+/* "saccade serve: sentence" and where help is, to standard error; EXIT_USAGE. */
+int sac_usage_error(const char *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* "saccade: sentence" to standard error; returns 1, the exit status. */
+int sac_command_failed(const struct sac_error *err);
+
+#endif

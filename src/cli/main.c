@@ -1,0 +1,59 @@
+/* The program: finds the subcommand and runs it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+
+static const struct sac_command commands[] = {
+    {"serve", "answer over HTTP: pictures in, labels out", sac_command_serve},
+    {"classify", "name what is in pictures, folders or lists of them", sac_command_classify},
+    {"time", "time a net, operation by operation and whole", sac_command_time},
+    {"bench", "load a server, open loop, with honest percentiles", sac_command_bench},
+    {"devices", "what there is to run on, and what each can do", sac_command_devices},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *out)
+{
+    fprintf(out,
+            "saccade %s: learns to name what is in a picture, and serves that over HTTP\n\n"
+            "Usage: saccade COMMAND …\n\n",
+            SACCADE_VERSION);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\nExample: saccade serve --model models/squeezenet\n"
+                 "\"saccade COMMAND --help\" tells more; so does man saccade.\n");
+}
+
+static int find_command(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    sac_log_set_sink(sac_log_to_stderr, SAC_LOG_INFO);
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("saccade %s\n", SACCADE_VERSION);
+        return 0;
+    }
+    int command = find_command(argv[1]);
+    if (command < 0) {
+        fprintf(stderr, "saccade: no command \"%s\"\nTry \"saccade --help\".\n", argv[1]);
+        return EXIT_USAGE;
+    }
+    return commands[command].run(argc - 1, argv + 1);
+}

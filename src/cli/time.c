@@ -1,0 +1,319 @@
+/* saccade time */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "cli/command.h"
+#include "cli/flags.h"
+#include "cli/measure.h"
+#include "cli/pictures.h"
+#include "net/plan.h"
+
+static const char help[] =
+    "Usage: saccade time --net PROTOTXT [--weights F] [options]\n"
+    "       saccade time --model DIR --pictures FOLDER|LIST [options]\n\n"
+    "Times a net's forward pass, operation by operation and whole, on one worker; or, with\n"
+    "--pictures, everything from a picture's bytes to its labels on all workers at once.\n\n"
+    "  --net F           a deploy or train_val prototxt\n"
+    "  --iterations N    passes to time (50)\n"
+    "  --reference       the plain loops instead of the fast kernels\n"
+    "  --pictures P      the pictures to go through, in memory\n"
+    "  --workers N       threads for --pictures (one a core)\n"
+    "  --seconds S       how long --pictures runs (5)\n"
+    "  --json            for programs\n\n";
+
+enum {
+    FLAG_NET = SAC_FLAG_OWN,
+    FLAG_ITERATIONS,
+    FLAG_REFERENCE,
+    FLAG_PICTURES,
+    FLAG_WORKERS,
+    FLAG_SECONDS,
+    FLAG_JSON,
+};
+
+static const struct option long_options[] = {
+    {"net", required_argument, NULL, FLAG_NET},
+    {"iterations", required_argument, NULL, FLAG_ITERATIONS},
+    {"reference", no_argument, NULL, FLAG_REFERENCE},
+    {"pictures", required_argument, NULL, FLAG_PICTURES},
+    {"workers", required_argument, NULL, FLAG_WORKERS},
+    {"seconds", required_argument, NULL, FLAG_SECONDS},
+    {"json", no_argument, NULL, FLAG_JSON},
+    SAC_MODEL_FLAGS,
+    {0}};
+
+struct time_command {
+    struct sac_model_flags flags;
+    const char *net, *pictures;
+    int iterations, workers;
+    double seconds;
+    bool reference, json;
+    struct sac_device *device;
+};
+
+static int take_own(struct time_command *t, int option, const char *value, struct sac_error *err)
+{
+    switch (option) {
+    case FLAG_NET:
+        t->net = value;
+        return 0;
+    case FLAG_PICTURES:
+        t->pictures = value;
+        return 0;
+    case FLAG_ITERATIONS:
+        return sac_flag_int("--iterations", value, 1, 1000000, &t->iterations, err);
+    case FLAG_WORKERS:
+        return sac_flag_int("--workers", value, 1, 64, &t->workers, err);
+    case FLAG_SECONDS:
+        return sac_flag_number("--seconds", value, 0.01, 86400, &t->seconds, err);
+    case FLAG_REFERENCE:
+        t->reference = true;
+        return 0;
+    default:
+        t->json = true;
+        return 0;
+    }
+}
+
+static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
+                 struct sac_error *err)
+{
+    int option, rc = 0;
+
+    while (rc >= 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        *ret_help = option == SAC_FLAG_HELP;
+        if (*ret_help)
+            return 0;
+        if (option == '?')
+            return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+        rc = sac_model_flags_take(&t->flags, option, optarg, err);
+        if (rc == 0)
+            rc = take_own(t, option, optarg, err);
+    }
+    if (rc < 0)
+        return rc;
+    if (optind < argc)
+        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
+    if (!t->net == !t->pictures)
+        return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
+    return 0;
+}
+
+/* Pictures: the bound. */
+
+static int time_pictures(struct time_command *t, struct sac_error *err)
+{
+    struct sac_pictures pictures = {0};
+    struct sac_model *models[64] = {0};
+    struct sac_engine *engine = NULL;
+    struct sac_measure measure = {0};
+    int batch = t->flags.overrides.batch_max > 0 ? t->flags.overrides.batch_max : 1;
+    int rc = sac_pictures_add(&pictures, t->pictures, err);
+
+    if (rc == 0 && pictures.count == 0)
+        rc = sac_fail(err, SAC_ENOENT, "%s: no pictures", t->pictures);
+    if (rc == 0)
+        rc = sac_model_flags_open(&t->flags, models, err);
+    if (rc >= 0)
+        rc = sac_engine_new(&engine, models[0], t->device, batch, 0, err);
+    if (rc == 0)
+        rc = sac_measure_pictures(engine, t->workers, sac_engine_batch_max(engine), pictures.paths,
+                                  pictures.count, t->seconds, &measure, err);
+    if (rc == 0 && t->json)
+        printf("{\"pictures_per_second\":%.2f,\"median_ms\":%.4f,\"decode_share\":%.4f,"
+               "\"workers\":%d,\"batch\":%d,\"precision\":\"%s\"}\n",
+               measure.pictures_per_second, measure.median_ms, measure.decode_share, t->workers,
+               sac_engine_batch_max(engine), sac_precision_name(sac_engine_precision(engine)));
+    else if (rc == 0)
+        printf("%.1f pictures a second on %d workers, batch %d, %s; a batch takes %.3f ms "
+               "(median), %.0f %% of it decoding\n",
+               measure.pictures_per_second, t->workers, sac_engine_batch_max(engine),
+               sac_precision_name(sac_engine_precision(engine)), measure.median_ms,
+               100 * measure.decode_share);
+    sac_engine_free(engine);
+    sac_model_unref(models[0]);
+    sac_pictures_done(&pictures);
+    return rc;
+}
+
+/* A net: the plan, per operation and whole. */
+
+struct timing {
+    double *step_ms;  /* steps × iterations */
+    double *total_ms; /* iterations */
+};
+
+static int time_once(struct time_command *t, struct sac_plan *plan, struct sac_stream *stream,
+                     struct timing *timing, int iteration, struct sac_error *err)
+{
+    const struct sac_device_table *table = t->device->table;
+    int steps = sac_plan_step_count(plan), rc = 0;
+
+    for (int i = 0; rc == 0 && i < steps; i++) {
+        uint64_t began_ns = sac_clock_ns();
+        rc = sac_plan_forward_step(plan, i, err);
+        if (rc == 0)
+            rc = table->stream_sync(stream, err);
+        timing->step_ms[i * t->iterations + iteration] = (double)(sac_clock_ns() - began_ns) / 1e6;
+    }
+    uint64_t began_ns = sac_clock_ns();
+    if (rc == 0)
+        rc = sac_plan_forward(plan, err);
+    if (rc == 0)
+        rc = table->stream_sync(stream, err);
+    timing->total_ms[iteration] = (double)(sac_clock_ns() - began_ns) / 1e6;
+    return rc;
+}
+
+static void put_step(struct sac_buf *out, const struct sac_plan_step *step, double ms, double share,
+                     bool json)
+{
+    char shape[SAC_SHAPE_TEXT];
+
+    sac_shape_text(&step->out, shape, sizeof shape);
+    if (!json) {
+        sac_buf_printf(out, "%9.4f %5.1f %9.1f %8.2f  %-10s %-22s %-22s %s\n", ms, 100 * share,
+                       step->flops / ms / 1e6, step->bytes / ms / 1e6, sac_op_kind_name(step->kind),
+                       shape, step->kernel, step->name);
+        return;
+    }
+    sac_buf_puts(out, "{\"name\":");
+    sac_buf_put_json(out, step->name, strlen(step->name));
+    sac_buf_printf(out, ",\"op\":\"%s\",\"kernel\":", sac_op_kind_name(step->kind));
+    sac_buf_put_json(out, step->kernel, strlen(step->kernel));
+    sac_buf_printf(out, ",\"ms\":%.6f,\"flops\":%.0f,\"bytes\":%.0f}", ms, step->flops,
+                   step->bytes);
+}
+
+static void report(struct time_command *t, const struct sac_plan *plan, struct timing *timing)
+{
+    struct sac_buf out = {0};
+    size_t n = (size_t)t->iterations;
+    double total = sac_median(timing->total_ms, n), flops = 0;
+
+    if (t->json)
+        sac_buf_puts(&out, "{\"steps\":[");
+    else
+        sac_buf_puts(&out, "       ms     %   GFLOP/s     GB/s  op         result                 "
+                           "kernel                 layers\n");
+    for (int i = 0; i < sac_plan_step_count(plan); i++) {
+        struct sac_plan_step step;
+        sac_plan_step(plan, i, &step);
+        double ms = sac_median(timing->step_ms + (size_t)i * n, n);
+        flops += step.flops;
+        if (t->json && i)
+            sac_buf_puts(&out, ",");
+        put_step(&out, &step, ms > 0 ? ms : 1e-6, ms / total, t->json);
+    }
+    int batch = sac_plan_batch(plan);
+    if (t->json)
+        sac_buf_printf(&out,
+                       "],\"batch\":%d,\"median_ms\":%.6f,\"pictures_per_second\":%.3f,"
+                       "\"gflop_per_second\":%.2f,\"memory_bytes\":%zu}\n",
+                       batch, total, batch * 1e3 / total, flops / total / 1e6,
+                       sac_plan_memory_bytes(plan));
+    else
+        sac_buf_printf(&out,
+                       "whole: %.3f ms a pass of %d (median of %d), %.1f pictures a second, "
+                       "%.1f GFLOP/s, %.1f MB of activations\n",
+                       total, batch, t->iterations, batch * 1e3 / total, flops / total / 1e6,
+                       (double)sac_plan_memory_bytes(plan) / 1e6);
+    fwrite(out.data, 1, out.len, stdout);
+    sac_buf_done(&out);
+}
+
+static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_stream *stream,
+                     struct sac_error *err)
+{
+    size_t steps = (size_t)sac_plan_step_count(plan), n = (size_t)t->iterations;
+    struct timing timing = {.step_ms = calloc(steps * n + 1, sizeof(double)),
+                            .total_ms = calloc(n, sizeof(double))};
+    int rc = timing.step_ms && timing.total_ms ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+
+    for (int i = 0; rc == 0 && i < 3; i++) /* warm */
+        rc = sac_plan_forward(plan, err);
+    for (int i = 0; rc == 0 && i < t->iterations; i++)
+        rc = time_once(t, plan, stream, &timing, i, err);
+    if (rc == 0)
+        report(t, plan, &timing);
+    free(timing.step_ms);
+    free(timing.total_ms);
+    return rc;
+}
+
+static int plan_precision(const struct time_command *t, enum sac_precision *ret,
+                          struct sac_error *err)
+{
+    const char *word = t->flags.overrides.precision;
+
+    *ret = SAC_PRECISION_F32;
+    if (!word || strcmp(word, "auto") == 0 || strcmp(word, "f32") == 0)
+        return 0;
+    if (strcmp(word, "bf16") != 0)
+        return sac_fail(err, SAC_EINVAL, "--precision: expected auto, f32 or bf16, found \"%s\"",
+                        word);
+    *ret = SAC_PRECISION_BF16;
+    return 0;
+}
+
+static int time_net(struct time_command *t, struct sac_error *err)
+{
+    const struct sac_net_options net_options = {.phase = SAC_PHASE_TEST};
+    const struct sac_device_table *table = t->device->table;
+    int batch = t->flags.overrides.batch_max;
+    struct sac_plan_options options = {
+        .batch = batch > 0 ? batch : 0,
+        .ops = {.reference = t->reference, .deterministic = t->flags.overrides.deterministic > 0}};
+    struct sac_net *net = NULL;
+    struct sac_store *store = NULL;
+    struct sac_stream *stream = NULL;
+    struct sac_plan *plan = NULL;
+
+    int rc = plan_precision(t, &options.ops.precision, err);
+    sac_cpu_pin(0);
+    if (rc == 0)
+        rc = sac_net_load(&net, t->net, &net_options, err);
+    if (rc == 0 && t->flags.files.weights)
+        rc = sac_net_load_weights(net, t->flags.files.weights, NULL, err);
+    if (rc == 0)
+        rc = table->store_new(t->device, &store, err);
+    if (rc == 0)
+        rc = table->stream_new(t->device, &stream, err);
+    if (rc == 0)
+        rc = sac_plan_new(&plan, net, t->device, store, stream, &options, err);
+    if (rc == 0)
+        rc = time_plan(t, plan, stream, err);
+    sac_plan_free(plan);
+    table->stream_free(stream);
+    table->store_free(store);
+    sac_net_free(net);
+    return rc;
+}
+
+int sac_command_time(int argc, char **argv)
+{
+    struct time_command t = {.flags = sac_model_flags_none(),
+                             .iterations = 50,
+                             .workers = sac_cpu_count(),
+                             .seconds = 5};
+    struct sac_error err = {0};
+    bool wants_help = false;
+    int rc = parse(&t, argc, argv, &wants_help, &err);
+
+    if (wants_help) {
+        printf("%s%s\nExample: saccade time --net deploy.prototxt --batch 8 --precision bf16\n",
+               help, sac_model_flags_help);
+        return 0;
+    }
+    if (rc)
+        return sac_usage_error("time", "%s", err.text);
+    rc = sac_device_open(&t.device, t.flags.device, &err);
+    if (rc == 0)
+        rc = t.net ? time_net(&t, &err) : time_pictures(&t, &err);
+    sac_device_close(t.device);
+    return rc ? sac_command_failed(&err) : 0;
+}

@@ -1,0 +1,198 @@
+/* BlobProto as numbers: shapes old and new, values in float, double or bytes. */
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "formats/caffe.h"
+#include "formats/wire.h"
+
+enum { RANK_MAX = 8 };
+
+/* Caffe counts with int; nothing that fits in a file comes near. */
+#define COUNT_MAX INT64_C(0x7fffffff)
+#define FILE_BYTES_MAX ((size_t)2 << 30)
+#define SLACK_BYTES ((size_t)1 << 20)
+
+static bool has_legacy_shape(const Caffe__BlobProto *blob)
+{
+    return blob->has_num || blob->has_channels || blob->has_height || blob->has_width;
+}
+
+/* Copies the dimensions; without any, a blob is a single number. */
+static int read_shape(struct sac_caffe_blob *out, const Caffe__BlobProto *blob,
+                      struct sac_error *err)
+{
+    int64_t legacy[4] = {blob->num, blob->channels, blob->height, blob->width};
+    const int64_t *dim = legacy;
+    size_t rank = has_legacy_shape(blob) ? 4 : 0;
+
+    if (rank == 0 && blob->shape) {
+        dim = blob->shape->dim;
+        rank = blob->shape->n_dim;
+    }
+    if (rank > RANK_MAX)
+        return sac_fail(err, SAC_ELIMIT, "a blob of %zu dimensions, over the limit of %d", rank,
+                        RANK_MAX);
+    int64_t count = 1;
+    for (size_t i = 0; i < rank; i++) {
+        if (dim[i] < 0 || __builtin_mul_overflow(count, dim[i], &count) || count > COUNT_MAX)
+            return sac_fail(err, SAC_EFORMAT, "a blob's dimension %zu of %lld cannot be", i,
+                            (long long)dim[i]);
+        out->dim[i] = dim[i];
+    }
+    out->rank = (int)rank;
+    out->count = (size_t)count;
+    return 0;
+}
+
+/* IEEE half precision: 1 sign, 5 exponent and 10 fraction bits. */
+static float float_of_half(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half >> 15) << 31;
+    uint32_t exponent = (half >> 10) & 31;
+    uint32_t fraction = half & 1023;
+    uint32_t bits;
+    float out;
+
+    if (exponent == 0) { /* a multiple of 2^-24 */
+        out = (float)fraction * 0x1p-24f;
+        return sign ? -out : out;
+    }
+    bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
+/* Bytes a value, 0 for types that hold no weights. */
+static size_t raw_value_size(Caffe__Type type)
+{
+    switch (type) {
+    case CAFFE__TYPE__DOUBLE:
+        return 8;
+    case CAFFE__TYPE__FLOAT:
+        return 4;
+    case CAFFE__TYPE__FLOAT16:
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+static size_t held(const Caffe__BlobProto *blob, size_t raw_size)
+{
+    if (blob->n_data > 0)
+        return blob->n_data;
+    if (blob->n_double_data > 0)
+        return blob->n_double_data;
+    return blob->has_raw_data && raw_size ? blob->raw_data.len / raw_size : 0;
+}
+
+static float raw_value(const Caffe__BlobProto *blob, size_t raw_size, size_t index)
+{
+    const uint8_t *at = blob->raw_data.data + index * raw_size;
+    uint16_t half;
+    double number;
+    float out;
+
+    if (raw_size == 2) {
+        memcpy(&half, at, sizeof half);
+        return float_of_half(half);
+    }
+    if (raw_size == 4) {
+        memcpy(&out, at, sizeof out);
+        return out;
+    }
+    memcpy(&number, at, sizeof number);
+    return (float)number;
+}
+
+static void copy_values(float *out, const Caffe__BlobProto *blob, size_t count, size_t raw_size)
+{
+    if (blob->n_data > 0)
+        memcpy(out, blob->data, count * sizeof *out);
+    else if (blob->n_double_data > 0)
+        for (size_t i = 0; i < count; i++)
+            out[i] = (float)blob->double_data[i];
+    else
+        for (size_t i = 0; i < count; i++)
+            out[i] = raw_value(blob, raw_size, i);
+}
+
+static int check_raw(const Caffe__BlobProto *blob, size_t raw_size, struct sac_error *err)
+{
+    if (!blob->has_raw_data || blob->n_data > 0 || blob->n_double_data > 0)
+        return 0;
+    if (!blob->has_raw_data_type)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "a blob with raw values of no stated type; expected DOUBLE, FLOAT or "
+                        "FLOAT16");
+    if (raw_size == 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "a blob with raw values of type %d; expected DOUBLE, FLOAT or FLOAT16",
+                        (int)blob->raw_data_type);
+    if (blob->raw_data.len % raw_size != 0)
+        return sac_fail(err, SAC_EFORMAT, "a blob with %zu raw bytes, no multiple of %zu",
+                        blob->raw_data.len, raw_size);
+    return 0;
+}
+
+int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob,
+                        struct sac_error *err)
+{
+    struct sac_caffe_blob out = {0};
+    size_t raw_size = blob->has_raw_data_type ? raw_value_size(blob->raw_data_type) : 0;
+    int rc = read_shape(&out, blob, err);
+
+    if (rc == 0)
+        rc = check_raw(blob, raw_size, err);
+    if (rc < 0)
+        return rc;
+    size_t values = held(blob, raw_size);
+    if (values == 0 && out.count > 0 && blob->base.n_unknown_fields > 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "a blob with its values in field %u, which Caffe does not have; "
+                        "expected them as float or double",
+                        blob->base.unknown_fields[0].tag);
+    if (values != out.count)
+        return sac_fail(err, SAC_EFORMAT, "a blob with %zu values for a shape of %zu", values,
+                        out.count);
+    out.data = malloc(out.count ? out.count * sizeof *out.data : 1);
+    if (!out.data)
+        return sac_fail(err, SAC_ENOMEM, "no memory for a blob of %zu values", out.count);
+    copy_values(out.data, blob, out.count, raw_size);
+    *ret = out;
+    return 0;
+}
+
+int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err)
+{
+    struct sac_arena *arena = NULL;
+    ProtobufCMessage *message = NULL;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int rc = sac_file_read(path, FILE_BYTES_MAX, &bytes, &size, err);
+
+    if (rc < 0)
+        return rc;
+    arena = sac_arena_new(2 * size + SLACK_BYTES);
+    if (size == 0)
+        rc = sac_fail(err, SAC_EFORMAT, "the file is empty");
+    else if (!arena)
+        rc = sac_fail(err, SAC_ENOMEM, "no memory for %zu bytes", size);
+    if (rc == 0)
+        rc = sac_wire_unpack(&message, &caffe__blob_proto__descriptor, bytes, size, arena, err);
+    if (rc == 0)
+        rc = sac_caffe_blob_read(ret, (const Caffe__BlobProto *)message, err);
+    if (rc < 0)
+        sac_error_prefix(err, "%s", path);
+    sac_arena_free(arena);
+    free(bytes);
+    return rc;
+}
+
+void sac_caffe_blob_done(struct sac_caffe_blob *blob)
+{
+    free(blob->data);
+    *blob = (struct sac_caffe_blob){0};
+}

@@ -1,0 +1,53 @@
+/*
+ * From pictures' bytes to labels: a model on a device, as workers use it.
+ *
+ * An engine is a model made ready on one device: packed weights, shared. A
+ * classifier is one worker's part of it: a stream, a decoder, slots for pixels
+ * and a plan for each batch size 1, 2, 4, … batch_max. `classify`, the server's
+ * workers and the benches all go through it, so all give the same answers.
+ *
+ * An engine: any thread. A classifier: one thread at a time; in the steady state
+ * it allocates nothing.
+ */
+#ifndef SAC_MODEL_CLASSIFIER_H
+#define SAC_MODEL_CLASSIFIER_H
+
+#include <stdatomic.h>
+
+#include "model/model.h"
+
+struct sac_engine;
+struct sac_classifier;
+
+/* batch_max: 0 for the model's. topk: 0 for the model's. The engine holds a
+ * reference to the model and borrows the device. */
+int sac_engine_new(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
+                   int batch_max, int topk, struct sac_error *err);
+void sac_engine_free(struct sac_engine *engine); /* after its classifiers; takes NULL */
+struct sac_model *sac_engine_model(const struct sac_engine *engine);
+struct sac_device *sac_engine_device(const struct sac_engine *engine);
+enum sac_precision sac_engine_precision(const struct sac_engine *engine);
+int sac_engine_batch_max(const struct sac_engine *engine);
+int sac_engine_topk(const struct sac_engine *engine);
+
+/* Call it on the worker's own thread, after the thread is pinned. */
+int sac_classifier_new(struct sac_classifier **ret, struct sac_engine *engine,
+                       struct sac_error *err);
+void sac_classifier_free(struct sac_classifier *classifier); /* takes NULL */
+
+/* Decodes and preprocesses a picture into slot 0 … batch_max − 1. An error
+ * leaves the other slots as they were. */
+int sac_classifier_decode(struct sac_classifier *classifier, int slot, const uint8_t *bytes,
+                          size_t size, const atomic_bool *canceled, struct sac_error *err);
+/* The slot's pixels: crop_height × crop_width × channels, R, G, B; for callers
+ * that have pixels already. */
+uint8_t *sac_classifier_pixels(struct sac_classifier *classifier, int slot);
+/* Copies slot `from` over slot `to`: closes the hole of a picture that failed. */
+void sac_classifier_move(struct sac_classifier *classifier, int to, int from);
+/* Classifies slots 0 … count − 1 and waits for the end. */
+int sac_classifier_run(struct sac_classifier *classifier, int count, struct sac_error *err);
+/* The topk pairs of a slot, largest first; valid until the next run. */
+const struct sac_topk_pair *sac_classifier_result(const struct sac_classifier *classifier,
+                                                  int slot);
+
+#endif

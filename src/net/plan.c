@@ -1,0 +1,350 @@
+#include "net/plan.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/plan_build.h"
+#include "net/plan_graph.h"
+
+struct step {
+    struct sac_op *op;
+    struct sac_plan_step report;
+};
+
+struct sac_plan {
+    struct sac_device *device;
+    struct sac_stream *stream;
+    struct sac_arena *arena; /* text, and the tensors that operations are bound to */
+    const char *name;        /* the net's */
+    int batch;
+    struct sac_tensor *inputs, *outputs;
+    int input_count, output_count;
+    void *memory;
+    bool memory_owned;
+    size_t memory_bytes; /* what it needs */
+    size_t memory_room;  /* what there is, which others may use */
+    struct step *steps;
+    int step_count;
+};
+
+static int out_of_memory(const struct sac_plan *plan, struct sac_error *err)
+{
+    return sac_fail(err, SAC_ENOMEM, "out of memory for a plan of batch %d", plan->batch);
+}
+
+static void *zalloc(struct sac_plan *plan, int count, size_t size)
+{
+    return sac_arena_zalloc(plan->arena, (size_t)count + 1, size);
+}
+
+/* ---- Memory --------------------------------------------------------------- */
+
+static int take_memory(struct sac_plan *plan, const struct sac_plan_build *build,
+                       struct sac_error *err)
+{
+    const struct sac_plan *other = build->options->memory_of;
+    size_t bytes = build->memory_bytes > 0 ? build->memory_bytes : 1;
+    int rc;
+
+    plan->memory_bytes = build->memory_bytes;
+    if (other && other->memory_room >= bytes) {
+        plan->memory = other->memory;
+        plan->memory_room = other->memory_room;
+        return 0;
+    }
+    rc =
+        plan->device->table->memory_new(plan->device, SAC_MEMORY_DEVICE, bytes, &plan->memory, err);
+    if (rc != 0) {
+        sac_error_prefix(err, "batch %d needs %zu bytes of device memory", plan->batch, bytes);
+        return rc;
+    }
+    plan->memory_owned = true;
+    plan->memory_room = bytes;
+    return 0;
+}
+
+/* ---- Binding -------------------------------------------------------------- */
+
+/* `layout`: what its reader calls it, where the order of its elements is the same
+ * in both; else it has the value's own. */
+static struct sac_tensor tensor_at(const struct sac_plan *plan, const struct sac_plan_build *build,
+                                   int value, int layout)
+{
+    const struct sac_value *v = &build->graph->values[value];
+    struct sac_form form = v->form;
+
+    if (v->shape.rank >= 3 && sac_plan_order_is_free(&v->shape))
+        form.layout = layout;
+    struct sac_tensor tensor = sac_tensor_of(&v->shape, form);
+    tensor.data = (char *)plan->memory + build->value_offset[value];
+    return tensor;
+}
+
+static struct sac_tensor *tensors_at(struct sac_plan *plan, const struct sac_plan_build *build,
+                                     const int *values, int count, int layout,
+                                     struct sac_error *err)
+{
+    struct sac_tensor *tensors = zalloc(plan, count, sizeof *tensors);
+
+    if (!tensors)
+        out_of_memory(plan, err);
+    for (int i = 0; tensors && i < count; i++)
+        tensors[i] = tensor_at(plan, build, values[i], layout);
+    return tensors;
+}
+
+static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int index,
+                struct sac_binding *ret, struct sac_error *err)
+{
+    const struct sac_node *node = &build->graph->nodes[index];
+    const struct sac_op_caps *caps = &build->caps[index];
+
+    ret->src = tensors_at(plan, build, node->src, node->src_count, caps->src.layout, err);
+    ret->dst = tensors_at(plan, build, node->dst, node->dst_count, caps->dst.layout, err);
+    if (!ret->src || !ret->dst)
+        return SAC_ENOMEM;
+    if (node->epilogue.sum >= 0)
+        ret->sum = tensor_at(plan, build, node->epilogue.sum, caps->dst.layout);
+    if (caps->workspace_bytes > 0)
+        ret->workspace = (char *)plan->memory + build->workspace_offset;
+    if (caps->saved_bytes > 0)
+        ret->saved = (char *)plan->memory + build->saved_offset[index];
+    return 0;
+}
+
+/* ---- Steps ---------------------------------------------------------------- */
+
+/* Filters are packed in the type of what they meet; vectors stay fp32. */
+static double weight_bytes(const struct sac_graph *graph, const struct sac_node *node,
+                           const struct sac_op_caps *caps)
+{
+    double bytes = 0;
+
+    for (int i = 0; i < node->weight_count; i++) {
+        const struct sac_shape *shape = &graph->constants[node->weight[i]].shape;
+        enum sac_type type = shape->rank >= 2 ? caps->src.type : SAC_F32;
+        bytes += (double)sac_tensor_bytes(shape, type);
+    }
+    return bytes;
+}
+
+static double moved_bytes(const struct sac_graph *graph, const struct sac_node *node,
+                          const struct sac_op_caps *caps)
+{
+    double bytes = weight_bytes(graph, node, caps);
+
+    for (int i = 0; i < node->src_count; i++)
+        bytes += (double)sac_plan_value_bytes(graph, node->src[i]);
+    for (int i = 0; i < node->dst_count; i++)
+        bytes += (double)sac_plan_value_bytes(graph, node->dst[i]);
+    if (node->epilogue.sum >= 0)
+        bytes += (double)sac_plan_value_bytes(graph, node->epilogue.sum);
+    return bytes;
+}
+
+static int describe(struct sac_plan *plan, const struct sac_plan_build *build, int index,
+                    struct sac_plan_step *ret, struct sac_error *err)
+{
+    const struct sac_graph *graph = build->graph;
+    const struct sac_node *node = &graph->nodes[index];
+    const struct sac_op_caps *caps = &build->caps[index];
+
+    ret->name = sac_arena_strdup(plan->arena, node->name);
+    ret->kernel = sac_arena_strdup(plan->arena, caps->kernel ? caps->kernel : "");
+    if (!ret->name || !ret->kernel)
+        return out_of_memory(plan, err);
+    ret->kind = node->kind;
+    if (node->dst_count > 0) {
+        ret->out = graph->values[node->dst[0]].shape;
+        ret->form = graph->values[node->dst[0]].form;
+    }
+    ret->flops = caps->flops;
+    ret->bytes = moved_bytes(graph, node, caps);
+    return 0;
+}
+
+static int prepare_step(struct sac_plan *plan, const struct sac_plan_build *build, int index,
+                        struct sac_store *store, struct sac_error *err)
+{
+    struct step *step = &plan->steps[plan->step_count];
+    struct sac_binding binding = {0};
+    int rc = bind(plan, build, index, &binding, err);
+
+    if (rc == 0)
+        rc = describe(plan, build, index, &step->report, err);
+    if (rc == 0)
+        rc = plan->device->table->op_prepare(plan->device, store, build->graph,
+                                             &build->graph->nodes[index], &build->options->ops,
+                                             &binding, &step->op, err);
+    if (rc == 0)
+        plan->step_count++;
+    return rc;
+}
+
+static int prepare_steps(struct sac_plan *plan, const struct sac_plan_build *build,
+                         struct sac_store *store, struct sac_error *err)
+{
+    int rc = 0;
+
+    plan->steps = zalloc(plan, build->graph->node_count, sizeof *plan->steps);
+    if (!plan->steps)
+        return out_of_memory(plan, err);
+    for (int i = 0; i < build->graph->node_count && rc == 0; i++)
+        if (!build->caps[i].alias)
+            rc = prepare_step(plan, build, i, store, err);
+    return rc;
+}
+
+static int bind_ends(struct sac_plan *plan, const struct sac_plan_build *build,
+                     struct sac_error *err)
+{
+    const struct sac_graph *graph = build->graph;
+
+    plan->input_count = graph->input_count;
+    plan->output_count = graph->output_count;
+    plan->inputs = tensors_at(plan, build, graph->inputs, graph->input_count, SAC_PLAIN, err);
+    plan->outputs = tensors_at(plan, build, graph->outputs, graph->output_count, SAC_PLAIN, err);
+    return plan->inputs && plan->outputs ? 0 : SAC_ENOMEM;
+}
+
+/* ---- Making and freeing --------------------------------------------------- */
+
+static int batch_of(const struct sac_graph *graph)
+{
+    const struct sac_shape *shape;
+
+    if (graph->input_count < 1)
+        return 1;
+    shape = &graph->values[graph->inputs[0]].shape;
+    return shape->rank > 0 ? (int)shape->dim[0] : 1;
+}
+
+static int init(struct sac_plan *plan, const char *name, const struct sac_plan_build *build,
+                struct sac_stream *stream, struct sac_error *err)
+{
+    plan->device = build->device;
+    plan->stream = stream;
+    plan->batch = batch_of(build->graph);
+    plan->arena = sac_arena_new(0);
+    plan->name = plan->arena ? sac_arena_strdup(plan->arena, name) : NULL;
+    return plan->name && build->scratch ? 0 : out_of_memory(plan, err);
+}
+
+static int build_plan(struct sac_plan *plan, struct sac_plan_build *build, struct sac_store *store,
+                      struct sac_error *err)
+{
+    int rc = sac_plan_choose_forms(build, err);
+
+    if (rc == 0)
+        rc = sac_plan_lay_out(build, err);
+    if (rc == 0)
+        rc = take_memory(plan, build, err);
+    if (rc == 0)
+        rc = bind_ends(plan, build, err);
+    if (rc == 0)
+        rc = prepare_steps(plan, build, store, err);
+    return rc;
+}
+
+int sac_plan_from_graph(struct sac_plan **ret, struct sac_graph *graph, const char *name,
+                        struct sac_device *device, struct sac_store *store,
+                        struct sac_stream *stream, const struct sac_plan_options *options,
+                        struct sac_error *err)
+{
+    struct sac_plan_build build = {.device = device, .graph = graph, .options = options};
+    struct sac_plan *plan = calloc(1, sizeof *plan);
+    int rc = plan ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory for a plan");
+
+    build.scratch = sac_arena_new(0);
+    if (rc == 0)
+        rc = init(plan, name, &build, stream, err);
+    if (rc == 0)
+        rc = build_plan(plan, &build, store, err);
+    if (rc == 0) {
+        *ret = plan;
+        plan = NULL;
+    } else {
+        sac_error_prefix(err, "net %s", name);
+    }
+    sac_plan_free(plan);
+    sac_arena_free(build.scratch);
+    sac_graph_free(graph);
+    return rc;
+}
+
+void sac_plan_free(struct sac_plan *plan)
+{
+    if (!plan)
+        return;
+    for (int i = 0; i < plan->step_count; i++)
+        plan->device->table->op_free(plan->steps[i].op);
+    if (plan->memory_owned)
+        plan->device->table->memory_free(plan->device, SAC_MEMORY_DEVICE, plan->memory);
+    sac_arena_free(plan->arena);
+    free(plan);
+}
+
+/* ---- Using ---------------------------------------------------------------- */
+
+int sac_plan_input_count(const struct sac_plan *plan)
+{
+    return plan->input_count;
+}
+
+const struct sac_tensor *sac_plan_input(const struct sac_plan *plan, int index)
+{
+    assert(index >= 0 && index < plan->input_count);
+    return &plan->inputs[index];
+}
+
+int sac_plan_output_count(const struct sac_plan *plan)
+{
+    return plan->output_count;
+}
+
+const struct sac_tensor *sac_plan_output(const struct sac_plan *plan, int index)
+{
+    assert(index >= 0 && index < plan->output_count);
+    return &plan->outputs[index];
+}
+
+int sac_plan_batch(const struct sac_plan *plan)
+{
+    return plan->batch;
+}
+
+size_t sac_plan_memory_bytes(const struct sac_plan *plan)
+{
+    return plan->memory_bytes;
+}
+
+int sac_plan_forward_step(struct sac_plan *plan, int index, struct sac_error *err)
+{
+    assert(index >= 0 && index < plan->step_count);
+    int rc = plan->device->table->op_forward(plan->steps[index].op, plan->stream, err);
+
+    if (rc != 0)
+        sac_error_prefix(err, "net %s, layer %s", plan->name, plan->steps[index].report.name);
+    return rc;
+}
+
+int sac_plan_forward(struct sac_plan *plan, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int i = 0; i < plan->step_count && rc == 0; i++)
+        rc = sac_plan_forward_step(plan, i, err);
+    return rc;
+}
+
+int sac_plan_step_count(const struct sac_plan *plan)
+{
+    return plan->step_count;
+}
+
+void sac_plan_step(const struct sac_plan *plan, int index, struct sac_plan_step *ret)
+{
+    assert(index >= 0 && index < plan->step_count);
+    *ret = plan->steps[index].report;
+}

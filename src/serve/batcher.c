@@ -1,0 +1,288 @@
+#include "serve/batcher.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "serve/scheduler.h"
+
+struct sac_batcher {
+    uint64_t (*clock)(void);
+    pthread_mutex_t lock; /* guards all below */
+    struct sac_scheduler *scheduler;
+    pthread_cond_t conds[SAC_LANES_MAX]; /* one a lane: a submission wakes one */
+    int lane_count;
+    uint64_t asleep, woken; /* bit a lane: waits; waits, and has been signalled */
+    bool stopping;
+};
+
+static int conds_init(struct sac_batcher *b)
+{
+    pthread_condattr_t monotonic;
+
+    if (pthread_condattr_init(&monotonic) != 0)
+        return SAC_ENOMEM;
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    for (int l = 0; l < SAC_LANES_MAX; l++)
+        pthread_cond_init(&b->conds[l], &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    return 0;
+}
+
+int sac_batcher_new(struct sac_batcher **ret, const struct sac_batcher_options *options,
+                    struct sac_error *err)
+{
+    struct sac_batcher *b = calloc(1, sizeof *b);
+    int rc = b ? 0 : sac_fail(err, SAC_ENOMEM, "the batcher: out of memory");
+
+    if (rc == 0)
+        rc = sac_scheduler_new(&b->scheduler, options ? options->queue_max : 0, err);
+    if (rc == 0 && conds_init(b) != 0)
+        rc = sac_fail(err, SAC_ENOMEM, "the batcher: out of memory");
+    if (rc == 0) {
+        b->clock = options && options->clock ? options->clock : sac_clock_ns;
+        pthread_mutex_init(&b->lock, NULL);
+        *ret = b;
+        return 0;
+    }
+    if (b)
+        sac_scheduler_free(b->scheduler);
+    free(b);
+    return rc;
+}
+
+void sac_batcher_free(struct sac_batcher *b)
+{
+    if (!b)
+        return;
+    for (int l = 0; l < SAC_LANES_MAX; l++)
+        pthread_cond_destroy(&b->conds[l]);
+    pthread_mutex_destroy(&b->lock);
+    sac_scheduler_free(b->scheduler);
+    free(b);
+}
+
+static void lock(struct sac_batcher *b)
+{
+    pthread_mutex_lock(&b->lock);
+}
+
+static void unlock(struct sac_batcher *b)
+{
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* Without the lock: `dropped` may submit, cancel or answer. */
+static void call_dropped(struct sac_scheduler_drops *drops)
+{
+    while (drops->first) {
+        struct sac_job *job = drops->first;
+        drops->first = job->next;
+        job->next = NULL;
+        if (job->dropped)
+            job->dropped(job, job->drop_code);
+    }
+}
+
+/* With the lock: one sleeping lane at most, and only one that will take. */
+static void wake_one(struct sac_batcher *b)
+{
+    uint64_t awake = ~(b->asleep & ~b->woken);
+    int lane = sac_scheduler_wake(b->scheduler, awake, b->clock());
+
+    if (lane < 0)
+        return;
+    b->woken |= 1ull << lane;
+    pthread_cond_signal(&b->conds[lane]);
+}
+
+static void wake_all(struct sac_batcher *b)
+{
+    for (int l = 0; l < b->lane_count; l++)
+        pthread_cond_signal(&b->conds[l]);
+}
+
+int sac_batcher_add_model(struct sac_batcher *b, int batch_max, int priority)
+{
+    lock(b);
+    int index = sac_scheduler_add_model(b->scheduler, batch_max, priority);
+    unlock(b);
+    return index;
+}
+
+int sac_batcher_add_lane(struct sac_batcher *b)
+{
+    lock(b);
+    int index = sac_scheduler_add_lane(b->scheduler);
+    if (index >= 0)
+        b->lane_count = index + 1;
+    unlock(b);
+    return index;
+}
+
+void sac_batcher_note_latency(struct sac_batcher *b, int lane, int model, int count,
+                              uint64_t decode_ns, uint64_t compute_ns)
+{
+    lock(b);
+    sac_scheduler_note(b->scheduler, lane, model, count, decode_ns, compute_ns);
+    unlock(b);
+}
+
+uint64_t sac_batcher_latency(struct sac_batcher *b, int lane, int model, int count)
+{
+    if (count < 1 || count > SAC_BATCH_MAX)
+        return 0;
+    lock(b);
+    uint64_t took =
+        sac_scheduler_latency(b->scheduler, lane, model, 31 - __builtin_clz((unsigned)count));
+    unlock(b);
+    return took;
+}
+
+void sac_batcher_lane_down(struct sac_batcher *b, int lane, struct sac_job **jobs, int count)
+{
+    struct sac_scheduler_drops drops = {0};
+
+    lock(b);
+    sac_scheduler_lane_down(b->scheduler, lane, jobs, count, &drops);
+    if (b->stopping)
+        wake_all(b);
+    else
+        wake_one(b);
+    unlock(b);
+    call_dropped(&drops);
+}
+
+void sac_batcher_lane_up(struct sac_batcher *b, int lane)
+{
+    lock(b);
+    sac_scheduler_lane_up(b->scheduler, lane);
+    wake_one(b);
+    unlock(b);
+}
+
+int sac_batcher_lanes_up(struct sac_batcher *b)
+{
+    struct sac_batcher_counters counters;
+
+    sac_batcher_counters(b, &counters);
+    return counters.lanes_up;
+}
+
+int sac_batcher_submit(struct sac_batcher *b, struct sac_job *job, int *ret_retry_ms,
+                       struct sac_error *err)
+{
+    int rc;
+
+    lock(b);
+    if (b->stopping) {
+        *ret_retry_ms = 1000;
+        rc = sac_fail(err, SAC_EBUSY, "the server is stopping");
+    } else {
+        rc = sac_scheduler_submit(b->scheduler, job, b->clock(), ret_retry_ms, err);
+    }
+    if (rc == 0)
+        wake_one(b);
+    unlock(b);
+    return rc;
+}
+
+bool sac_batcher_cancel(struct sac_batcher *b, struct sac_job *job)
+{
+    lock(b);
+    atomic_store_explicit(&job->canceled, true, memory_order_relaxed);
+    bool removed = sac_scheduler_remove(b->scheduler, job);
+    unlock(b);
+    if (removed && job->dropped)
+        job->dropped(job, SAC_ECANCELED);
+    return removed;
+}
+
+/* With the lock. A lane that leaves what waits to a faster, busy one looks again
+ * after a while: that one may be late. */
+static void sleep_lane(struct sac_batcher *b, int lane)
+{
+    uint64_t bit = 1ull << lane, look_again_ns = 2000000;
+    struct timespec until;
+
+    b->asleep |= bit;
+    b->woken &= ~bit;
+    if (sac_scheduler_queued(b->scheduler) == 0) {
+        pthread_cond_wait(&b->conds[lane], &b->lock);
+    } else {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        uint64_t ns = (uint64_t)until.tv_nsec + look_again_ns;
+        until.tv_sec += (time_t)(ns / 1000000000);
+        until.tv_nsec = (long)(ns % 1000000000);
+        pthread_cond_timedwait(&b->conds[lane], &b->lock, &until);
+    }
+    b->asleep &= ~bit;
+    b->woken &= ~bit;
+}
+
+/* With the lock, which is let go while dropped jobs are told. */
+static int try_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
+{
+    struct sac_scheduler_drops drops = {0};
+    int count = sac_scheduler_take(b->scheduler, lane, b->clock(), jobs, &drops);
+
+    if (sac_scheduler_queued(b->scheduler) > 0)
+        wake_one(b);
+    if (drops.first) {
+        unlock(b);
+        call_dropped(&drops);
+        lock(b);
+    }
+    return count;
+}
+
+/* With the lock. What runs is work too: its lane may fail and give it back. */
+static bool has_work(const struct sac_batcher *b)
+{
+    struct sac_batcher_counters counters;
+
+    sac_scheduler_counters(b->scheduler, &counters);
+    return counters.queued > 0 || counters.running > 0;
+}
+
+int sac_batcher_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
+{
+    int count;
+
+    assert(lane >= 0 && lane < b->lane_count);
+    lock(b);
+    for (;;) {
+        count = try_take(b, lane, jobs);
+        if (count > 0 || (b->stopping && !has_work(b)))
+            break;
+        sleep_lane(b, lane);
+    }
+    unlock(b);
+    return count;
+}
+
+void sac_batcher_done(struct sac_batcher *b, int lane)
+{
+    lock(b);
+    sac_scheduler_done(b->scheduler, lane);
+    if (b->stopping)
+        wake_all(b); /* those that wait for nothing may go */
+    unlock(b);
+}
+
+void sac_batcher_stop(struct sac_batcher *b)
+{
+    lock(b);
+    b->stopping = true;
+    wake_all(b);
+    unlock(b);
+}
+
+void sac_batcher_counters(struct sac_batcher *b, struct sac_batcher_counters *ret)
+{
+    lock(b);
+    sac_scheduler_counters(b->scheduler, ret);
+    unlock(b);
+}

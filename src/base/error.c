@@ -14,6 +14,15 @@ static bool first_failure(struct sac_error *err, int code)
     return true;
 }
 
+/* A sentence is one line of text, whatever the names in it were. */
+static void make_one_line(char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < ' ' || *text == 127)
+            *text = '?';
+    }
+}
+
 int sac_fail(struct sac_error *err, int code, const char *format, ...)
 {
     if (first_failure(err, code)) {
@@ -21,6 +30,7 @@ int sac_fail(struct sac_error *err, int code, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        make_one_line(err->text);
     }
     return code;
 }
@@ -43,6 +53,7 @@ int sac_fail_errno(struct sac_error *err, int number, const char *format, ...)
         va_end(args);
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(number));
+        make_one_line(err->text);
     }
     return code;
 }
@@ -61,4 +72,5 @@ void sac_error_prefix(struct sac_error *err, const char *format, ...)
     memcpy(sentence, err->text, sizeof sentence);
     size_t used = (size_t)snprintf(err->text, sizeof err->text, "%s: ", prefix);
     snprintf(err->text + used, sizeof err->text - used, "%s", sentence);
+    make_one_line(err->text);
 }

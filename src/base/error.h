@@ -7,7 +7,8 @@
 /*
  * Writes the sentence and returns `code`, so that a failing function can
  * `return sac_fail(err, SAC_EFORMAT, …)`. The first failure is kept: if `err`
- * already holds one, only the code is returned. `err` may be NULL.
+ * already holds one, only the code is returned. `err` may be NULL. Control
+ * characters become `?`: the sentence is one line, whatever it names.
  */
 int sac_fail(struct sac_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -81,10 +81,14 @@ static int parse(ProtobufCMessage **ret, const ProtobufCMessageDescriptor *descr
 int sac_caffe_net_parse(struct sac_caffe_net *ret, const char *name, const void *bytes, size_t size,
                         struct sac_error *err)
 {
-    struct sac_arena *arena = size <= FILE_BYTES_MAX ? new_arena(size) : NULL;
+    struct sac_arena *arena;
     ProtobufCMessage *message = NULL;
     int rc;
 
+    if (size > FILE_BYTES_MAX)
+        return sac_fail(err, SAC_ELIMIT, "%s: %zu bytes, over the limit of %zu", name, size,
+                        FILE_BYTES_MAX);
+    arena = new_arena(size);
     if (!arena)
         return sac_fail(err, SAC_ENOMEM, "%s: no memory for %zu bytes", name, size);
     rc = parse(&message, &caffe__net_parameter__descriptor, name, bytes, size, arena, err);

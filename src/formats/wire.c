@@ -84,6 +84,15 @@ static int wire_of(ProtobufCType type)
     }
 }
 
+/* A wire type in words. */
+static const char *wire_name(int wire)
+{
+    static const char *const names[] = {"a number", "8 bytes",       "a length",
+                                        "a group",  "a group's end", "4 bytes"};
+
+    return wire < 6 ? names[wire] : "nothing known";
+}
+
 /* Several numbers in one length-delimited field. */
 static int scan_packed(struct scan *scan, const struct level *level,
                        const ProtobufCFieldDescriptor *field, const uint8_t *at, const uint8_t *end)
@@ -119,8 +128,9 @@ static int scan_delimited(struct scan *scan, const struct level *level,
     if (!read_varint(at, end, 10, &size))
         return fail_at(scan, start, level, SAC_EFORMAT, "the file ends inside a length");
     if (size > (uint64_t)(end - *at))
-        return fail_at(scan, start, level, SAC_EFORMAT, "a length of %llu bytes where %zu are left",
-                       (unsigned long long)size, (size_t)(end - *at));
+        return fail_at(scan, start, level, SAC_EFORMAT,
+                       "a length of %llu bytes where %zu are left%s", (unsigned long long)size,
+                       (size_t)(end - *at), level->above ? "" : "; is the file cut short?");
     const uint8_t *body = *at;
     *at += size;
     if (!field || field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_BYTES)
@@ -152,7 +162,8 @@ static int scan_value(struct scan *scan, const struct level *level,
     case PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED:
         return scan_delimited(scan, level, field, at, end);
     default:
-        return fail_at(scan, *at, level, SAC_EFORMAT, "wire type %d, which no such file has", wire);
+        return fail_at(scan, *at, level, SAC_EFORMAT, "found %s, which no such file has",
+                       wire_name(wire));
     }
 }
 
@@ -178,8 +189,8 @@ static int scan_field(struct scan *scan, struct level *level, const uint8_t **at
     int wire = (int)(tag & 7);
     level->field = field ? field->name : "(unknown)";
     if (field && !fits(field, wire))
-        return fail_at(scan, start, level, SAC_EFORMAT, "expected wire type %d, found %d",
-                       wire_of(field->type), wire);
+        return fail_at(scan, start, level, SAC_EFORMAT, "expected %s, found %s",
+                       wire_name(wire_of(field->type)), wire_name(wire));
     return scan_value(scan, level, field, wire, at, end);
 }
 

@@ -50,6 +50,20 @@ static void a_long_sentence_is_cut_not_overrun(void **state)
     assert_int_equal(strlen(err.text), SAC_ERROR_TEXT - 1);
 }
 
+/* Names come from files: a line break in one must not forge a line of the log. */
+static void a_sentence_is_one_line(void **state)
+{
+    struct sac_error err = {0}, number = {0};
+
+    (void)state;
+    sac_fail(&err, SAC_EFORMAT, "layer \"%s\"", "a\nb\x1b[2J\x7f\xC3\xA9");
+    assert_string_equal(err.text, "layer \"a?b?[2J?\xC3\xA9\"");
+    sac_error_prefix(&err, "a\tb");
+    assert_string_equal(err.text, "a?b: layer \"a?b?[2J?\xC3\xA9\"");
+    sac_fail_errno(&number, ENOENT, "a\r");
+    assert_string_equal(number.text, "a?: No such file or directory");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -57,6 +71,7 @@ int main(void)
         cmocka_unit_test(errno_gives_code_and_text),
         cmocka_unit_test(a_prefix_goes_before_the_sentence),
         cmocka_unit_test(a_long_sentence_is_cut_not_overrun),
+        cmocka_unit_test(a_sentence_is_one_line),
     };
     return cmocka_run_group_tests_name("error", tests, NULL, NULL);
 }

@@ -77,16 +77,18 @@ static void broken_bytes_are_told_with_their_place(void **state)
     bad("\x08\x96", 2, SAC_EFORMAT, "byte 2, in Every.int32: the file ends inside a number");
     bad("\x5d\x01\x02", 3, SAC_EFORMAT, "byte 1, in Every.real: the file ends inside a number");
     bad("\x7a\x05hi", 4, SAC_EFORMAT,
-        "byte 1, in Every.text: a length of 5 bytes where 2 are left");
+        "byte 1, in Every.text: a length of 5 bytes where 2 are left; is the file cut short?");
     bad("\x8a\x01\x03\x7a\x02h", 6, SAC_EFORMAT,
         "byte 4, in Every.child.text: a length of 2 bytes where 1 are left");
     bad("\x7a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, SAC_EFORMAT,
-        "byte 1, in Every.text: a length of 18446744073709551615 bytes where 0 are left");
+        "byte 1, in Every.text: a length of 18446744073709551615 bytes where 0 are left; is the "
+        "file cut short?");
     bad("\x00\x01", 2, SAC_EFORMAT, "byte 0, in Every: expected a field, found something else");
-    bad("\x0a\x01\x01", 3, SAC_EFORMAT, "byte 0, in Every.int32: expected wire type 0, found 2");
-    bad("\x0b\x0c", 2, SAC_EFORMAT, "byte 0, in Every.int32: expected wire type 0, found 3");
+    bad("\x0a\x01\x01", 3, SAC_EFORMAT,
+        "byte 0, in Every.int32: expected a number, found a length");
+    bad("\x0b\x0c", 2, SAC_EFORMAT, "byte 0, in Every.int32: expected a number, found a group");
     bad("\xa3\x06\xa4\x06", 4, SAC_EFORMAT,
-        "byte 2, in Every.(unknown): wire type 3, which no such file has");
+        "byte 2, in Every.(unknown): found a group, which no such file has");
     bad("\xa2\x01\x03\x01\x02\x03", 6, SAC_EFORMAT,
         "byte 3, in Every.reals: 3 bytes are no whole number of values");
     bad("\x9a\x01\x02\x01\xff", 5, SAC_EFORMAT, "byte 5, in Every.numbers: a number does not end");

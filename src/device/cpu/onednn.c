@@ -173,8 +173,8 @@ static bool describe_window(struct problem *p, const struct sac_shape *src,
            dnnl_success;
 }
 
-/* An image stays one, its weights permuted when they are packed; anything else
- * is rows. */
+/* A channels-last picture is a row of H · W · C numbers: its weights are put in
+ * that order when they are packed. */
 static bool inner_of_image(const struct sac_node *node, const struct sac_shape *src)
 {
     return node->param.inner.axis == 1 && src->rank == 4 && src->dim[2] * src->dim[3] > 1;
@@ -184,20 +184,14 @@ static bool describe_inner(struct problem *p, const struct sac_shape *src, int64
 {
     int axis = p->node->param.inner.axis;
     int64_t in = sac_shape_count_between(src, axis, src->rank);
-    bool transpose = p->node->param.inner.transpose;
-    bool is_image = inner_of_image(p->node, src);
-    int64_t step = transpose ? out : 1;
-    dnnl_dims_t strides = {transpose ? 1 : in, step};
+    bool transpose = p->node->param.inner.transpose && !inner_of_image(p->node, src);
+    dnnl_dims_t strides = {transpose ? 1 : in, transpose ? out : 1};
 
-    p->weight_rank = is_image ? 4 : 2;
+    p->weight_rank = 2;
     p->weight_dims[0] = out;
     p->weight_dims[1] = in;
-    for (int i = 1; is_image && i < 4; i++) {
-        p->weight_dims[i] = src->dim[i];
-        strides[i] = sac_shape_count_between(src, i + 1, 4) * step;
-    }
-    return dnnl_memory_desc_init_by_strides(&p->plain, p->weight_rank, p->weight_dims, dnnl_f32,
-                                            strides) == dnnl_success;
+    return dnnl_memory_desc_init_by_strides(&p->plain, 2, p->weight_dims, dnnl_f32, strides) ==
+           dnnl_success;
 }
 
 /* `batch` stands for axis 0 (or for the rows) of source and result. */
@@ -208,15 +202,12 @@ static bool describe(struct problem *p, const struct sac_cpu_ask *ask, enum sac_
     const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
     const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
     int64_t out = dst->dim[dst->rank - 1];
-    bool ok;
 
     *p = (struct problem){.node = node, .type = type_of(ask->type)};
     if (node->kind == SAC_OP_INNER) {
         int64_t in = sac_shape_count_between(src, node->param.inner.axis, src->rank);
-        ok = inner_of_image(node, src) ? image(&p->src, src, batch, ask->type)
-                                       : rows(&p->src, batch, in, ask->type);
-        return ok && rows(&p->dst, batch, out, dst_type) && describe_inner(p, src, out) &&
-               (node->weight_count < 2 || vector(&p->bias, out));
+        return rows(&p->src, batch, in, ask->type) && rows(&p->dst, batch, out, dst_type) &&
+               describe_inner(p, src, out) && (node->weight_count < 2 || vector(&p->bias, out));
     }
     if (src->rank != 4)
         return false;
@@ -442,6 +433,46 @@ static int reorder(void *data, void *context, struct sac_error *err)
                : fail(err, packing->problem->node->name, "pack the weights", status);
 }
 
+/* [out][C][H · W], or transposed [C][H · W][out], to [out][H · W][C]. */
+static float *weights_of_image(const struct sac_node *node, const struct sac_shape *src,
+                               const struct sac_constant *weight)
+{
+    int64_t plane = src->dim[2] * src->dim[3], channels = src->dim[1], in = plane * channels;
+    int64_t out = sac_shape_count(&weight->shape) / in;
+    bool transpose = node->param.inner.transpose;
+    int64_t out_step = transpose ? 1 : in, in_step = transpose ? out : 1;
+    float *to = malloc(sac_tensor_bytes(&weight->shape, SAC_F32));
+
+    for (int64_t o = 0; to && o < out; o++)
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t i = 0; i < plane; i++)
+                to[o * in + i * channels + c] =
+                    weight->data[o * out_step + (c * plane + i) * in_step];
+    return to;
+}
+
+/* The context of reorder_image: the weights come through a permuted copy. */
+struct image_packing {
+    struct packing packing;
+    const struct sac_shape *src;
+    const struct sac_constant *weight;
+};
+
+static int reorder_image(void *data, void *context, struct sac_error *err)
+{
+    struct image_packing *image_packing = context;
+    const struct sac_node *node = image_packing->packing.problem->node;
+    float *permuted = weights_of_image(node, image_packing->src, image_packing->weight);
+    int rc;
+
+    if (!permuted)
+        return sac_fail(err, SAC_ENOMEM, "%s: no memory to permute its weights", node->name);
+    image_packing->packing.from = permuted;
+    rc = reorder(data, &image_packing->packing, err);
+    free(permuted);
+    return rc;
+}
+
 static uint64_t hash_of(const void *bytes, size_t size)
 {
     const unsigned char *at = bytes;
@@ -455,19 +486,22 @@ static uint64_t hash_of(const void *bytes, size_t size)
 static int pack(const struct sac_cpu_ask *ask, struct sac_store *store, const struct problem *p,
                 const dnnl_memory_desc_t *layout, const void **ret, struct sac_error *err)
 {
-    const struct sac_constant *weight = &ask->graph->constants[ask->node->weight[0]];
-    struct packing packing = {.problem = p, .to = layout, .from = weight->data};
+    const struct sac_node *node = ask->node;
+    const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
+    const struct sac_constant *weight = &ask->graph->constants[node->weight[0]];
+    bool is_image = node->kind == SAC_OP_INNER && inner_of_image(node, src);
+    struct image_packing packing = {{p, layout, weight->data}, src, weight};
     struct sac_packer packer = {
         .bytes = dnnl_memory_desc_get_size(layout),
         .note = layout,
         .note_bytes = sizeof *layout,
-        .pack = reorder,
-        .context = &packing,
+        .pack = is_image ? reorder_image : reorder,
+        .context = is_image ? (void *)&packing : &packing.packing,
     };
     const struct sac_packed *packed;
     char name[40];
 
-    snprintf(name, sizeof name, "oneDNN %016llx",
+    snprintf(name, sizeof name, "oneDNN %s%016llx", is_image ? "HWC " : "",
              (unsigned long long)hash_of(layout, sizeof *layout));
     int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);
     if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
@@ -531,6 +565,19 @@ static dnnl_status_t bind(struct state *state, const struct sac_op *op, const st
     return status;
 }
 
+/* oneDNN's fast kernels take no views. */
+static bool all_whole(const struct sac_op *op)
+{
+    const struct sac_tensor *both[] = {&op->src[0], &op->dst[0]};
+
+    for (int i = 0; i < 2; i++) {
+        struct sac_tensor whole = sac_tensor_of(&both[i]->shape, both[i]->form);
+        if (memcmp(whole.stride, both[i]->stride, sizeof whole.stride) != 0)
+            return false;
+    }
+    return true;
+}
+
 static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
                    struct sac_error *err)
 {
@@ -543,6 +590,8 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     op->state = state;
     if (!state)
         rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
+    else if (!all_whole(op))
+        rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its kernel reads and writes no views", op->name);
     else if (!pd)
         rc = fail(err, op->name, "find an implementation again", dnnl_unimplemented);
     if (rc == 0)

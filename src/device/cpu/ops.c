@@ -7,14 +7,21 @@
 #include "device/cpu/forms.h"
 #include "device/cpu/kernel.h"
 #include "device/cpu/onednn.h"
+#include "device/cpu/vector.h"
 
 enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first; the plain loops stand behind them all. */
 static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cpu_onednn},
-    [SAC_OP_DECONV] = {&sac_cpu_onednn},
-    [SAC_OP_INNER] = {&sac_cpu_onednn},
+    [SAC_OP_CONV] = {&sac_cpu_onednn},    [SAC_OP_DECONV] = {&sac_cpu_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_onednn},   [SAC_OP_POOL] = {&sac_cpu_vector},
+    [SAC_OP_LRN] = {&sac_cpu_vector},     [SAC_OP_RELU] = {&sac_cpu_vector},
+    [SAC_OP_PRELU] = {&sac_cpu_vector},   [SAC_OP_CONCAT] = {&sac_cpu_vector},
+    [SAC_OP_SLICE] = {&sac_cpu_vector},   [SAC_OP_ELTWISE] = {&sac_cpu_vector},
+    [SAC_OP_SCALE] = {&sac_cpu_vector},   [SAC_OP_BIAS] = {&sac_cpu_vector},
+    [SAC_OP_SOFTMAX] = {&sac_cpu_vector}, [SAC_OP_PIXELS] = {&sac_cpu_vector},
+    [SAC_OP_CONVERT] = {&sac_cpu_vector}, [SAC_OP_AFFINE] = {&sac_cpu_vector},
+    [SAC_OP_TOPK] = {&sac_cpu_vector},
 };
 
 static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const struct sac_graph *graph,

@@ -415,6 +415,26 @@ static int work_of(const struct sac_scheduler *s, const struct model *model)
     return work > 1e6 ? 1000000 : (int)work < model->waiting ? model->waiting : (int)work;
 }
 
+static bool is_any_busy(const struct sac_scheduler *s)
+{
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].busy)
+            return true;
+    return false;
+}
+
+/* While none works, the fastest lane leaves nothing to others: they may reckon
+ * likewise, and nobody would take it. */
+static bool must_take(const struct sac_scheduler *s, const struct model *model, int lane)
+{
+    uint64_t one = time_of(&model->lanes[lane], 0);
+
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].up && l != lane && time_of(&model->lanes[l], 0) < one)
+            return false;
+    return !is_any_busy(s);
+}
+
 /* log2 of the batch, or −1 when the lane should leave the jobs to others. */
 static int choose_size(const struct sac_scheduler *s, const struct model *model, int lane,
                        uint64_t now)
@@ -429,13 +449,15 @@ static int choose_size(const struct sac_scheduler *s, const struct model *model,
         for (; seen < 1 << k; seen++, job = job->next)
             if (job->deadline_ns && job->deadline_ns < earliest)
                 earliest = job->deadline_ns;
-        if ((k > 0 && now + took > earliest) || others_sooner(s, model, lane, k, now, work))
+        if (k > 0 && now + took > earliest)
             break;
+        if (others_sooner(s, model, lane, k, now, work))
+            continue; /* a larger batch may take no longer */
         if (best < 0 ||
             (double)time_of(table, best) * (1 << k) >= 1.05 * (double)took * (1 << best))
             best = k;
     }
-    return best;
+    return best < 0 && must_take(s, model, lane) ? 0 : best;
 }
 
 /* The model to serve next, but for those in the mask; −1: none has work. */
@@ -497,7 +519,7 @@ int sac_scheduler_take(struct sac_scheduler *s, int lane, uint64_t now, struct s
     return 0;
 }
 
-int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now)
+int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now, bool *ret_leave)
 {
     uint64_t first = UINT64_MAX;
     int m = choose_model(s, 0, now), best = -1;
@@ -511,8 +533,8 @@ int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now
             best = l;
         }
     }
-    if (best >= 0 && others_sooner(s, s->models[m], best, 0, now, work_of(s, s->models[m])))
-        return -1;
+    *ret_leave = best >= 0 && is_any_busy(s) &&
+                 others_sooner(s, s->models[m], best, 0, now, work_of(s, s->models[m]));
     return best;
 }
 

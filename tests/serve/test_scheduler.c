@@ -139,6 +139,7 @@ static void idle_lanes_share_what_waits(void **state)
 static void a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner(void **state)
 {
     struct fixture *f = *state;
+    bool leave;
     int model = lanes_and_model(f, 1, cpu_ms);
     int slow = sac_scheduler_add_lane(f->s);
 
@@ -147,13 +148,34 @@ static void a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner(void **state
     assert_int_equal(take(f, 0, MS), 1); /* until 3 ms */
     submit(f, 1, model, MS, 0);
     assert_int_equal(take(f, slow, MS), 0); /* 5 ms by the fast lane, 9 by itself */
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), -1);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), slow);
+    assert_true(leave);
     submit(f, 2, model, MS, 0);
     submit(f, 3, model, MS, 0);
     submit(f, 4, model, MS, 0);
     submit(f, 5, model, MS, 0); /* five more are too many for the fast lane alone */
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), slow);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), slow);
+    assert_false(leave);
     assert_int_equal(take(f, slow, MS), 1);
+}
+
+static void idle_lanes_do_not_leave_the_same_jobs_to_each_other(void **state)
+{
+    struct fixture *f = *state;
+    static const double odd_ms[SIZES] = {4, 3, 2, 1}; /* as one bad moment can make it look */
+    int model = lanes_and_model(f, 2, odd_ms), taken = 0;
+
+    for (int i = 0; i < 17; i++)
+        submit(f, i, model, MS, 0);
+    for (int turn = 0; turn < 17 && taken < 17; turn++) {
+        int before = taken;
+        for (int l = 0; l < 2; l++)
+            taken += take(f, l, MS);
+        assert_true(taken > before);
+        for (int l = 0; l < 2; l++)
+            sac_scheduler_done(f->s, l);
+    }
+    assert_int_equal(taken, 17);
 }
 
 static void a_lane_that_hangs_is_not_waited_for(void **state)
@@ -173,15 +195,16 @@ static void a_lane_that_hangs_is_not_waited_for(void **state)
 static void wake_names_the_fastest_idle_lane(void **state)
 {
     struct fixture *f = *state;
+    bool leave;
     int model = lanes_and_model(f, 3, cpu_ms);
 
     note(f, 1, model, cpu_ms, 0.5);
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), -1);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), -1);
     submit(f, 0, model, MS, 0);
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), 1);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), 1);
     submit(f, 1, model, MS, 0);
     submit(f, 2, model, MS, 0);
-    int other = sac_scheduler_wake(f->s, 1 << 1, MS);
+    int other = sac_scheduler_wake(f->s, 1 << 1, MS, &leave);
     assert_true(other == 0 || other == 2);
 }
 
@@ -687,6 +710,7 @@ int main(void)
         CASE(the_batch_meets_the_earliest_deadline),
         CASE(idle_lanes_share_what_waits),
         CASE(a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner),
+        CASE(idle_lanes_do_not_leave_the_same_jobs_to_each_other),
         CASE(a_lane_that_hangs_is_not_waited_for),
         CASE(wake_names_the_fastest_idle_lane),
         CASE(jobs_past_their_deadline_are_dropped_at_take),

@@ -54,7 +54,6 @@ struct sac_op_caps {
     size_t workspace_bytes;
     size_t saved_bytes;  /* kept from forward to backward */
     bool in_place;       /* dst 0 may share src 0's memory */
-    bool sum_in_place;   /* dst 0 may share the epilogue's sum's, which saves a copy */
     bool strided_dst;    /* dst may be a view with longer strides */
     bool alias;          /* nothing to do: dst 0 is src 0's memory */
     const char *kernel;  /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
@@ -62,7 +61,8 @@ struct sac_op_caps {
 };
 
 /* Where a node's tensors are. Sources in the node's order; sum last is
- * `sum` (data NULL when there is none). Gradients are NULL unless training. */
+ * `sum` (data NULL when there is none), whose memory dst 0 may share. Gradients
+ * are NULL unless training. */
 struct sac_binding {
     const struct sac_tensor *src, *dst;
     struct sac_tensor sum;

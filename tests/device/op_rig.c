@@ -176,8 +176,6 @@ static int query(struct sac_op_rig *rig, struct sac_error *err)
                                       err);
     if (rc == 0 && rig->options.in_place && !rig->caps.in_place)
         rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: not in place", node->name);
-    if (rc == 0 && rig->options.sum_in_place && !rig->caps.sum_in_place)
-        rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: not on its sum", node->name);
     if (rc == 0 && rig->options.strided_dst && !rig->caps.strided_dst)
         rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: no strided results", node->name);
     return rc;

@@ -386,7 +386,6 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
     caps->workspace_bytes =
         dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
     caps->kernel = intern(impl_of(pd));
-    caps->sum_in_place = ask->node->epilogue.sum >= 0;
     dnnl_primitive_desc_destroy(pd);
     return 0;
 }

@@ -50,6 +50,7 @@ struct sac_op_rig_options {
     bool in_place; /* dst 0 on src 0's memory; the caps must allow it */
     /* Results are views with longer strides, as in a concatenation; likewise. */
     bool strided_dst;
+    bool sum_in_place;       /* dst 0 on the memory of the sum */
     struct sac_store *store; /* NULL: the rig's own */
 };
 

@@ -116,6 +116,39 @@ static void what_may_run_in_place_does(void **state)
     assert_true(with_view(true, SAC_PRECISION_BF16) >= 15);
 }
 
+static void a_result_may_stand_on_its_sum(void **state)
+{
+    int checked = 0;
+
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        struct sac_op_rig_options options = {.batch = 2, .sum_in_place = true};
+        if (!sac_op_case(i)->sum)
+            continue;
+        compare(sac_op_case(i), options, 1e-4);
+        options.ops.reference = true;
+        compare(sac_op_case(i), options, 0);
+        checked++;
+    }
+    assert_true(checked >= 2);
+}
+
+/* On a machine without bf16 arithmetic, bf16 is computed and stored as fp32. */
+static void bf16_becomes_f32_where_it_would_be_slower(void **state)
+{
+    struct sac_cpu_device *cpu = (struct sac_cpu_device *)device;
+    const struct sac_cpu_features features = cpu->features;
+    struct sac_op_rig_options options = {.ops = {.precision = SAC_PRECISION_BF16}, .batch = 1};
+
+    (void)state;
+    cpu->features.avx512_bf16 = cpu->features.amx_bf16 = false;
+    struct sac_op_rig *rig = run(sac_op_case(0), options);
+    assert_int_equal(sac_op_rig_caps(rig)->src.type, SAC_F32);
+    assert_int_equal(sac_op_rig_caps(rig)->dst.type, SAC_F32);
+    sac_op_rig_free(rig);
+    cpu->features = features;
+}
+
 static void what_may_write_into_a_view_does(void **state)
 {
     (void)state;
@@ -265,6 +298,8 @@ int main(void)
         cmocka_unit_test(every_case_agrees_with_the_loops_in_f32),
         cmocka_unit_test(every_case_agrees_with_the_loops_in_bf16),
         cmocka_unit_test(what_may_run_in_place_does),
+        cmocka_unit_test(a_result_may_stand_on_its_sum),
+        cmocka_unit_test(bf16_becomes_f32_where_it_would_be_slower),
         cmocka_unit_test(what_may_write_into_a_view_does),
         cmocka_unit_test(equal_pictures_give_equal_bits_in_every_batch),
         cmocka_unit_test(every_build_of_the_vector_kernels_agrees),

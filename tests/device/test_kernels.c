@@ -2,9 +2,11 @@
 #include "support/support.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/cpu/vector.h"
 #include "device/op_cases.h"
 
 static struct sac_device *device;
@@ -175,6 +177,63 @@ static void equal_pictures_give_equal_bits_in_every_batch(void **state)
     assert_int_equal(broken, 0);
 }
 
+/* The machine's best build of the vector kernels is what other tests run. */
+static void every_build_of_the_vector_kernels_agrees(void **state)
+{
+    struct sac_cpu_device *cpu = (struct sac_cpu_device *)device;
+    const struct sac_cpu_vector *best = cpu->vector;
+
+    (void)state;
+    cpu->vector = &sac_cpu_vector_base;
+    all_cases((struct sac_op_rig_options){0}, 1e-4);
+    all_cases((struct sac_op_rig_options){.ops = {.precision = SAC_PRECISION_BF16}}, 1e-2);
+    if (cpu->features.avx2) {
+        cpu->vector = &sac_cpu_vector_avx2;
+        all_cases((struct sac_op_rig_options){0}, 1e-4);
+        all_cases((struct sac_op_rig_options){.ops = {.precision = SAC_PRECISION_BF16}}, 1e-2);
+    }
+    cpu->vector = best;
+}
+
+/* Two threads prepare and run the same operation with one store, at once. */
+struct thread_case {
+    const struct sac_op_case *what;
+    struct sac_store *store;
+    bool failed;
+};
+
+static void *run_in_thread(void *context)
+{
+    struct thread_case *c = context;
+    struct sac_op_rig_options options = {.batch = 2, .store = c->store};
+    struct sac_op_rig *rig = NULL;
+
+    c->failed = sac_op_rig_new(&rig, device, c->what, &options, NULL) != 0 ||
+                sac_op_rig_run(rig, NULL) != 0;
+    sac_op_rig_free(rig);
+    return NULL;
+}
+
+static void threads_share_a_device_and_a_store(void **state)
+{
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        struct thread_case cases[2] = {{.what = sac_op_case(i)}, {.what = sac_op_case(i)}};
+        struct sac_store *store;
+        pthread_t threads[2];
+        assert_int_equal(device->table->store_new(device, &store, NULL), 0);
+        for (int t = 0; t < 2; t++) {
+            cases[t].store = store;
+            assert_int_equal(pthread_create(&threads[t], NULL, run_in_thread, &cases[t]), 0);
+        }
+        for (int t = 0; t < 2; t++)
+            pthread_join(threads[t], NULL);
+        device->table->store_free(store);
+        if (cases[0].failed || cases[1].failed)
+            fail_msg("%s failed", sac_op_case(i)->name);
+    }
+}
+
 /* One copy of the weights serves every batch size. */
 static void batches_share_one_packed_copy(void **state)
 {
@@ -208,6 +267,8 @@ int main(void)
         cmocka_unit_test(what_may_run_in_place_does),
         cmocka_unit_test(what_may_write_into_a_view_does),
         cmocka_unit_test(equal_pictures_give_equal_bits_in_every_batch),
+        cmocka_unit_test(every_build_of_the_vector_kernels_agrees),
+        cmocka_unit_test(threads_share_a_device_and_a_store),
         cmocka_unit_test(batches_share_one_packed_copy),
     };
 

@@ -132,13 +132,16 @@ static void table_init(const struct model *model, struct table *table)
     summarise_table(model, table);
 }
 
+/* A hiccup counts as twice the usual at most: a lane that the system stopped for
+ * a second is not slow. */
 static void cost_note(struct cost *cost, uint64_t took_ns)
 {
     took_ns = took_ns ? took_ns : 1;
+    uint64_t counted = took_ns < 2 * cost->smooth ? took_ns : 2 * cost->smooth;
     if (!cost->best || cost->guessed)
         cost->smooth = took_ns;
     else
-        cost->smooth += took_ns / SMOOTHING - cost->smooth / SMOOTHING;
+        cost->smooth += counted / SMOOTHING - cost->smooth / SMOOTHING;
     cost->best = cost->best && cost->best < took_ns ? cost->best : took_ns;
     cost->guessed = false;
     cost->age = 0;

@@ -1,5 +1,6 @@
 #include "serve/metrics.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -69,19 +70,18 @@ static const struct simple histograms[] = {
 #undef AT
 
 static void put_histogram(struct sac_buf *buf, const char *name, const char *model,
-                          const struct sac_metrics_histogram *histogram, double first)
+                          const struct sac_metrics_histogram *histogram, double first, int buckets)
 {
     uint64_t below = 0;
     double most = first;
 
-    for (int i = 0; i < SAC_BUCKETS; i++, most *= 2) {
+    for (int i = 0; i < buckets - 1; i++, most *= 2) {
         below += histogram->counts[i];
         put_labels(buf, name, "_bucket", model);
-        if (i < SAC_BUCKETS - 1)
-            sac_buf_printf(buf, ",le=\"%.6g\"} %llu\n", most, (unsigned long long)below);
-        else
-            sac_buf_printf(buf, ",le=\"+Inf\"} %llu\n", (unsigned long long)below);
+        sac_buf_printf(buf, ",le=\"%.6g\"} %llu\n", most, (unsigned long long)below);
     }
+    put_labels(buf, name, "_bucket", model);
+    sac_buf_printf(buf, ",le=\"+Inf\"} %llu\n", (unsigned long long)histogram->count);
     put_labels(buf, name, "_sum", model);
     sac_buf_printf(buf, "} %.9g\n", histogram->sum);
     put_labels(buf, name, "_count", model);
@@ -118,13 +118,12 @@ void sac_metrics_put_models(struct sac_buf *buf, const struct sac_model_metrics 
     }
     put_failures(buf, models, names, count);
     for (size_t i = 0; i < sizeof histograms / sizeof *histograms; i++) {
-        double first =
-            strcmp(histograms[i].name, "saccade_batch_size") == 0 ? 1 : SAC_HISTOGRAM_SECONDS;
+        bool batch = histograms[i].offset == offsetof(struct sac_model_metrics, batch);
         sac_metrics_put_head(buf, histograms[i].name, histograms[i].type, histograms[i].help);
         for (int m = 0; m < count; m++)
             put_histogram(buf, histograms[i].name, names[m],
                           (const struct sac_metrics_histogram *)((const char *)models[m] +
                                                                  histograms[i].offset),
-                          first);
+                          batch ? 1 : SAC_HISTOGRAM_SECONDS, batch ? 7 : SAC_BUCKETS);
     }
 }

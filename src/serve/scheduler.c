@@ -5,7 +5,7 @@
 
 enum {
     QUEUE_MAX = 512,
-    QUEUE_MIN = 8,    /* a slow model's quarter second may hold no job at all */
+    QUEUE_MIN = 64,   /* as many clients may come at once; deadlines still bound it */
     FAILURES_MAX = 3, /* batches a job may be lost with before it is given up */
     PRIORITY_MAX = 15,
     SMOOTHING = 8,     /* a new measurement weighs 1/8 */
@@ -19,6 +19,7 @@ static const uint64_t unknown_ns = 1000000; /* one picture, before anything was 
 struct cost {
     uint64_t smooth, best;
     uint32_t age; /* notes of other sizes since */
+    bool guessed; /* the next note replaces `smooth` */
 };
 
 struct table {
@@ -131,29 +132,38 @@ static void table_init(const struct model *model, struct table *table)
     summarise_table(model, table);
 }
 
+/* A hiccup counts as twice the usual at most: a lane that the system stopped for
+ * a second is not slow. */
 static void cost_note(struct cost *cost, uint64_t took_ns)
 {
     took_ns = took_ns ? took_ns : 1;
-    cost->smooth =
-        cost->best ? cost->smooth + took_ns / SMOOTHING - cost->smooth / SMOOTHING : took_ns;
+    uint64_t counted = took_ns < 2 * cost->smooth ? took_ns : 2 * cost->smooth;
+    if (!cost->best || cost->guessed)
+        cost->smooth = took_ns;
+    else
+        cost->smooth += counted / SMOOTHING - cost->smooth / SMOOTHING;
     cost->best = cost->best && cost->best < took_ns ? cost->best : took_ns;
+    cost->guessed = false;
     cost->age = 0;
 }
 
-/* Sizes never measured follow from the one that was; sizes long unused go back
- * to their best, so that one bad moment does not bar them for ever. */
+/* Sizes never measured follow from the one that was. Sizes long unused go back
+ * to their best, larger ones to a little better than in proportion: tried again,
+ * so that a bad moment, at warm-up even, does not bar them for ever. */
 static void refresh_others(struct table *table, int size)
 {
     for (int k = 0; k < SAC_BATCH_SIZES; k++) {
         struct cost *cost = &table->compute[k];
         if (k == size)
             continue;
+        uint64_t known = table->compute[size].smooth;
+        uint64_t like = (k > size ? known << (k - size) : known >> (size - k)) + 1;
         if (!cost->best) {
-            uint64_t known = table->compute[size].smooth;
-            cost->smooth = k > size ? known << (k - size) : known >> (size - k);
-            cost->smooth += !cost->smooth;
+            cost->smooth = like;
         } else if (++cost->age >= STALE_NOTES) {
-            cost->smooth = cost->best;
+            like -= like / 8;
+            cost->smooth = k > size && like < cost->best ? like : cost->best;
+            cost->guessed = true;
             cost->age = 0;
         }
     }

@@ -389,6 +389,33 @@ static void a_size_long_unused_is_tried_again(void **state)
     assert_int_equal(sac_scheduler_latency(f->s, 0, model, 3), 2 * MS);
 }
 
+static void a_hiccup_does_not_make_a_lane_slow(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, cpu_ms);
+
+    sac_scheduler_note(f->s, 0, model, 1, 0, 1000 * MS);
+    assert_in_range(sac_scheduler_latency(f->s, 0, model, 0), 2 * MS, 2.25 * MS);
+    for (int i = 0; i < 40; i++) /* one that stays slow is believed */
+        sac_scheduler_note(f->s, 0, model, 1, 0, 20 * MS);
+    assert_in_range(sac_scheduler_latency(f->s, 0, model, 0), 18 * MS, 20 * MS);
+}
+
+static void a_bad_warm_up_is_found_out(void **state)
+{
+    struct fixture *f = *state;
+    static const double bad_ms[SIZES] = {1, 2, 4, 100};
+    int model = lanes_and_model(f, 1, bad_ms);
+
+    for (int i = 0; i < 256; i++)
+        sac_scheduler_note(f->s, 0, model, 4, 0, 4 * MS);
+    for (int i = 0; i < 8; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(take(f, 0, MS), 8); /* tried again … */
+    sac_scheduler_note(f->s, 0, model, 8, 0, 5 * MS);
+    assert_int_equal(sac_scheduler_latency(f->s, 0, model, 3), 5 * MS); /* … and believed */
+}
+
 static void decoding_counts_for_each_picture_of_a_batch(void **state)
 {
     struct fixture *f = *state;
@@ -724,6 +751,8 @@ int main(void)
         CASE(without_a_lane_nothing_waits_and_nothing_is_accepted),
         CASE(a_job_that_takes_lane_after_lane_down_is_given_up),
         CASE(a_size_long_unused_is_tried_again),
+        CASE(a_hiccup_does_not_make_a_lane_slow),
+        CASE(a_bad_warm_up_is_found_out),
         CASE(decoding_counts_for_each_picture_of_a_batch),
         cmocka_unit_test(the_makespan_is_within_a_tenth_of_the_best_on_four_equal_lanes),
         cmocka_unit_test(the_makespan_is_within_a_tenth_of_the_best_on_three_lanes_and_a_slow_one),

@@ -506,6 +506,22 @@ static void two_models_of_one_name_are_refused(void **state)
     assert_says(err, "two models are called \"first\"");
 }
 
+static void a_device_that_fails_at_the_start_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct sac_service_options options = {.models = f->models,
+                                          .model_count = 2,
+                                          .devices = f->devices,
+                                          .device_count = 1,
+                                          .workers = 3};
+    struct sac_service *service;
+    struct sac_error err = {0};
+
+    atomic_store(&fake_failures, 1);
+    assert_int_equal(sac_service_new(&service, &options, &err), SAC_EDEVICE);
+    assert_says(err, "told to fail");
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -532,6 +548,7 @@ int main(void)
         CASE(a_failing_device_loses_no_request),
         ONE_LANE(without_a_device_the_service_is_not_ready_until_one_works),
         CASE(stopping_answers_what_was_accepted),
+        CASE(a_device_that_fails_at_the_start_is_told),
         CASE(two_models_of_one_name_are_refused),
     };
 

@@ -652,9 +652,6 @@ INLINE void pixels_plainly(const struct sac_op *op, const uint8_t *from, void *t
 INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void *to, int64_t count,
                               enum sac_type type)
 {
-    const bytes same = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const bytes swapped = {2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12, 15};
-    const bytes order = op->param.pixels.swap ? swapped : same;
     const float *image = op->param.pixels.mean_image;
     floats mean;
     int64_t p = 0;
@@ -666,7 +663,10 @@ INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void
         memcpy(&raw, from + p * 3, sizeof raw);
         if (image)
             memcpy(&mean, image + p * 3, sizeof mean);
-        ints whole = __builtin_convertvector(__builtin_shuffle(raw, order), ints);
+        if (op->param.pixels.swap)
+            raw = __builtin_shufflevector(raw, raw, 2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13,
+                                          12, 15);
+        ints whole = __builtin_convertvector(raw, ints);
         floats x = __builtin_convertvector(whole, floats);
         put(to, p * 3, (x - mean) * op->param.pixels.scale, type);
     }

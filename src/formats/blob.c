@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "formats/caffe.h"
+#include "formats/stranger.h"
 #include "formats/wire.h"
 
 enum { RANK_MAX = 8 };
@@ -165,21 +166,13 @@ int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob
     return 0;
 }
 
-int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err)
+static int read_file(struct sac_caffe_blob *ret, const char *path, const uint8_t *bytes,
+                     size_t size, struct sac_error *err)
 {
-    struct sac_arena *arena = NULL;
+    struct sac_arena *arena = sac_arena_new(2 * size + SLACK_BYTES);
     ProtobufCMessage *message = NULL;
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    int rc = sac_file_read(path, FILE_BYTES_MAX, &bytes, &size, err);
+    int rc = arena ? 0 : sac_fail(err, SAC_ENOMEM, "no memory for %zu bytes", size);
 
-    if (rc < 0)
-        return rc;
-    arena = sac_arena_new(2 * size + SLACK_BYTES);
-    if (size == 0)
-        rc = sac_fail(err, SAC_EFORMAT, "the file is empty");
-    else if (!arena)
-        rc = sac_fail(err, SAC_ENOMEM, "no memory for %zu bytes", size);
     if (rc == 0)
         rc = sac_wire_unpack(&message, &caffe__blob_proto__descriptor, bytes, size, arena, err);
     if (rc == 0)
@@ -187,6 +180,20 @@ int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac
     if (rc < 0)
         sac_error_prefix(err, "%s", path);
     sac_arena_free(arena);
+    return rc;
+}
+
+int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int rc = sac_file_read(path, FILE_BYTES_MAX, &bytes, &size, err);
+
+    if (rc < 0)
+        return rc;
+    rc = sac_stranger_refuse(path, bytes, size, "a binaryproto", err);
+    if (rc == 0)
+        rc = read_file(ret, path, bytes, size, err);
     free(bytes);
     return rc;
 }

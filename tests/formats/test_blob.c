@@ -193,7 +193,7 @@ static void a_file_that_is_no_blob_is_named(void **state)
 
     assert_int_equal(sac_caffe_blob_load(&blob, sac_test_write("e.binaryproto", "", 0), &empty),
                      SAC_EFORMAT);
-    assert_says(empty, "e.binaryproto: the file is empty");
+    assert_says(empty, "e.binaryproto: the file is empty; expected a binaryproto");
     assert_true(sac_caffe_blob_load(&blob, sac_test_write("t.binaryproto", "name: 'x'", 9), &text) <
                 0);
     assert_says(text, "t.binaryproto: byte ");

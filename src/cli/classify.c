@@ -151,12 +151,13 @@ static int parse(struct classify *c, int argc, char **argv, bool *ret_help, stru
 {
     int option, rc = 0;
 
-    while (rc >= 0 && (option = getopt_long(argc, argv, "o:", long_options, NULL)) != -1) {
+    while (rc >= 0 &&
+           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT "o:", long_options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?')
-            return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+        if (option == '?' || option == ':')
+            return sac_flag_refused(option, argv, err);
         if (option == FLAG_JSON || option == FLAG_CSV)
             c->style = option == FLAG_JSON ? STYLE_JSON : STYLE_CSV;
         else if (option == 'o')

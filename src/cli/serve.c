@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -269,6 +270,23 @@ static void end_signals(struct serve *serve)
     pthread_join(serve->signals, NULL);
 }
 
+/* A shell's usual 1,024 descriptors are fewer than the connections we promise;
+ * what the system grants beyond them only has to be asked for. */
+static void raise_descriptor_limit(const struct serve *serve)
+{
+    struct rlimit limit;
+    int wanted = serve->options.http.limits.connections_max;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && wanted > 0 && limit.rlim_cur < (rlim_t)wanted + 64)
+        sac_log(SAC_LOG_WARNING,
+                "--connections %d: the system lets this process open %llu files, some of which "
+                "are not connections",
+                wanted, (unsigned long long)limit.rlim_cur);
+}
+
 static int open_all(struct serve *serve, struct sac_error *err)
 {
     int rc = sac_device_open(&serve->device, serve->flags.device, err);
@@ -332,6 +350,7 @@ int sac_command_serve(int argc, char **argv)
         sac_env_done(&serve.env);
         return sac_usage_error("serve", "%s", err.text);
     }
+    raise_descriptor_limit(&serve);
     rc = start_signals(&serve, &err);
     if (rc == 0)
         rc = open_all(&serve, &err);

@@ -20,9 +20,8 @@ static bool has_legacy_shape(const Caffe__BlobProto *blob)
     return blob->has_num || blob->has_channels || blob->has_height || blob->has_width;
 }
 
-/* Copies the dimensions; without any, a blob is a single number. */
-static int read_shape(struct sac_caffe_blob *out, const Caffe__BlobProto *blob,
-                      struct sac_error *err)
+int sac_caffe_blob_shape(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob,
+                         struct sac_error *err)
 {
     int64_t legacy[4] = {blob->num, blob->channels, blob->height, blob->width};
     const int64_t *dim = legacy;
@@ -40,10 +39,10 @@ static int read_shape(struct sac_caffe_blob *out, const Caffe__BlobProto *blob,
         if (dim[i] < 0 || __builtin_mul_overflow(count, dim[i], &count) || count > COUNT_MAX)
             return sac_fail(err, SAC_EFORMAT, "a blob's dimension %zu of %lld cannot be", i,
                             (long long)dim[i]);
-        out->dim[i] = dim[i];
+        ret->dim[i] = dim[i];
     }
-    out->rank = (int)rank;
-    out->count = (size_t)count;
+    ret->rank = (int)rank;
+    ret->count = (size_t)count;
     return 0;
 }
 
@@ -143,7 +142,7 @@ int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob
 {
     struct sac_caffe_blob out = {0};
     size_t raw_size = blob->has_raw_data_type ? raw_value_size(blob->raw_data_type) : 0;
-    int rc = read_shape(&out, blob, err);
+    int rc = sac_caffe_blob_shape(&out, blob, err);
 
     if (rc == 0)
         rc = check_raw(blob, raw_size, err);

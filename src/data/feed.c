@@ -106,6 +106,14 @@ static int check_label(const struct sac_feed *feed, float label, struct sac_erro
     return sac_fail(err, SAC_EINVAL, "label %g; expected 0 to %d", (double)label, classes - 1);
 }
 
+static void prefix_name(const struct sac_feed *feed, int64_t index, struct sac_error *err)
+{
+    char name[SAC_ERROR_TEXT / 2];
+
+    sac_source_item_name(feed->source, index, name, sizeof name);
+    sac_error_prefix(err, "%s", name);
+}
+
 static int make_at(struct worker *worker, struct place place, float *data, float *labels,
                    struct sac_error *err)
 {
@@ -121,13 +129,10 @@ static int make_at(struct worker *worker, struct place place, float *data, float
                              feed->shape, data, err);
     if (rc == 0)
         rc = check_label(feed, item->labels[0], err);
-    if (rc == 0) {
+    if (rc == 0)
         memcpy(labels, item->labels, (size_t)feed->source->label_count * sizeof *labels);
-    } else {
-        char name[SAC_ERROR_TEXT / 2];
-        sac_source_item_name(feed->source, place.index, name, sizeof name);
-        sac_error_prefix(err, "%s", name);
-    }
+    else
+        prefix_name(feed, place.index, err);
     return rc;
 }
 
@@ -384,8 +389,11 @@ static int settle_shape(struct sac_feed *feed, struct sac_error *err)
          i++) {
         why = (struct sac_error){0};
         found = sac_source_item(feed->source, i, &item, &why);
-        if (found == 0)
-            found = sac_transform_shape(&feed->transform, &item, scratch, feed->shape, &why);
+        if (found < 0)
+            continue;
+        found = sac_transform_shape(&feed->transform, &item, scratch, feed->shape, &why);
+        if (found < 0)
+            prefix_name(feed, i, &why);
     }
     sac_item_done(&item);
     sac_transform_scratch_free(scratch);

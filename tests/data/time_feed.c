@@ -12,7 +12,8 @@ int main(int argc, char **argv)
     double seconds = argc > 3 ? atof(argv[3]) : 3;
     struct sac_feed_options options = {
         .batch = 64, .train = true, .shuffle = true, .threads = argc > 2 ? atoi(argv[2]) : 2};
-    struct sac_transform transform = {.crop_width = side, .crop_height = side, .mirror = true};
+    struct sac_transform transform = {
+        .crop_width = side, .crop_height = side, .mirror = true, .force_color = true};
     struct sac_source *source = NULL;
     struct sac_feed *feed = NULL;
     struct sac_batch batch;

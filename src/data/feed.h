@@ -31,6 +31,10 @@ struct sac_feed_options {
     int shard, shards;
     int classes;      /* labels are whole numbers in [0, classes); 0: any */
     size_t bytes_max; /* for the batches; what memory is available now, less an eighth */
+    /* Of sac_feed_from_layer() alone, borrowed; NULL: as the layer says. A source of
+     * any kind that sac_source_open() knows; of a list or folder, pictures become
+     * colour unless the layer forces grey. A mean image's file. */
+    const char *source, *mean_file;
 };
 
 struct sac_feed;

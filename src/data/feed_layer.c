@@ -31,19 +31,22 @@ static void set_skip(struct sac_feed_options *options, uint32_t rand_skip)
         options->skip = sac_random_below(&random, rand_skip);
 }
 
-static int check_source(const char *source, struct sac_error *err)
+/* Nothing to check where another source takes its place. */
+static int check_source(const struct plan *plan, const char *source, struct sac_error *err)
 {
-    return source && *source ? 0 : sac_fail(err, SAC_EINVAL, "no source is set");
+    return plan->options.source || (source && *source)
+               ? 0
+               : sac_fail(err, SAC_EINVAL, "no source is set");
 }
 
 static int plan_data(struct plan *plan, const Caffe__LayerParameter *layer, struct sac_error *err)
 {
     const Caffe__DataParameter *p = layer->data_param;
-    int rc = p ? check_source(p->source, err) : sac_fail(err, SAC_EINVAL, "no data_param");
+    int rc = p ? check_source(plan, p->source, err) : sac_fail(err, SAC_EINVAL, "no data_param");
 
     if (rc < 0)
         return rc;
-    if (p->backend != CAFFE__DATA_PARAMETER__DB__LMDB)
+    if (!plan->options.source && p->backend != CAFFE__DATA_PARAMETER__DB__LMDB)
         return sac_source_refuse_leveldb(p->source, err);
     plan->transform.force_color |= p->force_encoded_color;
     plan->options.shuffle |= p->shuffle;
@@ -51,14 +54,17 @@ static int plan_data(struct plan *plan, const Caffe__LayerParameter *layer, stru
         plan->options.ahead = p->prefetch < 16 ? (int)p->prefetch : 16;
     set_skip(&plan->options, p->rand_skip);
     rc = set_batch(&plan->options, p->batch_size, err);
-    return rc == 0 ? sac_source_lmdb_open(&plan->source, p->source, err) : rc;
+    if (rc < 0 || plan->options.source)
+        return rc;
+    return sac_source_lmdb_open(&plan->source, p->source, err);
 }
 
 static int plan_image_data(struct plan *plan, const Caffe__LayerParameter *layer,
                            struct sac_error *err)
 {
     const Caffe__ImageDataParameter *p = layer->image_data_param;
-    int rc = p ? check_source(p->source, err) : sac_fail(err, SAC_EINVAL, "no image_data_param");
+    int rc =
+        p ? check_source(plan, p->source, err) : sac_fail(err, SAC_EINVAL, "no image_data_param");
 
     if (rc < 0)
         return rc;
@@ -74,14 +80,17 @@ static int plan_image_data(struct plan *plan, const Caffe__LayerParameter *layer
     plan->options.shuffle |= p->shuffle;
     set_skip(&plan->options, p->rand_skip);
     rc = set_batch(&plan->options, p->batch_size, err);
-    return rc == 0 ? sac_source_list_open(&plan->source, p->source, p->root_folder, err) : rc;
+    if (rc < 0 || plan->options.source)
+        return rc;
+    return sac_source_list_open(&plan->source, p->source, p->root_folder, err);
 }
 
 static int plan_hdf5_data(struct plan *plan, const Caffe__LayerParameter *layer,
                           struct sac_error *err)
 {
     const Caffe__HDF5DataParameter *p = layer->hdf5_data_param;
-    int rc = p ? check_source(p->source, err) : sac_fail(err, SAC_EINVAL, "no hdf5_data_param");
+    int rc =
+        p ? check_source(plan, p->source, err) : sac_fail(err, SAC_EINVAL, "no hdf5_data_param");
 
     if (rc < 0)
         return rc;
@@ -94,18 +103,33 @@ static int plan_hdf5_data(struct plan *plan, const Caffe__LayerParameter *layer,
                         layer->n_top);
     plan->options.shuffle |= p->shuffle;
     rc = set_batch(&plan->options, p->batch_size, err);
-    return rc == 0 ? sac_source_hdf5_open(&plan->source, p->source, layer->top[0],
-                                          layer->n_top > 1 ? layer->top[1] : NULL, err)
-                   : rc;
+    if (rc < 0 || plan->options.source)
+        return rc;
+    return sac_source_hdf5_open(&plan->source, p->source, layer->top[0],
+                                layer->n_top > 1 ? layer->top[1] : NULL, err);
 }
 
-static int plan_layer(struct plan *plan, const Caffe__LayerParameter *layer, struct sac_error *err)
+/* A mean file of the options' takes the place of whatever mean the layer has. */
+static int plan_transform(struct plan *plan, const Caffe__TransformationParameter *message,
+                          struct sac_error *err)
+{
+    const char *mean_file = plan->options.mean_file;
+    Caffe__TransformationParameter copy = CAFFE__TRANSFORMATION_PARAMETER__INIT;
+
+    if (message)
+        copy = *message;
+    if (mean_file) {
+        copy.mean_file = NULL;
+        copy.n_mean_value = 0;
+    }
+    int rc = sac_transform_read(&plan->transform, &copy, err);
+    return rc == 0 && mean_file ? sac_transform_load_mean(&plan->transform, mean_file, err) : rc;
+}
+
+static int plan_type(struct plan *plan, const Caffe__LayerParameter *layer, struct sac_error *err)
 {
     const char *type = layer->type ? layer->type : "";
-    int rc = sac_transform_read(&plan->transform, layer->transform_param, err);
 
-    if (rc < 0)
-        return rc;
     if (strcmp(type, "Data") == 0)
         return plan_data(plan, layer, err);
     if (strcmp(type, "ImageData") == 0)
@@ -114,6 +138,20 @@ static int plan_layer(struct plan *plan, const Caffe__LayerParameter *layer, str
         return plan_hdf5_data(plan, layer, err);
     return sac_fail(err, SAC_EUNSUPPORTED,
                     "type %.40s is fed by nobody here; expected Data, ImageData or HDF5Data", type);
+}
+
+static int plan_layer(struct plan *plan, const Caffe__LayerParameter *layer, struct sac_error *err)
+{
+    int rc = plan_transform(plan, layer->transform_param, err);
+
+    if (rc == 0)
+        rc = plan_type(plan, layer, err);
+    if (rc < 0 || !plan->options.source)
+        return rc;
+    rc = sac_source_open(&plan->source, plan->options.source, err);
+    if (rc == 0 && sac_source_has_files(plan->source) && !plan->transform.force_gray)
+        plan->transform.force_color = true;
+    return rc;
 }
 
 int sac_feed_from_layer(struct sac_feed **ret, const Caffe__LayerParameter *layer,

@@ -67,6 +67,11 @@ static void list_free(struct sac_source *source)
 static const struct sac_source_type list_type = {"list", list_item, list_name, list_free};
 static const struct sac_source_type folder_type = {"folder", list_item, list_name, list_free};
 
+bool sac_source_has_files(const struct sac_source *source)
+{
+    return source->type == &list_type || source->type == &folder_type;
+}
+
 static int add(struct list *list, struct picture picture, struct sac_error *err)
 {
     size_t count = (size_t)list->source.count;

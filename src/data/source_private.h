@@ -25,6 +25,9 @@ void sac_lines_done(struct sac_lines *lines);
 /* Reads a picture's file into the item. */
 int sac_item_read_file(struct sac_item *item, const char *path, struct sac_error *err);
 
+/* Pictures of whatever kind lie in files of their own: a list or a folder. */
+bool sac_source_has_files(const struct sac_source *source);
+
 /* LevelDB's folders have these. */
 int sac_source_refuse_leveldb(const char *path, struct sac_error *err);
 

@@ -76,6 +76,39 @@ static void a_shape_that_the_values_do_not_fill_is_refused(void **state)
     free(record.data);
 }
 
+/* A sanitizer watches: what is read lies in the record, and as many floats are
+ * written as were announced. */
+static void damaged_records_are_read_within_their_bounds(void **state)
+{
+    struct bytes records[2] = {make_datum(3, 5, 4, 3, 300, false), make_datum(4, 3, 2, 2, 1, true)};
+    int taken = 0;
+
+    (void)state;
+    for (uint64_t n = 0; n < 40000; n++) {
+        const struct bytes *whole = &records[n % 2];
+        struct sac_random random = sac_random_stream(1, SAC_RANDOM_ITEM, 0, n);
+        struct bytes copy = picture_copy(whole->data, whole->size);
+        struct sac_datum datum;
+        for (uint32_t i = 0; i < 1 + n % 4; i++)
+            copy.data[sac_random_below(&random, (uint32_t)copy.size)] =
+                (uint8_t)sac_random_u32(&random);
+        if (sac_datum_read(&datum, copy.data, copy.size, NULL) == 0) {
+            float *floats = malloc(datum.floats * sizeof *floats + 1);
+            assert_non_null(floats);
+            sac_datum_floats(copy.data, copy.size, floats);
+            if (datum.size)
+                assert_true(datum.bytes >= copy.data &&
+                            datum.bytes + datum.size <= copy.data + copy.size);
+            free(floats);
+            taken++;
+        }
+        free(copy.data);
+    }
+    assert_true(taken > 1000); /* damaged pixels are pixels still */
+    free(records[0].data);
+    free(records[1].data);
+}
+
 static void an_encoded_picture_needs_no_shape(void **state)
 {
     static uint8_t text[] = "a picture";
@@ -96,6 +129,7 @@ int main(void)
         cmocka_unit_test(floats_are_read_one_by_one_and_packed),
         cmocka_unit_test(a_record_cut_short_is_refused_at_each_length),
         cmocka_unit_test(a_shape_that_the_values_do_not_fill_is_refused),
+        cmocka_unit_test(damaged_records_are_read_within_their_bounds),
         cmocka_unit_test(an_encoded_picture_needs_no_shape),
     };
 

@@ -178,6 +178,59 @@ static void hdf5_data_takes_its_datasets_by_the_tops_names(void **state)
     sac_feed_free(feed);
 }
 
+/* --data and --mean of `saccade test`: Caffe's own net, whose LMDB and mean file
+ * are not there. cifar10_mean.binaryproto is Caffe's; y = x − mean. */
+static void another_source_and_mean_take_the_place_of_the_layers(void **state)
+{
+    const char *mean_path = sac_test_data("cifar10_models/cifar10_mean.binaryproto");
+    const char *net_path = sac_test_data("cifar10_models/cifar10_full_train_test.prototxt");
+    static uint8_t records[5][3073];
+    struct sac_caffe_net net = {0};
+    struct sac_caffe_blob mean = {0};
+    struct sac_feed *feed = NULL;
+    struct sac_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < 5 * 3073; i++)
+        records[i / 3073][i % 3073] = (uint8_t)(i % 3073 ? i * 7 : i / 3073);
+    struct sac_feed_options options = {.once = true,
+                                       .source =
+                                           sac_test_write("five.bin", records, sizeof records),
+                                       .mean_file = mean_path};
+    assert_ok(sac_caffe_net_load(&net, net_path, &err), err);
+    assert_ok(sac_caffe_blob_load(&mean, mean_path, &err), err);
+    assert_ok(sac_feed_from_layer(&feed, net.net->layer[1], &options, &err), err);
+    struct sac_batch batch = next(feed);
+    assert_int_equal(batch.count, 5); /* of 100 */
+    assert_int_equal(mean.count, 3072);
+    for (int i = 0; i < 5 * 3072; i++)
+        assert_true(batch.data[i] == (float)records[i / 3072][i % 3072 + 1] - mean.data[i % 3072]);
+    assert_true(batch.labels[4] == 4);
+    sac_caffe_blob_done(&mean);
+    sac_caffe_net_done(&net);
+    sac_feed_free(feed);
+}
+
+/* A grey picture between colour ones, which a net of Datums never met. */
+static void a_list_in_a_data_layers_place_is_read_in_colour(void **state)
+{
+    struct bytes color = make_png(0, W, H, 3), grey = make_png(1, W, H, 1);
+    char list[900];
+    const char *paths[2] = {sac_test_write("c.png", color.data, color.size),
+                            sac_test_write("g.png", grey.data, grey.size)};
+
+    (void)state;
+    int size = snprintf(list, sizeof list, "%s 0\n%s 1\n", paths[1], paths[0]);
+    struct sac_feed *feed = open_layer(
+        "layer { type: 'Data' top: 'data' data_param { source: 'gone' batch_size: 2 } }",
+        (struct sac_feed_options){.source = sac_test_write("mixed.txt", list, (size_t)size)});
+    assert_int_equal(sac_feed_shape(feed)[0], 3);
+    assert_int_equal(next(feed).count, 2);
+    sac_feed_free(feed);
+    free(color.data);
+    free(grey.data);
+}
+
 static void refusals_name_the_layer(void **state)
 {
     static const struct {
@@ -220,6 +273,8 @@ int main(void)
         cmocka_unit_test(image_data_is_resized_when_both_sides_are_given),
         cmocka_unit_test(rand_skip_starts_within_its_bound),
         cmocka_unit_test(hdf5_data_takes_its_datasets_by_the_tops_names),
+        cmocka_unit_test(another_source_and_mean_take_the_place_of_the_layers),
+        cmocka_unit_test(a_list_in_a_data_layers_place_is_read_in_colour),
         cmocka_unit_test(refusals_name_the_layer),
     };
 

@@ -139,12 +139,9 @@ static void refusals_of_an_lmdb_say_why(void **state)
     err = (struct sac_error){0};
     assert_int_equal(sac_source_lmdb_open(&source, made_path("nowhere"), &err), SAC_ENOENT);
     err = (struct sac_error){0};
-    const char *text = sac_test_write("text.mdb",
-                                      "no LMDB at all, but long enough to have a head: "
-                                      "more than 136 and 16 bytes of text, so that it "
-                                      "is the magic number that tells and not the end "
-                                      "of the file.",
-                                      170);
+    char prose[400];
+    memset(prose, 'x', sizeof prose); /* long enough to have a head */
+    const char *text = sac_test_write("text.mdb", prose, sizeof prose);
     assert_int_equal(sac_source_open(&source, text, &err), SAC_EFORMAT);
     assert_says(err, "not an LMDB");
     err = (struct sac_error){0};
@@ -266,6 +263,32 @@ static void hdf5_files_give_rows_across_files(void **state)
     sac_source_free(source);
     assert_int_equal(sac_source_hdf5_open(&source, list_path, "pictures", NULL, &err), SAC_EINVAL);
     assert_says(err, "no dataset \"pictures\"");
+}
+
+/* More files than stay open at a time, in an order that reopens them. */
+static void many_hdf5_files_take_turns(void **state)
+{
+    static char list[50 * 300];
+    struct sac_item item = {0};
+    struct sac_error err = {0};
+    size_t used = 0;
+
+    (void)state;
+    for (int f = 0; f < 50; f++) {
+        float data[2] = {(float)f, (float)f + .5f}, labels[2] = {(float)f, (float)f};
+        const char *path = made_path("many%d.h5", f);
+        make_hdf5(path, data, (int[]){2, 1, 1, 1}, labels, 1);
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s\n", path);
+    }
+    struct sac_source *source = OPEN(sac_source_hdf5_open(
+        &opened, sac_test_write("many.txt", list, used), "data", "label", &failed));
+    for (int i = 0; i < 300; i++) {
+        int index = i * 37 % 100;
+        assert_ok(sac_source_item(source, index, &item, &err), err);
+        assert_true(item.floats[0] == (float)index / 2 && item.labels[0] == (float)(index / 2));
+    }
+    sac_item_done(&item);
+    sac_source_free(source);
 }
 
 static void a_damaged_or_missing_hdf5_is_a_sentence(void **state)
@@ -390,6 +413,7 @@ int main(void)
         cmocka_unit_test(a_line_that_is_none_is_named),
         cmocka_unit_test(a_folder_has_its_classes_in_the_order_of_names),
         cmocka_unit_test(hdf5_files_give_rows_across_files),
+        cmocka_unit_test(many_hdf5_files_take_turns),
         cmocka_unit_test(a_damaged_or_missing_hdf5_is_a_sentence),
         cmocka_unit_test(cifar_batches_follow_each_other),
         cmocka_unit_test(a_cifar_label_or_length_out_of_range_is_refused),

@@ -164,27 +164,48 @@ static void neighbours(float place, int size, int ret[2], float *ret_fraction)
     *ret_fraction = place - (float)ret[0];
 }
 
-void sac_augment_sample(const struct sac_augment_window *window, const float *from, int channels,
-                        int width, int height, float *to, int to_width, int to_height)
-{
-    size_t plane = (size_t)width * (size_t)height, to_plane = (size_t)to_width * (size_t)to_height;
-    float cosine = cosf(window->angle), sine = sinf(window->angle);
-    float step_x = window->width / (float)to_width, step_y = window->height / (float)to_height;
+/* Places to sample along one row of the result: the first, and the step. */
+struct line {
+    float x, y, step_x, step_y;
+};
 
-    for (size_t i = 0; i < to_plane; i++) {
-        float u = ((float)(i % (size_t)to_width) + .5f) * step_x - window->width / 2;
-        float v = ((float)(i / (size_t)to_width) + .5f) * step_y - window->height / 2;
+static void sample_row(const struct line *line, const float *from, int channels, int width,
+                       int height, float *to, int to_width, size_t to_plane)
+{
+    size_t plane = (size_t)width * (size_t)height;
+
+    for (int i = 0; i < to_width; i++) {
         float fx, fy;
         int x[2], y[2];
-        neighbours(window->center_x + cosine * u - sine * v - .5f, width, x, &fx);
-        neighbours(window->center_y + sine * u + cosine * v - .5f, height, y, &fy);
+        neighbours(line->x + (float)i * line->step_x, width, x, &fx);
+        neighbours(line->y + (float)i * line->step_y, height, y, &fy);
         for (int c = 0; c < channels; c++) {
             const float *above = from + (size_t)c * plane + (size_t)y[0] * (size_t)width;
             const float *below = from + (size_t)c * plane + (size_t)y[1] * (size_t)width;
             float a = above[x[0]] + (above[x[1]] - above[x[0]]) * fx;
             float b = below[x[0]] + (below[x[1]] - below[x[0]]) * fx;
-            to[(size_t)c * to_plane + i] = a + (b - a) * fy;
+            to[(size_t)c * to_plane + (size_t)i] = a + (b - a) * fy;
         }
+    }
+}
+
+void sac_augment_sample(const struct sac_augment_window *window, const float *from, int channels,
+                        int width, int height, float *to, int to_width, int to_height)
+{
+    float cosine = cosf(window->angle), sine = sinf(window->angle);
+    float step_x = window->width / (float)to_width, step_y = window->height / (float)to_height;
+    float u = .5f * step_x - window->width / 2; /* of the first column, from the centre */
+
+    for (int i = 0; i < to_height; i++) {
+        float v = ((float)i + .5f) * step_y - window->height / 2;
+        struct line line = {
+            .x = window->center_x + cosine * u - sine * v - .5f,
+            .y = window->center_y + sine * u + cosine * v - .5f,
+            .step_x = cosine * step_x,
+            .step_y = sine * step_x,
+        };
+        sample_row(&line, from, channels, width, height, to + (size_t)i * (size_t)to_width,
+                   to_width, (size_t)to_width * (size_t)to_height);
     }
 }
 

@@ -240,8 +240,10 @@ static void refusals_name_the_layer(void **state)
         {"type: 'Data' data_param { source: 'x' backend: LMDB }", "batch_size 0"},
         {"type: 'Data' data_param { batch_size: 1 backend: LMDB }", "no source is set"},
         {"type: 'Data'", "no data_param"},
+#ifdef SAC_HAVE_LMDB
         {"type: 'Data' data_param { source: '/none' batch_size: 1 backend: LMDB }",
          "/none: No such file"},
+#endif
         {"type: 'ImageData' image_data_param { source: '/none.txt' }", "/none.txt"},
         {"type: 'ImageData' transform_param { mean_file: '/m' mean_value: 1 }",
          "mean_file and mean_value"},

@@ -125,29 +125,35 @@ static void a_truncated_lmdb_is_a_sentence_at_every_length(void **state)
 
 static void refusals_of_an_lmdb_say_why(void **state)
 {
-    const char *path = made_path("empty_lmdb"), *level = made_path("level");
-    char file[400];
+    const char *path = made_path("empty_lmdb");
     struct sac_source *source;
     struct sac_error err = {0};
+    char prose[400];
 
     (void)state;
-    make_folder(level);
-    snprintf(file, sizeof file, "%s/CURRENT", level);
-    fclose(fopen(file, "w"));
-    assert_int_equal(sac_source_open(&source, level, &err), SAC_EUNSUPPORTED);
-    assert_says(err, "a LEVELDB");
+    make_lmdb(path, NULL, 0);
+    assert_true(sac_source_lmdb_open(&source, path, &err) < 0);
+    assert_says(err, "without records");
     err = (struct sac_error){0};
     assert_int_equal(sac_source_lmdb_open(&source, made_path("nowhere"), &err), SAC_ENOENT);
     err = (struct sac_error){0};
-    char prose[400];
     memset(prose, 'x', sizeof prose); /* long enough to have a head */
     const char *text = sac_test_write("text.mdb", prose, sizeof prose);
     assert_int_equal(sac_source_open(&source, text, &err), SAC_EFORMAT);
     assert_says(err, "not an LMDB");
-    err = (struct sac_error){0};
-    make_lmdb(path, NULL, 0);
-    assert_true(sac_source_lmdb_open(&source, path, &err) < 0);
-    assert_says(err, "without records");
+}
+
+static void a_leveldb_is_told_by_its_files(void **state)
+{
+    const char *path = made_path("level");
+    struct sac_source *source;
+    struct sac_error err = {0};
+
+    (void)state;
+    make_folder(path);
+    sac_test_write("level/CURRENT", "MANIFEST-000004\n", 16);
+    assert_int_equal(sac_source_open(&source, path, &err), SAC_EUNSUPPORTED);
+    assert_says(err, "level: a LEVELDB, which is not read here");
 }
 
 static void a_list_has_labels_after_the_last_blank(void **state)
@@ -409,6 +415,7 @@ int main(void)
         cmocka_unit_test(an_lmdb_is_read_from_a_folder_that_cannot_be_written),
         cmocka_unit_test(a_truncated_lmdb_is_a_sentence_at_every_length),
         cmocka_unit_test(refusals_of_an_lmdb_say_why),
+        cmocka_unit_test(a_leveldb_is_told_by_its_files),
         cmocka_unit_test(a_list_has_labels_after_the_last_blank),
         cmocka_unit_test(a_line_that_is_none_is_named),
         cmocka_unit_test(a_folder_has_its_classes_in_the_order_of_names),

@@ -21,6 +21,16 @@ enum { FILES_MAX = 65536, OPEN_MAX = 32, RANK_MAX = 8 };
 /* Guards every call of the library. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* Its complaints go to stderr otherwise; each thread has a setting of its own. */
+static void silence(void)
+{
+    static _Thread_local bool silenced;
+
+    if (!silenced)
+        H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    silenced = true;
+}
+
 struct dataset {
     hid_t id;
     int rank;
@@ -263,6 +273,7 @@ static int hdf5_item(const struct sac_source *source, int64_t index, struct sac_
     float *data = ret->memory, *label = data + hdf5->data_size;
     memset(label, 0, (size_t)source->label_count * sizeof *label);
     pthread_mutex_lock(&lock);
+    silence();
     rc = read_item(hdf5, index, data, label, err);
     pthread_mutex_unlock(&lock);
     ret->kind = SAC_ITEM_FLOATS;
@@ -341,7 +352,7 @@ int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *
     if (rc == 0 && !sac_file_exists(path))
         rc = sac_fail(err, SAC_ENOENT, "%s: no such file", path);
     pthread_mutex_lock(&lock);
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* its complaints go to stderr otherwise */
+    silence();
     bool single = rc == 0 && H5Fis_hdf5(path) > 0;
     if (rc == 0 && !single)
         rc = sac_lines_load(&hdf5->lines, path, err);

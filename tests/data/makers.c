@@ -155,8 +155,14 @@ void make_hdf5(const char *path, const float *data, const int shape[4], const fl
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     hid_t space = H5Screate_simple(4, dim, NULL);
     hid_t label_space = H5Screate_simple(label_count > 1 ? 2 : 1, label_dim, NULL);
-    hid_t set =
-        H5Dcreate2(file, "data", H5T_IEEE_F32LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
+    if (shape[0] > 2) { /* as h5py writes with compression: rows in packed chunks */
+        hsize_t chunk[4] = {2, dim[1], dim[2], dim[3]};
+        H5Pset_chunk(layout, 4, chunk);
+        H5Pset_deflate(layout, 4);
+    }
+    hid_t set = H5Dcreate2(file, "data", H5T_IEEE_F32LE, space, H5P_DEFAULT, layout, H5P_DEFAULT);
+    H5Pclose(layout);
     hid_t label_set = H5Dcreate2(file, "label", H5T_IEEE_F64LE, label_space, H5P_DEFAULT,
                                  H5P_DEFAULT, H5P_DEFAULT);
 

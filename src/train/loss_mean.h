@@ -1,0 +1,24 @@
+/*
+ * average_loss: the mean of the last few losses, as Caffe smooths what it prints.
+ * One thread at a time.
+ */
+#ifndef SAC_TRAIN_LOSS_MEAN_H
+#define SAC_TRAIN_LOSS_MEAN_H
+
+#include "base/error.h"
+
+/* Start it with init. For a bit-exact resume keep count, next, mean and losses. */
+struct sac_loss_mean {
+    int capacity; /* average_loss */
+    int count;    /* of losses seen, at most the capacity */
+    int next;     /* the oldest loss, replaced next; 0 until full */
+    double mean;
+    double *losses; /* owned */
+};
+
+int sac_loss_mean_init(struct sac_loss_mean *ret, int average_loss, struct sac_error *err);
+void sac_loss_mean_done(struct sac_loss_mean *mean);
+/* Takes one more loss; returns the new mean. */
+double sac_loss_mean_add(struct sac_loss_mean *mean, double loss);
+
+#endif

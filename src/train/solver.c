@@ -338,25 +338,6 @@ struct sac_blob_view sac_solver_history(const struct sac_solver *solver, int ind
     return (struct sac_blob_view){segment->shape, flat + segment->offset};
 }
 
-static struct sac_shape without_leading_ones(const struct sac_shape *shape)
-{
-    struct sac_shape out = {0};
-    int first = 0;
-
-    while (first < shape->rank && shape->dim[first] == 1)
-        first++;
-    for (int i = first; i < shape->rank; i++)
-        out.dim[out.rank++] = shape->dim[i];
-    return out;
-}
-
-bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b)
-{
-    struct sac_shape left = without_leading_ones(a), right = without_leading_ones(b);
-
-    return sac_shape_equal(&left, &right);
-}
-
 static int check_history(const struct sac_solver *solver, const struct sac_blob_view *history,
                          int count, struct sac_error *err)
 {

@@ -28,6 +28,7 @@
 #include "device/tensor.h"
 #include "formats/caffe.h"
 #include "train/rate.h"
+#include "train/weights.h"
 
 /* One parameter. Segments stand in the order of Caffe's learnable parameters,
  * since a solverstate lists history so; offsets ascend and do not overlap. */
@@ -74,12 +75,6 @@ void sac_solver_apply(struct sac_solver *solver, const struct sac_solver_step *s
 int sac_solver_check_finite(const struct sac_solver *solver, const float *values, const char *what,
                             struct sac_error *err);
 
-/* A blob of floats somewhere: its shape, and row-major data. */
-struct sac_blob_view {
-    struct sac_shape shape;
-    float *data;
-};
-
 /* History as a solverstate lists it: all segments' first, then, for AdaDelta and
  * Adam, all their second. */
 int sac_solver_history_count(const struct sac_solver *solver);
@@ -88,8 +83,5 @@ struct sac_blob_view sac_solver_history(const struct sac_solver *solver, int ind
  * SAC_EFORMAT (shapes may differ by leading ones). */
 int sac_solver_history_load(struct sac_solver *solver, const struct sac_blob_view *history,
                             int count, struct sac_error *err);
-
-/* The same number of elements along the same axes, but for leading axes of one. */
-bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b);
 
 #endif

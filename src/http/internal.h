@@ -101,7 +101,9 @@ struct sac_conn {
     size_t queue_size; /* of libuv, when the write last moved */
     uint64_t since_ns; /* when it became idle, or began to linger */
     uint64_t write_ns; /* when the write last moved */
-    uint64_t address;  /* an IPv4 address, or the first 64 bits of an IPv6 one */
+    uint64_t write_began_ns;
+    size_t write_size;
+    uint64_t address; /* an IPv4 address, or the first 64 bits of an IPv6 one */
     char peer[SAC_PEER_TEXT];
 };
 
@@ -174,16 +176,41 @@ void sac_route_allow(const struct sac_http_server *server, const char *path, cha
 bool sac_host_is_valid(struct sac_http_text host);
 bool sac_host_is_allowed(const struct sac_http_server *server, struct sac_http_text host);
 
+/* admit.c: the incoming request's head is complete. Answers it at once, or
+ * prepares for its body, or hands it to its handler. */
+void sac_conn_admit(struct sac_conn *conn);
+/* The incoming request is whole: its handler's turn. */
+void sac_conn_dispatch(struct sac_conn *conn);
+/* Answers the incoming request; nothing more of the connection is parsed.
+ * Status 0 closes without a word. */
+void sac_conn_refuse(struct sac_conn *conn, int status, const char *headers, const char *text);
+struct sac_http_request *sac_conn_dequeue(struct sac_conn *conn);
+
+/* input.c */
+void sac_conn_start_reading(struct sac_conn *conn);
+/* Goes on with bytes that had to wait for room in the pipeline. */
+void sac_conn_resume(struct sac_conn *conn);
+
+/* output.c: sends what is ready and next; may close the connection. */
+void sac_conn_flush(struct sac_conn *conn);
+void sac_conn_flush_dirty(struct sac_http_server *server);
+void sac_conn_answered(struct sac_http_request *request);
+/* Frees what a write held. */
+void sac_conn_sent(struct sac_conn *conn);
+
 /* conn.c */
 void sac_conn_open(struct sac_http_server *server, int fd, const struct sockaddr *address);
-void sac_conn_answered(struct sac_http_request *request);
-void sac_conn_flush_dirty(struct sac_http_server *server);
 /* Deadlines; once a tick. */
 void sac_conn_check(struct sac_conn *conn);
 /* Nothing new is taken; closed at once when nothing is owed. */
 void sac_conn_drain(struct sac_conn *conn);
 void sac_conn_close(struct sac_conn *conn);
 uint64_t sac_address_key(const struct sockaddr *address);
+
+static inline bool sac_conn_is_listening(const struct sac_conn *conn)
+{
+    return conn->phase <= SAC_CONN_CHUNKS;
+}
 
 /* server.c */
 bool sac_server_is_running_here(const struct sac_http_server *server);

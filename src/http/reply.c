@@ -1,6 +1,7 @@
 #include "http/internal.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -137,7 +138,8 @@ static bool answer_fill(struct sac_http_request *request, const struct sac_http_
         body = 0;
     answer->body = response->body_static && body > 0 ? response->body : NULL;
     size_t copy = answer->body ? 0 : body;
-    if (headers > SAC_EXTRA_HEADERS_MAX || __builtin_add_overflow(headers + 2, copy, &size))
+    if (headers > SAC_EXTRA_HEADERS_MAX || response->body_size > INT_MAX ||
+        __builtin_add_overflow(headers + 2, copy, &size))
         return false;
     answer->data = size <= sizeof answer->room ? answer->room : malloc(size);
     if (!answer->data)

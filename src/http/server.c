@@ -539,8 +539,10 @@ void sac_http_server_free(struct sac_http_server *server)
 {
     if (!server)
         return;
-    if (server->handles > 0)
+    running = server; /* what is posted may reply */
+    while (server->handles > 0 && atomic_load(&server->mailbox))
         read_mail(server);
+    running = NULL;
     /* A late answer would find no server: then its memory is left to it. */
     if (server->unanswered > 0)
         return;

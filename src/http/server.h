@@ -47,7 +47,7 @@ struct sac_http_limits {
     int header_deadline_ms;           /* 10,000 from the first byte: 408 */
     int body_deadline_ms;             /* 30,000: 408 */
     int body_rate_bytes_min;          /* 1,000 a second, after a third of that time: 408 */
-    int write_stall_ms;               /* 30,000: closed */
+    int write_stall_ms;               /* 30,000 without a byte, or below that rate since: closed */
     int idle_ms;                      /* 15,000 between requests: closed */
     int connections_max;              /* 1,024, and below the descriptor limit less 64 */
     int connections_per_address_max;  /* 128; an address of the loopback range too */
@@ -136,12 +136,13 @@ void *sac_http_request_user(const struct sac_http_request *request);
 void sac_http_request_on_gone(struct sac_http_request *request, sac_http_gone *gone, void *user);
 
 struct sac_http_response {
-    int status;
+    int status;               /* 200 or more */
     const char *content_type; /* static storage */
     const void *body;         /* copied before the call returns, unless body_static */
-    size_t body_size;
-    bool body_static;    /* body lives as long as the server: written without a copy */
-    const char *headers; /* further header lines, each ended by "\r\n", or NULL; copied */
+    size_t body_size;         /* below 2 GiB, else a 500 is sent */
+    bool body_static;         /* body lives as long as the server: written without a copy */
+    const char *headers; /* further header lines, each ended by "\r\n", or NULL; copied. Above 4 KiB
+                            a 500 is sent */
 };
 
 /* Answers, once; any thread. From the loop thread the bytes leave in this turn;

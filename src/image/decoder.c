@@ -1,7 +1,18 @@
 #include "image/decoder.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { KEPT_BYTES_MAX = 16 << 20 }; /* 5 million pixels: every usual picture */
+
+static size_t memory_max = 512u << 20;
+static atomic_size_t memory_used;
+
+void sac_image_set_memory_max(size_t bytes)
+{
+    memory_max = bytes ? bytes : 512u << 20;
+}
 
 int sac_decoder_new(struct sac_decoder **ret, struct sac_error *err)
 {
@@ -13,14 +24,29 @@ int sac_decoder_new(struct sac_decoder **ret, struct sac_error *err)
     return 0;
 }
 
+static void release(struct sac_image_bytes *bytes)
+{
+    atomic_fetch_sub(&memory_used, bytes->size);
+    free(bytes->data);
+    *bytes = (struct sac_image_bytes){0};
+}
+
 void sac_decoder_free(struct sac_decoder *decoder)
 {
     if (!decoder)
         return;
-    free(decoder->pixels.data);
-    free(decoder->work.data);
+    release(&decoder->pixels);
+    release(&decoder->work);
     free(decoder->resize.memory);
     free(decoder);
+}
+
+void sac_decoder_trim(struct sac_decoder *decoder)
+{
+    if (decoder->pixels.size > KEPT_BYTES_MAX)
+        release(&decoder->pixels);
+    if (decoder->work.size > KEPT_BYTES_MAX)
+        release(&decoder->work);
 }
 
 int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t width,
@@ -33,10 +59,21 @@ int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t w
                         rows);
     if (need <= bytes->size)
         return 0;
-    free(bytes->data); /* before the larger one: both never stand side by side */
+    release(bytes); /* before the larger one: both never stand side by side */
+    size_t others = atomic_fetch_add(&memory_used, need);
+    if (need > memory_max || others > memory_max - need) {
+        atomic_fetch_sub(&memory_used, need);
+        return sac_fail(err, need > memory_max ? SAC_ELIMIT : SAC_EBUSY,
+                        "picture: its pixels take %zu bytes, and those of others %zu, of at most "
+                        "%zu for all",
+                        need, others, memory_max);
+    }
     bytes->data = malloc(need);
-    bytes->size = bytes->data ? need : 0;
-    return bytes->data ? 0 : sac_fail(err, SAC_ENOMEM, "picture: no memory for %zu bytes", need);
+    bytes->size = need;
+    if (bytes->data)
+        return 0;
+    release(bytes);
+    return sac_fail(err, SAC_ENOMEM, "picture: no memory for %zu bytes", need);
 }
 
 struct sac_image_limits sac_image_limits_resolve(const struct sac_image_limits *limits)

@@ -8,7 +8,8 @@
 #include "image/image.h"
 #include "image/preprocess.h"
 
-/* Bytes that are kept for the next picture: they grow, and never shrink. */
+/* Bytes that are kept for the next picture: they grow, and shrink only in
+ * sac_decoder_trim. They count towards sac_image_set_memory_max. */
 struct sac_image_bytes {
     uint8_t *data;
     size_t size;
@@ -23,6 +24,10 @@ struct sac_decoder {
 /* Makes room for rows × width × channels bytes, whose content is undefined. */
 int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t width,
                             size_t channels, struct sac_error *err);
+
+/* Gives large buffers back once a picture has been used, so that one huge
+ * picture does not hold its memory from then on. */
+void sac_decoder_trim(struct sac_decoder *decoder);
 
 /* `limits`, or NULL, with the defaults put in. */
 struct sac_image_limits sac_image_limits_resolve(const struct sac_image_limits *limits);

@@ -154,9 +154,9 @@ static int plan_window(const struct sac_preprocess *how, struct sac_decoder *dec
     return rc;
 }
 
-int sac_preprocess_pixels(const struct sac_preprocess *how, struct sac_decoder *decoder,
-                          const uint8_t *bytes, size_t size, const atomic_bool *canceled,
-                          uint8_t *dst, struct sac_error *err)
+static int fill(const struct sac_preprocess *how, struct sac_decoder *decoder,
+                const uint8_t *bytes, size_t size, const atomic_bool *canceled, uint8_t *dst,
+                struct sac_error *err)
 {
     struct sac_resize_window window;
     struct sac_image image;
@@ -174,4 +174,14 @@ int sac_preprocess_pixels(const struct sac_preprocess *how, struct sac_decoder *
     }
     return sac_resize_bilinear_window(
         &image, &window, dst, (size_t)window.width * (size_t)image.channels, &decoder->resize, err);
+}
+
+int sac_preprocess_pixels(const struct sac_preprocess *how, struct sac_decoder *decoder,
+                          const uint8_t *bytes, size_t size, const atomic_bool *canceled,
+                          uint8_t *dst, struct sac_error *err)
+{
+    int rc = fill(how, decoder, bytes, size, canceled, dst, err);
+
+    sac_decoder_trim(decoder);
+    return rc;
 }

@@ -54,6 +54,13 @@ static int graph_for_topk(const struct sac_net *net, const struct sac_plan_optio
     return rc;
 }
 
+static const char *name_of(const struct sac_net *net)
+{
+    const char *name = sac_net_name(net);
+
+    return name && name[0] ? name : "(no name)";
+}
+
 int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_device *device,
                  struct sac_store *store, struct sac_stream *stream,
                  const struct sac_plan_options *options, struct sac_error *err)
@@ -67,8 +74,8 @@ int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_de
         rc =
             sac_net_graph(net, options->batch, options->wanted, options->wanted_count, &graph, err);
     if (rc != 0) {
-        sac_error_prefix(err, "net %s", sac_net_name(net));
+        sac_error_prefix(err, "net %s", name_of(net));
         return rc;
     }
-    return sac_plan_from_graph(ret, graph, sac_net_name(net), device, store, stream, options, err);
+    return sac_plan_from_graph(ret, graph, name_of(net), device, store, stream, options, err);
 }

@@ -166,6 +166,49 @@ static void on_odd(struct sac_http_request *request, void *user)
     sac_http_reply(request, &(struct sac_http_response){.status = 299, .body = "", .body_size = 0});
 }
 
+struct race {
+    struct sac_http_request *request;
+    struct fixture *fixture;
+    int told;
+};
+
+static void race_gone(struct sac_http_request *request, void *user)
+{
+    struct race *race = user;
+
+    (void)request;
+    race->told++; /* freed memory, if this ran after the reply */
+    atomic_fetch_add(&race->fixture->gone, 1);
+}
+
+static void *race_reply(void *user)
+{
+    struct race *race = user;
+    struct fixture *fixture = race->fixture;
+    const struct timespec pause = {0, (long)((uintptr_t)race / 16 % 400 * 1000)};
+
+    nanosleep(&pause, NULL);
+    reply_text(race->request, "raced\n");
+    assert_in_range(race->told, 0, 1);
+    free(race);
+    atomic_fetch_sub(&fixture->racing, 1);
+    return NULL;
+}
+
+static void on_race(struct sac_http_request *request, void *user)
+{
+    struct fixture *fixture = user;
+    struct race *race = malloc(sizeof *race);
+    pthread_t thread;
+
+    assert_non_null(race);
+    *race = (struct race){request, fixture, 0};
+    atomic_fetch_add(&fixture->racing, 1);
+    sac_http_request_on_gone(request, race_gone, race);
+    assert_int_equal(pthread_create(&thread, NULL, race_reply, race), 0);
+    pthread_detach(thread);
+}
+
 static void *run(void *user)
 {
     struct fixture *fixture = user;
@@ -176,15 +219,23 @@ static void *run(void *user)
 
 void fixture_start(struct fixture *fixture, const struct sac_http_options *options)
 {
-    static struct sac_http_route routes[16];
+    static struct sac_http_route routes[20];
     const struct sac_http_route table[] = {
-        {"GET", "/null", on_null, fixture, 0},           {"GET", "/canary", on_canary, fixture, 0},
-        {"POST", "/echo", on_echo, fixture, 0},          {"POST", "/small", on_echo, fixture, 10},
-        {"GET", "/hold", on_hold, fixture, 0},           {"POST", "/hold", on_hold, fixture, 0},
-        {"GET", "/reverse", on_reverse, fixture, 0},     {"GET", "/large", on_large, fixture, 0},
-        {"GET", "/large-static", on_large, fixture, 0},  {"GET", "/prefix/*", on_null, fixture, 0},
-        {"GET", "/prefix/longer/*", on_odd, fixture, 0}, {"GET", "/tell", on_tell, fixture, 0},
-        {"POST", "/tell", on_tell, fixture, 0},          {"GET", "/teapot", on_teapot, fixture, 0},
+        {"GET", "/null", on_null, fixture, 0},
+        {"GET", "/canary", on_canary, fixture, 0},
+        {"POST", "/echo", on_echo, fixture, 0},
+        {"POST", "/small", on_echo, fixture, 10},
+        {"GET", "/hold", on_hold, fixture, 0},
+        {"POST", "/hold", on_hold, fixture, 0},
+        {"GET", "/reverse", on_reverse, fixture, 0},
+        {"GET", "/race", on_race, fixture, 0},
+        {"GET", "/large", on_large, fixture, 0},
+        {"GET", "/large-static", on_large, fixture, 0},
+        {"GET", "/prefix/*", on_null, fixture, 0},
+        {"GET", "/prefix/longer/*", on_odd, fixture, 0},
+        {"GET", "/tell", on_tell, fixture, 0},
+        {"POST", "/tell", on_tell, fixture, 0},
+        {"GET", "/teapot", on_teapot, fixture, 0},
         {"GET", "/\xc3\xa4 b", on_odd, fixture, 0},
     };
     struct sac_http_options mine = options ? *options : (struct sac_http_options){0};

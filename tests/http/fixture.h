@@ -5,7 +5,8 @@
  * Routes: GET /null answers at once; GET /canary likewise, and counts; POST
  * /echo sends the body back; GET /hold waits for fixture_release(); GET
  * /reverse waits for four of its kind and answers them last first from another
- * thread; GET /large sends 4 MiB (as /large-static does, without a copy); GET
+ * thread; GET /race is answered by a thread of its own, which then frees what
+ * on_gone touches; GET /large sends 4 MiB (as /large-static does, without a copy); GET
  * /prefix/x, whatever x is; GET /tell answers what the request holds.
  */
 #ifndef SAC_TESTS_HTTP_FIXTURE_H
@@ -23,7 +24,7 @@
 struct fixture {
     struct sac_http_server *server;
     int port;
-    _Atomic int canaries, echoes, gone, held;
+    _Atomic int canaries, echoes, gone, held, racing;
 };
 
 /* Only limits, host and hosts_allowed are read from options; NULL: defaults. */

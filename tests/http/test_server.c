@@ -645,6 +645,16 @@ static void a_client_that_goes_away_is_told_once(void **state)
     fixture_stop(&fixture);
 }
 
+/* Closed connections may still wait to be accepted. */
+static void await_accepted(uint64_t count)
+{
+    struct sac_http_counters counters;
+
+    do
+        sac_http_server_counters(fixture.server, &counters);
+    while (counters.connections_accepted < count && usleep(1000) == 0);
+}
+
 /* A thousand clients that leave at any stage; SO_LINGER 0 makes every other one
  * a reset. */
 static void clients_that_leave_anywhere_cost_nothing(void **state)
@@ -681,13 +691,31 @@ static void clients_that_leave_anywhere_cost_nothing(void **state)
         if (i % 100 == 50)
             fixture_release(&fixture); /* replies race with the closing */
     }
-    struct sac_http_counters counters;
-    do /* the last ones may still wait to be accepted */
-        sac_http_server_counters(fixture.server, &counters);
-    while (counters.connections_accepted < 1001 && usleep(1000) == 0);
+    await_accepted(1001);
     assert_true(fixture_await_quiet(&fixture));
     fixture_release(&fixture);
     assert_int_equal(descriptors(), before);
+    expect_service();
+    fixture_stop(&fixture);
+}
+
+/* Whatever the order of the client's leaving and the reply, on_gone does not
+ * run after the reply has returned. The sanitizers see it if it does. */
+static void leaving_and_replying_may_meet(void **state)
+{
+    (void)state;
+    fixture_start(&fixture, NULL);
+    for (int i = 0; i < 1000; i++) {
+        int fd = client_connect(&fixture);
+        client_puts(fd, "GET /race HTTP/1.1\r\n" HOST "\r\n");
+        client_puts(fd, "GET /race HTTP/1.1\r\n" HOST "\r\n");
+        usleep((useconds_t)(i * 7 % 400));
+        close(fd);
+    }
+    await_accepted(1000);
+    assert_true(fixture_await_quiet(&fixture));
+    assert_true(fixture_await(&fixture.racing, 0));
+    assert_true(atomic_load(&fixture.gone) > 0);
     expect_service();
     fixture_stop(&fixture);
 }
@@ -779,8 +807,29 @@ static void posted_calls_are_made_once_each(void **state)
     for (int i = 0; i < 1000; i++)
         assert_int_equal(sac_http_server_post(fixture.server, count_call, (void *)&calls), 0);
     assert_true(fixture_await(&calls, 1000));
-    fixture_stop(&fixture);
-    assert_int_equal(atomic_load(&calls), 1000);
+    sac_http_server_stop(fixture.server, 0);
+    usleep(50000);
+    assert_int_equal(sac_http_server_post(fixture.server, count_call, (void *)&calls), 0);
+    fixture_stop(&fixture); /* makes the late one */
+    assert_int_equal(atomic_load(&calls), 1001);
+}
+
+static void beyond_loopback_any_host_is_answered(void **state)
+{
+    static const char *const addresses[] = {"0.0.0.0", "::"};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (i == 1 && access("/proc/net/if_inet6", F_OK) != 0)
+            break; /* no IPv6 on this machine */
+        const struct sac_http_options options = {.host = addresses[i]};
+        fixture_start(&fixture, &options);
+        int fd = client_connect(&fixture);
+        client_puts(fd, "GET /tell HTTP/1.1\r\nHost: pictures.example\r\n\r\n");
+        expect_answer(fd, 200, "GET /tell query=0:- header= body=0 peer=127.0.0.1 timed=1\n");
+        close(fd);
+        fixture_stop(&fixture);
+    }
 }
 
 static void an_address_that_cannot_be_bound_is_named(void **state)
@@ -823,9 +872,11 @@ int main(void)
         cmocka_unit_test(running_out_of_descriptors_is_survived),
         cmocka_unit_test(a_client_that_goes_away_is_told_once),
         cmocka_unit_test(clients_that_leave_anywhere_cost_nothing),
+        cmocka_unit_test(leaving_and_replying_may_meet),
         cmocka_unit_test(stopping_answers_what_was_accepted),
         cmocka_unit_test(stopping_ends_at_its_deadline),
         cmocka_unit_test(posted_calls_are_made_once_each),
+        cmocka_unit_test(beyond_loopback_any_host_is_answered),
         cmocka_unit_test(an_address_that_cannot_be_bound_is_named),
     };
 

@@ -346,6 +346,37 @@ static void a_bound_on_memory_is_felt_and_is_an_error(void **state)
     }
 }
 
+/* testorig.jpg is 227 × 149 in three channels, as djpeg writes it: 101,469 bytes. */
+static void pictures_decoded_at_one_time_share_one_bound(void **state)
+{
+    struct bytes file = picture_read("jpeg/testorig.jpg");
+    struct sac_decode_options options = {.channels = 3};
+    struct sac_error busy = {0}, large = {0}, err = {0};
+    struct sac_decoder *first, *second;
+    struct sac_image image;
+
+    /* The shared decoder still holds what the tests before needed. */
+    free_decoder(state);
+    make_decoder(state);
+    assert_ok(sac_decoder_new(&first, &err), err);
+    assert_ok(sac_decoder_new(&second, &err), err);
+    sac_image_set_memory_max(227 * 149 * 3 * 3 / 2);
+    assert_ok(sac_image_decode(first, file.data, file.size, &options, &image, &err), err);
+    assert_int_equal(sac_image_decode(second, file.data, file.size, &options, &image, &busy),
+                     SAC_EBUSY);
+    assert_says(busy, "its pixels take 101469 bytes");
+    sac_decoder_free(first);
+    assert_ok(sac_image_decode(second, file.data, file.size, &options, &image, &err), err);
+    sac_decoder_free(second);
+    assert_ok(sac_decoder_new(&second, &err), err);
+    sac_image_set_memory_max(1000);
+    assert_int_equal(sac_image_decode(second, file.data, file.size, &options, &image, &large),
+                     SAC_ELIMIT);
+    sac_image_set_memory_max(0);
+    sac_decoder_free(second);
+    free(file.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +392,7 @@ int main(void)
         cmocka_unit_test(a_picture_is_given_up_in_its_midst),
         cmocka_unit_test(a_decoder_gives_the_same_whatever_it_did_before),
         cmocka_unit_test(pixel_memory_is_used_again),
+        cmocka_unit_test(pictures_decoded_at_one_time_share_one_bound),
         cmocka_unit_test(memory_does_not_grow_with_pictures),
         cmocka_unit_test(a_bound_on_memory_is_felt_and_is_an_error),
     };

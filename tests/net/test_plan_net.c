@@ -70,22 +70,22 @@ static void check_layer(const char *name, bool weights, bool reference)
     rig_close(&rig);
 }
 
-static void single_layers_give_what_caffe_gave(void **state)
-{
-    static const struct {
-        const char *name;
-        bool weights;
-    } layers[] = {
-        {"convolution", true},  {"inner_product", true}, {"lrn_channels", false},
-        {"lrn_spatial", false}, {"pooling_ave", false},  {"pooling_max", false},
-        {"relu", false},        {"softmax", false},
-    };
+#define LAYER(name, weights)                                                                       \
+    static void name##_gives_what_caffe_gave(void **state)                                         \
+    {                                                                                              \
+        (void)state;                                                                               \
+        check_layer(#name, weights, true);                                                         \
+        check_layer(#name, weights, false);                                                        \
+    }
 
-    (void)state;
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
-        for (int reference = 0; reference <= 1; reference++)
-            check_layer(layers[i].name, layers[i].weights, reference);
-}
+LAYER(convolution, true)
+LAYER(inner_product, true)
+LAYER(lrn_channels, false)
+LAYER(lrn_spatial, false)
+LAYER(pooling_ave, false)
+LAYER(pooling_max, false)
+LAYER(relu, false)
+LAYER(softmax, false)
 
 /* ---- Whole nets ----------------------------------------------------------- */
 
@@ -107,7 +107,7 @@ static double net_difference(const struct sac_net *net, int batch, const char *w
     const float *x = rig_output(a, 0, &count), *y = rig_output(b, 0, &other);
     assert_int_equal(count, other);
     double d = sac_test_max_difference(x, y, (size_t)count);
-    print_message("%s, %s, %s: %d steps for %d, arena %zu for %zu bytes, off by %g\n",
+    print_message("# %s, %s, %s: %d steps for %d, arena %zu for %zu bytes, off by %g\n",
                   sac_net_name(net), wanted, sac_precision_name(precision), sac_plan_step_count(a),
                   sac_plan_step_count(b), sac_plan_memory_bytes(a), sac_plan_memory_bytes(b), d);
     sac_plan_free(a);
@@ -142,7 +142,35 @@ static void cifar10_quick_gives_what_its_layers_give(void **state)
     sac_net_free(net);
 }
 
+static void squeezenet_gives_what_its_layers_give(void **state)
+{
+    struct sac_net *net =
+        load_net("squeezenet_v1.1/deploy.prototxt", "squeezenet_v1.1/squeezenet_v1.1.caffemodel");
+
+    (void)state;
+    assert_true(net_difference(net, 1, "pool10", SAC_PRECISION_F32) < 1e-4);
+    sac_net_free(net);
+}
+
 /* ---- What the options ask of a net ---------------------------------------- */
+
+/* Many published nets have no name. */
+static void a_net_without_a_name_is_told_as_such(void **state)
+{
+    struct sac_net *net = net_of("input: 'data' input_shape { dim: 1 dim: 3 }"
+                                 "layer { name: 'relu' type: 'ReLU' bottom: 'data' top: 'x' }");
+    struct sac_plan_options options = {.topk = 4};
+    struct rig rig = rig_open();
+    struct sac_plan *plan = NULL;
+    struct sac_error err = {0};
+
+    (void)state;
+    assert_int_equal(sac_plan_new(&plan, net, rig.device, rig.store, rig.stream, &options, &err),
+                     SAC_EINVAL);
+    assert_string_equal(err.text, "net (no name): top 4 of blob x: it has only 3 values a picture");
+    sac_net_free(net);
+    rig_close(&rig);
+}
 
 static const char two_ends[] =
     "name: 'ends'"
@@ -226,9 +254,18 @@ static void a_wanted_blob_that_is_not_there_is_told_with_the_nets_name(void **st
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(single_layers_give_what_caffe_gave),
+        cmocka_unit_test(convolution_gives_what_caffe_gave),
+        cmocka_unit_test(inner_product_gives_what_caffe_gave),
+        cmocka_unit_test(lrn_channels_gives_what_caffe_gave),
+        cmocka_unit_test(lrn_spatial_gives_what_caffe_gave),
+        cmocka_unit_test(pooling_ave_gives_what_caffe_gave),
+        cmocka_unit_test(pooling_max_gives_what_caffe_gave),
+        cmocka_unit_test(relu_gives_what_caffe_gave),
+        cmocka_unit_test(softmax_gives_what_caffe_gave),
         cmocka_unit_test(a_folded_resnet_gives_what_its_layers_give),
         cmocka_unit_test(cifar10_quick_gives_what_its_layers_give),
+        cmocka_unit_test(squeezenet_gives_what_its_layers_give),
+        cmocka_unit_test(a_net_without_a_name_is_told_as_such),
         cmocka_unit_test(topk_comes_first_and_wanted_blobs_behind),
         cmocka_unit_test(topk_alone_leaves_out_what_it_does_not_need),
         cmocka_unit_test(a_wanted_blob_that_is_not_there_is_told_with_the_nets_name),

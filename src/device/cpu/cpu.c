@@ -8,6 +8,7 @@
 #include "device/cpu/onednn.h"
 #include "device/cpu/ops.h"
 #include "device/cpu/store.h"
+#include "device/cpu/vector.h"
 
 /* Memory and copies: device memory is host memory, and all is done at once. */
 
@@ -187,6 +188,7 @@ int sac_cpu_device_open(struct sac_device **ret, const char *name, struct sac_er
         return sac_fail(err, SAC_ENOMEM, "device %s: out of memory", name);
     device->base.table = &table;
     device->features = sac_cpu_features();
+    device->vector = sac_cpu_vector_best(&device->features);
     describe(device);
     *ret = &device->base;
     return 0;

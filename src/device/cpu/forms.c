@@ -125,9 +125,11 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
         caps->src = (struct sac_form){SAC_U8, SAC_PLAIN};
         return;
     case SAC_OP_INNER:
-        /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted. */
+        /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted;
+         * the result is rows either way. */
         if (node->param.inner.axis != 1)
             caps->src.layout = SAC_PLAIN;
+        caps->dst.layout = SAC_PLAIN;
         break;
     case SAC_OP_SOFTMAX:
     case SAC_OP_TOPK:
@@ -142,28 +144,33 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
     caps->in_place = is_elementwise(node->kind) && caps->src.type == caps->dst.type;
 }
 
-double sac_cpu_flops(const struct sac_cpu_ask *ask)
+static double weighted_flops(const struct sac_cpu_ask *ask)
 {
     const struct sac_node *node = ask->node;
     const struct sac_shape *src = &src_value(ask, 0)->shape, *dst = &dst_value(ask)->shape;
-    double out = (double)sac_shape_count(dst);
-
-    if (node->weight_count == 0 && node->kind != SAC_OP_POOL)
-        return out;
     const struct sac_shape *weight = &ask->graph->constants[node->weight[0]].shape;
-    const int64_t *kernel = node->param.pool.window.kernel;
+    double taps = (double)sac_shape_count_between(weight, 1, weight->rank);
+
     switch (node->kind) {
     case SAC_OP_CONV:
-        return 2 * out * (double)sac_shape_count_between(weight, 1, weight->rank);
+        return 2 * (double)sac_shape_count(dst) * taps;
     case SAC_OP_DECONV:
-        return 2 * (double)sac_shape_count(src) *
-               (double)sac_shape_count_between(weight, 1, weight->rank);
+        return 2 * (double)sac_shape_count(src) * taps;
     case SAC_OP_INNER:
         return 2 * (double)sac_shape_count_between(src, 0, node->param.inner.axis) *
                (double)sac_shape_count(weight);
-    case SAC_OP_POOL:
-        return out * (double)(kernel[0] * kernel[1]);
     default:
-        return 2 * out;
+        return 2 * (double)sac_shape_count(dst);
     }
+}
+
+double sac_cpu_flops(const struct sac_cpu_ask *ask)
+{
+    const struct sac_node *node = ask->node;
+    const int64_t *kernel = node->param.pool.window.kernel;
+    double out = (double)sac_shape_count(&dst_value(ask)->shape);
+
+    if (node->weight_count > 0)
+        return weighted_flops(ask);
+    return node->kind == SAC_OP_POOL ? out * (double)(kernel[0] * kernel[1]) : out;
 }

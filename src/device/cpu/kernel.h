@@ -11,9 +11,12 @@
 #include "device/cpu/store.h"
 #include "device/device.h"
 
+struct sac_cpu_vector;
+
 struct sac_cpu_device {
     struct sac_device base;
     struct sac_cpu_features features;
+    const struct sac_cpu_vector *vector; /* our own kernels for this machine */
 };
 
 /* A node, and how it is to be run. `type`: what the precision stores. */
@@ -40,6 +43,7 @@ struct sac_cpu_kernel {
 /* An operation ready to run. It borrows nothing of the graph. */
 struct sac_op {
     const struct sac_cpu_kernel *kernel;
+    const struct sac_cpu_vector *vector;
     char *name;
     enum sac_op_kind kind;
     union sac_op_param param; /* its pointers lead into `floats` */

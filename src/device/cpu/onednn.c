@@ -565,6 +565,19 @@ static dnnl_status_t bind(struct state *state, const struct sac_op *op, const st
     return status;
 }
 
+/* oneDNN's fast kernels take no views. */
+static bool all_whole(const struct sac_op *op)
+{
+    const struct sac_tensor *both[] = {&op->src[0], &op->dst[0]};
+
+    for (int i = 0; i < 2; i++) {
+        struct sac_tensor whole = sac_tensor_of(&both[i]->shape, both[i]->form);
+        if (memcmp(whole.stride, both[i]->stride, sizeof whole.stride) != 0)
+            return false;
+    }
+    return true;
+}
+
 static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
                    struct sac_error *err)
 {
@@ -577,6 +590,8 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     op->state = state;
     if (!state)
         rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
+    else if (!all_whole(op))
+        rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its kernel reads and writes no views", op->name);
     else if (!pd)
         rc = fail(err, op->name, "find an implementation again", dnnl_unimplemented);
     if (rc == 0)

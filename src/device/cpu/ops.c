@@ -7,15 +7,33 @@
 #include "device/cpu/forms.h"
 #include "device/cpu/kernel.h"
 #include "device/cpu/onednn.h"
+#include "device/cpu/vector.h"
 
 enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first; the plain loops stand behind them all. */
 static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cpu_onednn},
-    [SAC_OP_DECONV] = {&sac_cpu_onednn},
-    [SAC_OP_INNER] = {&sac_cpu_onednn},
+    [SAC_OP_CONV] = {&sac_cpu_onednn},    [SAC_OP_DECONV] = {&sac_cpu_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_onednn},   [SAC_OP_POOL] = {&sac_cpu_vector},
+    [SAC_OP_LRN] = {&sac_cpu_vector},     [SAC_OP_RELU] = {&sac_cpu_vector},
+    [SAC_OP_PRELU] = {&sac_cpu_vector},   [SAC_OP_CONCAT] = {&sac_cpu_vector},
+    [SAC_OP_SLICE] = {&sac_cpu_vector},   [SAC_OP_ELTWISE] = {&sac_cpu_vector},
+    [SAC_OP_SCALE] = {&sac_cpu_vector},   [SAC_OP_BIAS] = {&sac_cpu_vector},
+    [SAC_OP_SOFTMAX] = {&sac_cpu_vector}, [SAC_OP_PIXELS] = {&sac_cpu_vector},
+    [SAC_OP_CONVERT] = {&sac_cpu_vector}, [SAC_OP_AFFINE] = {&sac_cpu_vector},
+    [SAC_OP_TOPK] = {&sac_cpu_vector},
 };
+
+/* Without bf16 arithmetic, bf16 values would make everything slower and less
+ * exact: fp32 then does what bf16 was asked for. */
+static enum sac_type value_type(const struct sac_cpu_device *device,
+                                const struct sac_op_options *options)
+{
+    bool native = device->features.avx512_bf16 || device->features.amx_bf16;
+
+    return options->precision == SAC_PRECISION_BF16 && (native || options->reference) ? SAC_BF16
+                                                                                      : SAC_F32;
+}
 
 static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const struct sac_graph *graph,
                   const struct sac_node *node, const struct sac_op_options *options,
@@ -26,8 +44,8 @@ static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const stru
         .graph = graph,
         .node = node,
         .options = options,
-        .type = options->precision == SAC_PRECISION_BF16 ? SAC_BF16 : SAC_F32,
     };
+    ask->type = value_type(ask->device, options);
     if (options->precision != SAC_PRECISION_F32 && options->precision != SAC_PRECISION_BF16)
         return sac_fail(err, SAC_EUNSUPPORTED,
                         "%s: the cpu device computes in f32 and bf16, not in %s", node->name,

@@ -1,0 +1,829 @@
+/* Compiled for each instruction set with SAC_VECTOR_TABLE and SAC_VECTOR_NAME
+ * set. Loops over blocks of a fixed length are what the compiler turns into
+ * vectors; lengths known at compile time get no tails. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/bf16.h"
+#include "device/cpu/vector.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { BLOCK = 64 };
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Sixteen elements of either type, as floats. */
+
+enum { LANES = 16 };
+typedef float floats __attribute__((vector_size(64)));
+typedef uint32_t words __attribute__((vector_size(64)));
+typedef int32_t ints __attribute__((vector_size(64)));
+typedef uint16_t halves __attribute__((vector_size(32)));
+typedef uint8_t bytes __attribute__((vector_size(16)));
+
+INLINE floats get(const void *from, int64_t at, enum sac_type type)
+{
+    floats out;
+    halves half;
+
+    if (type == SAC_F32) {
+        memcpy(&out, (const float *)from + at, sizeof out);
+        return out;
+    }
+    memcpy(&half, (const uint16_t *)from + at, sizeof half);
+    return (floats)(__builtin_convertvector(half, words) << 16);
+}
+
+/* bf16 as base/bf16.h rounds it. */
+INLINE void put(void *to, int64_t at, floats values, enum sac_type type)
+{
+    if (type == SAC_F32) {
+        memcpy((float *)to + at, &values, sizeof values);
+        return;
+    }
+    words bits = (words)values;
+    words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    words is_nan = (words)((bits & 0x7fffffffu) > 0x7f800000u);
+    rounded = (rounded & ~is_nan) | (((bits >> 16) | 0x40u) & is_nan);
+    halves half = __builtin_convertvector(rounded, halves);
+    memcpy((uint16_t *)to + at, &half, sizeof half);
+}
+
+INLINE float get_one(const void *from, int64_t at, enum sac_type type)
+{
+    return type == SAC_F32 ? ((const float *)from)[at]
+                           : sac_bf16_to_float(((const uint16_t *)from)[at]);
+}
+
+INLINE void put_one(void *to, int64_t at, float value, enum sac_type type)
+{
+    if (type == SAC_F32)
+        ((float *)to)[at] = value;
+    else
+        ((uint16_t *)to)[at] = sac_bf16_from_float(value);
+}
+
+INLINE floats larger(floats a, floats b)
+{
+    words above = (words)(a > b);
+
+    return (floats)(((words)a & above) | ((words)b & ~above));
+}
+
+/* Blocks of elements of either type, as floats. */
+
+INLINE void load(float *out, const void *from, int64_t at, int64_t n, enum sac_type type)
+{
+    int64_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        put(out, i, get(from, at + i, type), SAC_F32);
+    for (; i < n; i++)
+        out[i] = get_one(from, at + i, type);
+}
+
+INLINE void store(void *to, int64_t at, const float *from, int64_t n, enum sac_type type)
+{
+    int64_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        put(to, at + i, get(from, i, SAC_F32), type);
+    for (; i < n; i++)
+        put_one(to, at + i, from[i], type);
+}
+
+/* A tensor as rows of channels: a row a picture (rank 2) or a position (rank 4);
+ * of another rank, one row of everything. */
+struct rows {
+    char *data;
+    int64_t count, columns, pitch; /* in elements */
+    enum sac_type type;
+};
+
+static struct rows rows_of(const struct sac_tensor *t)
+{
+    const int64_t *dim = t->shape.dim;
+    struct rows r = {.data = t->data, .type = t->form.type, .count = 1};
+
+    r.columns = t->shape.rank == 4 || t->shape.rank == 2 ? dim[1] : sac_shape_count(&t->shape);
+    if (t->shape.rank == 4) {
+        r.count = dim[0] * dim[2] * dim[3];
+        r.pitch = dim[3] > 1 ? t->stride[3] : dim[2] > 1 ? t->stride[2] : t->stride[0];
+    } else if (t->shape.rank == 2) {
+        r.count = dim[0];
+        r.pitch = t->stride[0];
+    }
+    return r;
+}
+
+INLINE void load_row(float *out, const struct rows *r, int64_t row, int64_t at, int64_t n)
+{
+    if (r->type == SAC_F32)
+        load(out, r->data, row * r->pitch + at, n, SAC_F32);
+    else
+        load(out, r->data, row * r->pitch + at, n, SAC_BF16);
+}
+
+INLINE void store_row(const struct rows *r, int64_t row, int64_t at, const float *from, int64_t n)
+{
+    if (r->type == SAC_F32)
+        store(r->data, row * r->pitch + at, from, n, SAC_F32);
+    else
+        store(r->data, row * r->pitch + at, from, n, SAC_BF16);
+}
+
+INLINE void rectify(float *x, int64_t n, float slope)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] < 0 ? x[i] * slope : x[i];
+}
+
+/* Runs `body` for whole blocks with n a constant, then for the rest. */
+#define EACH_BLOCK(at, n, count, body)                                                             \
+    do {                                                                                           \
+        int64_t at = 0;                                                                            \
+        for (; at + BLOCK <= (count); at += BLOCK) {                                               \
+            enum { n = BLOCK };                                                                    \
+            body;                                                                                  \
+        }                                                                                          \
+        if (at < (count)) {                                                                        \
+            const int64_t n = (count)-at;                                                          \
+            body;                                                                                  \
+        }                                                                                          \
+    } while (0)
+
+/* Pooling. */
+
+struct pool_at {
+    int64_t y0, y1, x0, x1; /* what lies in the input */
+    float divisor;
+};
+
+static struct pool_at pool_window(const struct sac_op *op, int64_t oy, int64_t ox)
+{
+    const struct sac_window *w = &op->param.pool.window;
+    int64_t height = op->src[0].shape.dim[2], width = op->src[0].shape.dim[3];
+    int64_t y = oy * w->stride[0] - w->pad[0], x = ox * w->stride[1] - w->pad[1];
+    int64_t y_end = min64(y + w->kernel[0], height + w->pad[0]);
+    int64_t x_end = min64(x + w->kernel[1], width + w->pad[1]);
+
+    return (struct pool_at){max64(y, 0), min64(y_end, height), max64(x, 0), min64(x_end, width),
+                            (float)((y_end - y) * (x_end - x))};
+}
+
+/* `groups` times 16 channels: sums or largest stay in registers over all taps. */
+INLINE void pool_groups(const struct rows *in, const struct rows *out, struct pool_at w,
+                        int64_t base, int64_t width, int64_t row, int64_t at, int groups, bool max,
+                        enum sac_type type, enum sac_type out_type)
+{
+    floats acc[4];
+
+    for (int g = 0; g < groups; g++)
+        acc[g] = (floats){0} + (max ? -FLT_MAX : 0);
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++) {
+            int64_t from = (base + iy * width + ix) * in->pitch + at;
+            for (int g = 0; g < groups; g++) {
+                floats x = get(in->data, from + g * LANES, type);
+                acc[g] = max ? larger(x, acc[g]) : acc[g] + x;
+            }
+        }
+    }
+    for (int g = 0; g < groups; g++)
+        put(out->data, row * out->pitch + at + g * LANES, max ? acc[g] : acc[g] / w.divisor,
+            out_type);
+}
+
+INLINE void pool_one(const struct rows *in, const struct rows *out, struct pool_at w, int64_t base,
+                     int64_t width, int64_t row, int64_t at, bool max, enum sac_type type,
+                     enum sac_type out_type)
+{
+    float acc = max ? -FLT_MAX : 0;
+
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++) {
+            float x = get_one(in->data, (base + iy * width + ix) * in->pitch + at, type);
+            acc = max ? (x > acc ? x : acc) : acc + x;
+        }
+    }
+    put_one(out->data, row * out->pitch + at, max ? acc : acc / w.divisor, out_type);
+}
+
+INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum sac_type out_type)
+{
+    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t row = 0;
+
+    for (int64_t n = 0; n < out_dim[0]; n++) {
+        for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
+            struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
+            int64_t base = n * in_dim[2] * in_dim[3], at = 0, width = in_dim[3];
+            for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 4, max, type, out_type);
+            for (; at + LANES <= in.columns; at += LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 1, max, type, out_type);
+            for (; at < in.columns; at++)
+                pool_one(&in, &out, w, base, width, row, at, max, type, out_type);
+        }
+    }
+}
+
+/* The largest of bf16 numbers, 32 at a time, without making floats of them: with
+ * the lower bits of negative ones inverted, they order as whole numbers do. */
+
+typedef int16_t keys __attribute__((vector_size(64)));
+
+INLINE keys key_of(keys x)
+{
+    return x ^ ((x >> 15) & 0x7fff); /* its own inverse */
+}
+
+INLINE void max_keys(const struct rows *in, const struct rows *out, struct pool_at w, int64_t base,
+                     int64_t width, int64_t row, int64_t at, int groups)
+{
+    const uint16_t *from = (const uint16_t *)(const void *)in->data + at;
+    keys most[2], x;
+
+    for (int g = 0; g < groups; g++)
+        most[g] = key_of((keys){0} + (int16_t)0xff7f); /* the lowest number */
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++) {
+            for (int g = 0; g < groups; g++) {
+                memcpy(&x, from + (base + iy * width + ix) * in->pitch + g * 2 * LANES, sizeof x);
+                x = key_of(x);
+                keys above = x > most[g];
+                most[g] = (x & above) | (most[g] & ~above);
+            }
+        }
+    }
+    for (int g = 0; g < groups; g++) {
+        x = key_of(most[g]);
+        memcpy((uint16_t *)(void *)out->data + row * out->pitch + at + g * 2 * LANES, &x, sizeof x);
+    }
+}
+
+static void pool_max_bf16(const struct sac_op *op)
+{
+    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t row = 0, width = in_dim[3];
+
+    for (int64_t n = 0; n < out_dim[0]; n++) {
+        for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
+            struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
+            int64_t base = n * in_dim[2] * in_dim[3], at = 0;
+            for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
+                max_keys(&in, &out, w, base, width, row, at, 2);
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                max_keys(&in, &out, w, base, width, row, at, 1);
+            for (; at + LANES <= in.columns; at += LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 1, true, SAC_BF16, SAC_BF16);
+            for (; at < in.columns; at++)
+                pool_one(&in, &out, w, base, width, row, at, true, SAC_BF16, SAC_BF16);
+        }
+    }
+}
+
+INLINE void pool_by(const struct sac_op *op, bool max)
+{
+    if (op->src[0].form.type == SAC_F32)
+        pool_as(op, max, SAC_F32, SAC_F32);
+    else if (op->dst[0].form.type == SAC_F32)
+        pool_as(op, max, SAC_BF16, SAC_F32);
+    else
+        pool_as(op, max, SAC_BF16, SAC_BF16);
+}
+
+static void pool(const struct sac_op *op)
+{
+    bool halves_only = op->src[0].form.type == SAC_BF16 && op->dst[0].form.type == SAC_BF16;
+
+    if (op->param.pool.method == SAC_POOL_MAX && halves_only)
+        pool_max_bf16(op);
+    else if (op->param.pool.method == SAC_POOL_MAX)
+        pool_by(op, true);
+    else
+        pool_by(op, false);
+}
+
+/* LRN across channels: squares with a margin on both sides, summed by taps. */
+
+/* x^-¾ by Newton's method on y^-4 = x³: y ← y · (5 − x³y⁴) / 4, from a first guess
+ * by the exponent's bits. The largest relative errors, measured from 1e-3 to 1e6:
+ * 4.4e-2, then 4.9e-3, 6e-5, 1.5e-7. Faster than two roots and a division. */
+INLINE float to_minus_three_quarters(float x)
+{
+    uint32_t bits;
+    float y;
+
+    memcpy(&bits, &x, sizeof bits);
+    bits = 0x6f14e440u - (bits >> 2) * 3;
+    memcpy(&y, &bits, sizeof y);
+    for (int i = 0; i < 3; i++) {
+        float t = x * y;
+        y *= 1.25f - .25f * (t * t) * (t * y);
+    }
+    return y;
+}
+
+INLINE void to_minus_beta(float *x, int64_t n, float beta)
+{
+    if (beta == .75f) {
+        for (int64_t i = 0; i < n; i++)
+            x[i] = to_minus_three_quarters(x[i]);
+    } else if (beta == .5f) {
+        for (int64_t i = 0; i < n; i++)
+            x[i] = 1 / sqrtf(x[i]);
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            x[i] = powf(x[i], -beta);
+    }
+}
+
+/* As much of a row at a time as fits the stack: squares are written well before
+ * their sums read them across the borders of vectors. */
+enum { LRN_BLOCK = 1024, LRN_HALF_MAX = SAC_LRN_SIZE_MAX / 2 };
+
+struct lrn_row {
+    float x[LRN_BLOCK], sum[LRN_BLOCK];
+    float squares[LRN_BLOCK + 2 * LRN_HALF_MAX + 2 * LANES];
+};
+
+/* Squares of channels at − half … at + n + half, zero beyond the ends. */
+INLINE void squares_of(struct lrn_row *r, const struct rows *in, int64_t row, int64_t at, int64_t n,
+                       int64_t half)
+{
+    int64_t before = min64(half, at), after = min64(half, in->columns - at - n);
+    float edge[LRN_HALF_MAX];
+    float *squares = r->squares;
+
+    load_row(r->x, in, row, at, n);
+    for (int64_t i = 0; i < half; i++)
+        squares[i] = squares[half + n + i] = 0;
+    for (int64_t i = 0; i < n; i++)
+        squares[half + i] = r->x[i] * r->x[i];
+    load_row(edge, in, row, at - before, before);
+    for (int64_t i = 0; i < before; i++)
+        squares[half - before + i] = edge[i] * edge[i];
+    load_row(edge, in, row, at + n, after);
+    for (int64_t i = 0; i < after; i++)
+        squares[half + n + i] = edge[i] * edge[i];
+}
+
+INLINE void lrn_block(const struct sac_op *op, struct lrn_row *r, int64_t n, int taps)
+{
+    float each = op->param.lrn.alpha / (float)op->param.lrn.size, k = op->param.lrn.k;
+
+    for (int64_t i = 0; i < n; i++) {
+        float sum = r->squares[i];
+        for (int tap = 1; tap < taps; tap++)
+            sum += r->squares[i + tap];
+        r->sum[i] = k + each * sum;
+    }
+    to_minus_beta(r->sum, n, op->param.lrn.beta);
+    for (int64_t i = 0; i < n; i++)
+        r->x[i] *= r->sum[i];
+}
+
+static void lrn(const struct sac_op *op)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t half = op->param.lrn.size / 2;
+    struct lrn_row r;
+
+    for (int64_t row = 0; row < in.count; row++) {
+        for (int64_t at = 0; at < in.columns; at += LRN_BLOCK) {
+            int64_t n = min64(LRN_BLOCK, in.columns - at);
+            squares_of(&r, &in, row, at, n, half);
+            if (half == 2)
+                lrn_block(op, &r, n, 5);
+            else
+                lrn_block(op, &r, n, (int)(2 * half + 1));
+            store_row(&out, row, at, r.x, n);
+        }
+    }
+}
+
+/* Maps over rows, with numbers for each channel. */
+
+enum map { MAP_RELU, MAP_PRELU, MAP_AFFINE, MAP_SCALE, MAP_BIAS };
+
+INLINE void map_block(enum map what, float *x, int64_t n, const float *a, const float *b,
+                      float slope)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (what == MAP_RELU)
+            x[i] = x[i] < 0 ? x[i] * slope : x[i];
+        else if (what == MAP_PRELU)
+            x[i] = x[i] < 0 ? x[i] * a[i] : x[i];
+        else if (what == MAP_AFFINE)
+            x[i] = x[i] * a[i] + b[i];
+        else if (what == MAP_SCALE)
+            x[i] = x[i] * a[i];
+        else
+            x[i] = x[i] + a[i];
+    }
+}
+
+INLINE void map_rows(const struct sac_op *op, enum map what, const float *a, const float *b)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    float slope = what == MAP_RELU ? op->param.relu.slope : 0;
+    float x[BLOCK];
+
+    for (int64_t row = 0; row < in.count; row++) {
+        EACH_BLOCK(at, n, in.columns, {
+            load_row(x, &in, row, at, n);
+            map_block(what, x, n, a ? a + at : NULL, b ? b + at : NULL, slope);
+            if (op->epilogue.relu)
+                rectify(x, n, op->epilogue.slope);
+            store_row(&out, row, at, x, n);
+        });
+    }
+}
+
+static void relu(const struct sac_op *op)
+{
+    map_rows(op, MAP_RELU, NULL, NULL);
+}
+
+static void prelu(const struct sac_op *op)
+{
+    map_rows(op, MAP_PRELU, op->weight[0], NULL);
+}
+
+static void affine(const struct sac_op *op)
+{
+    map_rows(op, MAP_AFFINE, op->weight[0], op->weight[1]);
+}
+
+static void scale(const struct sac_op *op)
+{
+    if (op->param.scale.bias)
+        map_rows(op, MAP_AFFINE, op->weight[0], op->weight[1]);
+    else
+        map_rows(op, MAP_SCALE, op->weight[0], NULL);
+}
+
+static void bias(const struct sac_op *op)
+{
+    map_rows(op, MAP_BIAS, op->weight[0], NULL);
+}
+
+INLINE void join(enum sac_eltwise_method method, float *acc, const float *x, int64_t n, float by)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (method == SAC_ELTWISE_SUM)
+            acc[i] += x[i] * by;
+        else if (method == SAC_ELTWISE_PROD)
+            acc[i] *= x[i];
+        else
+            acc[i] = x[i] > acc[i] ? x[i] : acc[i];
+    }
+}
+
+INLINE void eltwise_as(const struct sac_op *op, enum sac_eltwise_method method)
+{
+    const float *coeff = method == SAC_ELTWISE_SUM ? op->param.eltwise.coeff : NULL;
+    struct rows out = rows_of(&op->dst[0]);
+    float acc[BLOCK], x[BLOCK];
+
+    for (int64_t row = 0; row < out.count; row++) {
+        EACH_BLOCK(at, n, out.columns, {
+            for (int k = 0; k < op->src_count; k++) {
+                struct rows in = rows_of(&op->src[k]);
+                load_row(k ? x : acc, &in, row, at, n);
+                if (k > 0)
+                    join(method, acc, x, n, coeff ? coeff[k] : 1);
+                for (int64_t i = 0; k == 0 && coeff && i < n; i++)
+                    acc[i] *= coeff[0];
+            }
+            if (op->epilogue.relu)
+                rectify(acc, n, op->epilogue.slope);
+            store_row(&out, row, at, acc, n);
+        });
+    }
+}
+
+static void eltwise(const struct sac_op *op)
+{
+    if (op->param.eltwise.method == SAC_ELTWISE_SUM)
+        eltwise_as(op, SAC_ELTWISE_SUM);
+    else if (op->param.eltwise.method == SAC_ELTWISE_PROD)
+        eltwise_as(op, SAC_ELTWISE_PROD);
+    else
+        eltwise_as(op, SAC_ELTWISE_MAX);
+}
+
+/* Softmax. e^x = 2^n · e^r with n = round(x / ln 2), |r| ≤ ln 2 / 2, and the
+ * Taylor series of e^r to the 7th power: relative error below 2^-22. */
+INLINE float exp_of(float x)
+{
+    const float magic = 12582912; /* 1.5 · 2^23: adding it rounds to a whole number */
+    x = x > -87 ? x : -87;
+    float n = x * 1.44269504f + magic - magic;
+    float r = x - n * .693145752f - n * 1.42860677e-6f;
+    float p = 1.f / 5040;
+    p = p * r + 1.f / 720;
+    p = p * r + 1.f / 120;
+    p = p * r + 1.f / 24;
+    p = p * r + 1.f / 6;
+    p = p * r + .5f;
+    p = p * r + 1;
+    p = p * r + 1;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+static void softmax_row(const struct rows *in, const struct rows *out, int64_t row)
+{
+    float *y = (float *)(void *)out->data + row * out->pitch;
+    float most[16], sums[16], x[BLOCK];
+    int64_t count = in->columns;
+
+    for (int i = 0; i < 16; i++) {
+        most[i] = -FLT_MAX;
+        sums[i] = 0;
+    }
+    EACH_BLOCK(at, n, count, {
+        load_row(x, in, row, at, n);
+        memcpy(y + at, x, (size_t)n * sizeof *x);
+        for (int64_t i = 0; i < n; i++)
+            most[i % 16] = x[i] > most[i % 16] ? x[i] : most[i % 16];
+    });
+    for (int i = 1; i < 16; i++)
+        most[0] = most[i] > most[0] ? most[i] : most[0];
+    for (int64_t i = 0; i < count; i++)
+        y[i] = exp_of(y[i] - most[0]);
+    EACH_BLOCK(at, n, count, {
+        for (int64_t i = 0; i < n; i++)
+            sums[i % 16] += y[at + i];
+    });
+    for (int i = 1; i < 16; i++)
+        sums[0] += sums[i];
+    for (int64_t i = 0; i < count; i++)
+        y[i] /= sums[0];
+}
+
+static void softmax(const struct sac_op *op)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+
+    for (int64_t row = 0; row < in.count; row++)
+        softmax_row(&in, &out, row);
+}
+
+/* Top k: most values lose against the k-th at once. NaN ranks below all. */
+
+static bool ranks_above(float a, float b)
+{
+    return b != b ? a == a : a > b;
+}
+
+static void insert(struct sac_topk_pair *out, int64_t *found, int64_t k, int32_t index, float value)
+{
+    int64_t at = *found < k ? (*found)++ : k;
+
+    for (; at > 0 && ranks_above(value, out[at - 1].value); at--)
+        if (at < k)
+            out[at] = out[at - 1];
+    if (at < k)
+        out[at] = (struct sac_topk_pair){index, value};
+}
+
+static void topk(const struct sac_op *op)
+{
+    struct rows in = rows_of(&op->src[0]);
+    int64_t k = op->dst[0].shape.dim[1];
+    struct sac_topk_pair *out = op->dst[0].data;
+    float x[BLOCK];
+
+    for (int64_t row = 0; row < in.count; row++, out += k) {
+        int64_t found = 0;
+        EACH_BLOCK(at, n, in.columns, {
+            load_row(x, &in, row, at, n);
+            for (int64_t i = 0; i < n; i++)
+                if (found < k || !(x[i] <= out[k - 1].value))
+                    insert(out, &found, k, (int32_t)(at + i), x[i]);
+        });
+        for (; found < k; found++)
+            out[found] = (struct sac_topk_pair){-1, 0};
+    }
+}
+
+/* Pixels. Five pixels of three channels at a time: 15 bytes in an order, centred
+ * and scaled as 16 floats, of which the last is overwritten by the next five. */
+
+INLINE float pixel_mean(const struct sac_op *op, int64_t c, int64_t position, int64_t channels)
+{
+    const float *image = op->param.pixels.mean_image; /* H × W × C by now */
+
+    return image ? image[position * channels + c] : op->param.pixels.mean[c < 4 ? c : 3];
+}
+
+/* Any channel count, positions first … end of one picture. */
+INLINE void pixels_plainly(const struct sac_op *op, const uint8_t *from, void *to, int64_t first,
+                           int64_t end, int64_t channels, enum sac_type type)
+{
+    bool swap = op->param.pixels.swap && channels >= 3;
+
+    for (int64_t p = first; p < end; p++) {
+        for (int64_t c = 0; c < channels; c++) {
+            float x = from[p * channels + (swap && c < 3 ? 2 - c : c)];
+            x = (x - pixel_mean(op, c, p, channels)) * op->param.pixels.scale;
+            put_one(to, p * channels + c, x, type);
+        }
+    }
+}
+
+INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void *to, int64_t count,
+                              enum sac_type type)
+{
+    const float *image = op->param.pixels.mean_image;
+    floats mean;
+    int64_t p = 0;
+
+    for (int i = 0; i < 16; i++)
+        mean[i] = op->param.pixels.mean[i % 3];
+    for (; p + 6 <= count; p += 5) { /* the 16th byte is the next pixel's */
+        bytes raw;
+        memcpy(&raw, from + p * 3, sizeof raw);
+        if (image)
+            memcpy(&mean, image + p * 3, sizeof mean);
+        if (op->param.pixels.swap)
+            raw = __builtin_shufflevector(raw, raw, 2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13,
+                                          12, 15);
+        ints whole = __builtin_convertvector(raw, ints);
+        floats x = __builtin_convertvector(whole, floats);
+        put(to, p * 3, (x - mean) * op->param.pixels.scale, type);
+    }
+    return p;
+}
+
+INLINE void pixels_as(const struct sac_op *op, enum sac_type type)
+{
+    const int64_t *dim = op->dst[0].shape.dim;
+    int64_t positions = dim[2] * dim[3], channels = dim[1], picture = positions * channels;
+
+    for (int64_t n = 0; n < dim[0]; n++) {
+        const uint8_t *from = (const uint8_t *)op->src[0].data + n * picture;
+        char *to = (char *)op->dst[0].data + (size_t)(n * picture) * sac_type_bytes(type);
+        int64_t done = channels == 3 ? pixels_by_five(op, from, to, positions, type) : 0;
+        pixels_plainly(op, from, to, done, positions, channels, type);
+    }
+}
+
+static void pixels(const struct sac_op *op)
+{
+    if (op->dst[0].form.type == SAC_BF16)
+        pixels_as(op, SAC_BF16);
+    else
+        pixels_as(op, SAC_F32);
+}
+
+/* Conversions: of type along memory, or between plain and channels-last. */
+
+INLINE void convert_flat(const struct sac_op *op, enum sac_type from, enum sac_type to)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape);
+    float x[BLOCK];
+
+    EACH_BLOCK(at, n, count, {
+        load(x, op->src[0].data, at, n, from);
+        store(op->dst[0].data, at, x, n, to);
+    });
+}
+
+/* to[j · to_step] = from[i]: a run of plain memory becomes every to_step-th, or
+ * the other way round, in tiles that stay in cache. */
+INLINE void transpose(const void *from, void *to, int64_t base, int64_t rows_in, int64_t columns,
+                      enum sac_type from_type, enum sac_type to_type)
+{
+    enum { TILE = 16 };
+
+    for (int64_t r0 = 0; r0 < rows_in; r0 += TILE) {
+        for (int64_t c0 = 0; c0 < columns; c0 += TILE) {
+            for (int64_t r = r0; r < min64(r0 + TILE, rows_in); r++) {
+                for (int64_t c = c0; c < min64(c0 + TILE, columns); c++) {
+                    float x = get_one(from, base + r * columns + c, from_type);
+                    put_one(to, base + c * rows_in + r, x, to_type);
+                }
+            }
+        }
+    }
+}
+
+INLINE void convert_as(const struct sac_op *op, enum sac_type from, enum sac_type to)
+{
+    const struct sac_tensor *src = &op->src[0], *dst = &op->dst[0];
+    const int64_t *dim = src->shape.dim;
+
+    if (src->shape.rank < 3 || src->form.layout == dst->form.layout) {
+        convert_flat(op, from, to);
+        return;
+    }
+    int64_t positions = sac_shape_count_between(&src->shape, 2, src->shape.rank);
+    bool to_last = dst->form.layout == SAC_CHANNELS_LAST;
+    for (int64_t n = 0; n < dim[0]; n++)
+        transpose(src->data, dst->data, n * dim[1] * positions, to_last ? dim[1] : positions,
+                  to_last ? positions : dim[1], from, to);
+}
+
+static void convert(const struct sac_op *op)
+{
+    enum sac_type from = op->src[0].form.type, to = op->dst[0].form.type;
+
+    if (from == SAC_F32 && to == SAC_F32)
+        convert_as(op, SAC_F32, SAC_F32);
+    else if (from == SAC_F32)
+        convert_as(op, SAC_F32, SAC_BF16);
+    else if (to == SAC_F32)
+        convert_as(op, SAC_BF16, SAC_F32);
+    else
+        convert_as(op, SAC_BF16, SAC_BF16);
+}
+
+/* Concatenation and slices: runs of memory, between one part and the whole. */
+
+/* Where an axis stands in memory, from the outermost. */
+static int place_of(const struct sac_tensor *t, int axis)
+{
+    if (t->form.layout != SAC_CHANNELS_LAST || t->shape.rank < 3 || axis == 0)
+        return axis;
+    return axis == 1 ? t->shape.rank - 1 : axis - 1;
+}
+
+static void move_runs(const struct sac_tensor *whole, const struct sac_tensor *part, int axis,
+                      int64_t offset, bool out)
+{
+    int64_t inner = 1, outer = 1, size = (int64_t)sac_type_bytes(part->form.type);
+
+    for (int i = 0; i < part->shape.rank; i++) {
+        if (place_of(part, i) > place_of(part, axis))
+            inner *= part->shape.dim[i];
+        else if (i != axis)
+            outer *= part->shape.dim[i];
+    }
+    int64_t step = whole->shape.dim[axis] * inner, run = part->shape.dim[axis] * inner;
+    if (axis == 1 && inner == 1 && (whole->shape.rank == 4 || whole->shape.rank == 2))
+        step = rows_of(whole).pitch; /* the whole may itself be a view */
+    char *at = (char *)whole->data + offset * inner * size, *own = part->data;
+    for (int64_t i = 0; i < outer; i++, at += step * size, own += run * size)
+        memcpy(out ? own : at, out ? at : own, (size_t)(run * size));
+}
+
+static void concat(const struct sac_op *op)
+{
+    int axis = op->param.concat.axis;
+    int64_t offset = 0;
+
+    for (int i = 0; i < op->src_count; i++) {
+        move_runs(&op->dst[0], &op->src[i], axis, offset, false);
+        offset += op->src[i].shape.dim[axis];
+    }
+}
+
+static void slice(const struct sac_op *op)
+{
+    int axis = op->param.slice.axis;
+    int64_t offset = 0;
+
+    for (int i = 0; i < op->dst_count; i++) {
+        move_runs(&op->src[0], &op->dst[i], axis, offset, true);
+        offset += op->dst[i].shape.dim[axis];
+    }
+}
+
+const struct sac_cpu_vector SAC_VECTOR_TABLE = {
+    .name = SAC_VECTOR_NAME,
+    .run =
+        {
+            [SAC_OP_POOL] = pool,
+            [SAC_OP_LRN] = lrn,
+            [SAC_OP_RELU] = relu,
+            [SAC_OP_PRELU] = prelu,
+            [SAC_OP_AFFINE] = affine,
+            [SAC_OP_SCALE] = scale,
+            [SAC_OP_BIAS] = bias,
+            [SAC_OP_ELTWISE] = eltwise,
+            [SAC_OP_SOFTMAX] = softmax,
+            [SAC_OP_TOPK] = topk,
+            [SAC_OP_PIXELS] = pixels,
+            [SAC_OP_CONVERT] = convert,
+            [SAC_OP_CONCAT] = concat,
+            [SAC_OP_SLICE] = slice,
+        },
+};

@@ -285,7 +285,7 @@ static int open_dataset(hid_t *ret, hid_t at, const char *name, H5T_class_t expe
 /* An integer on its own. */
 static int read_int(hid_t at, const char *name, int *ret, struct sac_error *err)
 {
-    hid_t set;
+    hid_t set = -1;
     int rc = open_dataset(&set, at, name, H5T_INTEGER, err);
 
     if (rc < 0)
@@ -303,7 +303,7 @@ static int read_int(hid_t at, const char *name, int *ret, struct sac_error *err)
 /* Text of fixed length, as Caffe has it. The caller frees it. */
 static int read_text(hid_t at, const char *name, char **ret, struct sac_error *err)
 {
-    hid_t set;
+    hid_t set = -1;
     int rc = open_dataset(&set, at, name, H5T_STRING, err);
 
     if (rc < 0)
@@ -361,7 +361,7 @@ static int load_blob(hid_t group, const struct sac_weights_layer *layer, int ind
 {
     struct sac_shape shape;
     char name[32];
-    hid_t set;
+    hid_t set = -1;
 
     snprintf(name, sizeof name, "%d", index);
     int rc = open_dataset(&set, group, name, H5T_FLOAT, err);
@@ -483,7 +483,7 @@ static int read_history(struct sac_solver_state *ret, hid_t file, int64_t file_b
     if (!ret->history)
         return sac_fail(err, SAC_ENOMEM, "out of memory");
     for (int i = 0; rc == 0 && i < count; i++) {
-        hid_t set;
+        hid_t set = -1;
         snprintf(name, sizeof name, "history/%d", i);
         rc = open_dataset(&set, file, name, H5T_FLOAT, err);
         if (rc < 0)

@@ -262,20 +262,43 @@ static bool exists(hid_t at, const char *name)
     return H5Lexists(at, path, H5P_DEFAULT) > 0;
 }
 
+/* HDF5 1.10 reads beyond its buffers where a plain dataset's bytes are not those of
+ * its shape and type, so such a file must not get to H5Dread. */
+static int check_storage(hid_t set, hid_t type, const char *name, struct sac_error *err)
+{
+    hid_t create = H5Dget_create_plist(set), space = H5Dget_space(set);
+    bool plain = create >= 0 && H5Pget_layout(create) != H5D_CHUNKED;
+    hssize_t points = H5Sget_simple_extent_npoints(space);
+    unsigned long long stored = H5Dget_storage_size(set), needed;
+
+    close_id(create);
+    close_id(space);
+    if (points < 0 || __builtin_mul_overflow((unsigned long long)points,
+                                             (unsigned long long)H5Tget_size(type), &needed))
+        return sac_fail(err, SAC_EFORMAT, "%s has a shape that cannot be", name);
+    if (plain && stored != needed)
+        return sac_fail(err, SAC_EFORMAT, "%s has %llu bytes, and its shape needs %llu", name,
+                        stored, needed);
+    return 0;
+}
+
 static int open_dataset(hid_t *ret, hid_t at, const char *name, H5T_class_t expected,
                         struct sac_error *err)
 {
+    static const char *const names[] = {"whole numbers", "floating-point numbers", "times", "text"};
     hid_t set = exists(at, name) ? H5Dopen2(at, name, H5P_DEFAULT) : -1;
     hid_t type = set < 0 ? -1 : H5Dget_type(set);
     H5T_class_t found = type < 0 ? H5T_NO_CLASS : H5Tget_class(type);
-    static const char *const names[] = {"whole numbers", "floating-point numbers", "times", "text"};
+    int rc = found == expected ? check_storage(set, type, name, err) : 0;
 
     close_id(type);
-    if (found == expected) {
+    if (found == expected && rc == 0) {
         *ret = set;
         return 0;
     }
     close_id(set);
+    if (rc < 0)
+        return rc;
     return sac_fail(err, SAC_EFORMAT, "expected %s of %s, found %s", name, names[expected],
                     set < 0                             ? "nothing"
                     : found >= 0 && found <= H5T_STRING ? names[found]

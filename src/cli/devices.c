@@ -54,15 +54,19 @@ int sac_command_devices(int argc, char **argv)
     bool json = false;
     int option;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
         if (option == SAC_FLAG_HELP) {
             fputs(help, stdout);
             return 0;
         }
-        if (option != SAC_FLAG_OWN)
-            return EXIT_USAGE;
+        if (option != SAC_FLAG_OWN) {
+            sac_flag_refused(option, argv, &err);
+            return sac_usage_error("devices", "%s", err.text);
+        }
         json = true;
     }
+    if (optind < argc)
+        return sac_usage_error("devices", "\"%s\" is not understood", argv[optind]);
     if (sac_device_open(&cpu, "cpu", &err))
         return sac_command_failed(&err);
     put_device(&out, &cpu->info, json);

@@ -30,6 +30,19 @@ struct sac_model_flags sac_model_flags_none(void)
     return (struct sac_model_flags){.overrides = SAC_MODEL_OVERRIDES_NONE, .device = "auto"};
 }
 
+int sac_flag_refused(int option, char *const *argv, struct sac_error *err)
+{
+    const char *word = argv[optind - 1];
+
+    if (option == ':')
+        return sac_fail(err, SAC_EINVAL, "%s: expected a value behind it", word);
+    if (optopt == 0)
+        return sac_fail(err, SAC_EINVAL, "%s is not an option", word);
+    if (optopt > 0 && optopt < 256 && !(word[0] == '-' && word[1] == '-'))
+        return sac_fail(err, SAC_EINVAL, "-%c is not an option", optopt);
+    return sac_fail(err, SAC_EINVAL, "%.*s takes no value", (int)strcspn(word, "="), word);
+}
+
 int sac_flag_int(const char *flag, const char *value, long least, long most, int *ret,
                  struct sac_error *err)
 {

@@ -19,6 +19,7 @@
 #define SAC_SCRATCH_BYTES 65536
 #define SAC_EXTRA_HEADERS_MAX 4096
 #define SAC_PEER_TEXT 48
+#define SAC_DATE_TEXT 40 /* a whole line, with its end */
 
 /* Work that another thread hands to the loop. */
 struct sac_mail {
@@ -133,7 +134,9 @@ struct sac_http_server {
     struct {
         _Atomic uint64_t accepted, refused, requests, ok, client_errors, server_errors, gone;
         _Atomic int64_t open, in_flight;
-    } counters; /* written by the loop thread */
+    } counters;     /* written by the loop thread */
+    int64_t date_s; /* the second that `date` says */
+    char date[SAC_DATE_TEXT];
     char read_buffer[SAC_READ_BYTES];
     char scratch[SAC_SCRATCH_BYTES];
 };

@@ -239,14 +239,16 @@ static int load_weights_file(struct sac_test_net *run, const char *path, struct 
     struct sac_weights_report report = {0};
     int rc = sac_net_load_weights(run->net, path, &report, err);
 
-    if (rc == 0 && report.layers_missing > 0)
+    if (rc)
+        return rc;
+    if (report.layers_copied == 0)
+        return sac_fail(err, SAC_EINVAL, "%s: no layer of %s is in it: not this net's weights?",
+                        path, run->test->net);
+    if (report.layers_missing > 0)
         sac_log(SAC_LOG_WARNING, "%s: %d layers copied; %d of the net are not in it (\"%s\"%s)",
                 path, report.layers_copied, report.layers_missing, report.first_missing,
                 report.layers_missing > 1 ? " and others" : "");
-    if (rc == 0 && report.layers_copied == 0)
-        rc = sac_fail(err, SAC_EINVAL, "%s: no layer of %s is in it: not this net's weights?", path,
-                      run->test->net);
-    return rc;
+    return 0;
 }
 
 /* "a.caffemodel,b.caffemodel" */

@@ -196,6 +196,18 @@ int sac_model_flags_open(const struct sac_model_flags *flags, struct sac_model *
     return rc ? rc : opened;
 }
 
+int sac_flag_precision(const char *value, enum sac_precision *ret, struct sac_error *err)
+{
+    *ret = SAC_PRECISION_F32;
+    if (!value || strcmp(value, "auto") == 0 || strcmp(value, "f32") == 0)
+        return 0;
+    if (strcmp(value, "bf16") != 0)
+        return sac_fail(err, SAC_EINVAL, "--precision: expected auto, f32 or bf16, found \"%s\"",
+                        value);
+    *ret = SAC_PRECISION_BF16;
+    return 0;
+}
+
 int sac_usage_error(const char *command, const char *format, ...)
 {
     char sentence[SAC_ERROR_TEXT];

@@ -9,6 +9,7 @@
 static const struct sac_command commands[] = {
     {"serve", "answer over HTTP: pictures in, labels out", sac_command_serve},
     {"classify", "name what is in pictures, folders or lists of them", sac_command_classify},
+    {"test", "say how well a net does on labelled pictures", sac_command_test},
     {"time", "time a net, operation by operation and whole", sac_command_time},
     {"bench", "load a server, open loop, with honest percentiles", sac_command_bench},
     {"devices", "what there is to run on, and what each can do", sac_command_devices},

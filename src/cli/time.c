@@ -246,21 +246,6 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
     return rc;
 }
 
-static int plan_precision(const struct time_command *t, enum sac_precision *ret,
-                          struct sac_error *err)
-{
-    const char *word = t->flags.overrides.precision;
-
-    *ret = SAC_PRECISION_F32;
-    if (!word || strcmp(word, "auto") == 0 || strcmp(word, "f32") == 0)
-        return 0;
-    if (strcmp(word, "bf16") != 0)
-        return sac_fail(err, SAC_EINVAL, "--precision: expected auto, f32 or bf16, found \"%s\"",
-                        word);
-    *ret = SAC_PRECISION_BF16;
-    return 0;
-}
-
 static int time_net(struct time_command *t, struct sac_error *err)
 {
     const struct sac_net_options net_options = {.phase = SAC_PHASE_TEST};
@@ -274,7 +259,7 @@ static int time_net(struct time_command *t, struct sac_error *err)
     struct sac_stream *stream = NULL;
     struct sac_plan *plan = NULL;
 
-    int rc = plan_precision(t, &options.ops.precision, err);
+    int rc = sac_flag_precision(t->flags.overrides.precision, &options.ops.precision, err);
     sac_cpu_pin(0);
     if (rc == 0)
         rc = sac_net_load(&net, t->net, &net_options, err);

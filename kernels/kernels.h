@@ -30,6 +30,7 @@ cudaError_t sac_kernel_copy(const struct sac_kernel_copy *p, cudaStream_t stream
 /* y[i] = f(x[i]); then + sum[i], then ReLU. y may be x or sum. */
 enum sac_map {
     SAC_MAP_LINEAR, /* x · factor[j] + bias[j], each left out when NULL */
+    SAC_MAP_ADD,    /* x + factor[j] */
     SAC_MAP_PRELU,  /* x < 0: x · factor[j] */
     SAC_MAP_SIGMOID,
     SAC_MAP_TANH,

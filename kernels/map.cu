@@ -11,6 +11,8 @@ SAC_DEVICE float apply(const struct sac_kernel_map &p, float x, uint32_t j)
         if (p.factor)
             x *= sac_load(p.factor, p.factor_type, j);
         return p.bias ? x + p.bias[j] : x;
+    case SAC_MAP_ADD:
+        return x + sac_load(p.factor, p.factor_type, j);
     case SAC_MAP_PRELU:
         return x < 0 ? x * sac_load(p.factor, p.factor_type, j) : x;
     case SAC_MAP_SIGMOID:

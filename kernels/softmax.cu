@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-enum { THREADS = 128, BLOCKS_MAX = 65535 };
+enum { THREADS = 128 };
+static const uint32_t blocks_max = 65535;
 
 /* All threads of the block together; `shared` is free again afterwards. */
 SAC_DEVICE float reduce(float *shared, float value, bool largest)
@@ -62,7 +63,7 @@ SAC_KERNEL columns(struct sac_kernel_softmax p)
 
 cudaError_t sac_kernel_softmax(const struct sac_kernel_softmax *p, cudaStream_t stream)
 {
-    unsigned blocks = p->outer < BLOCKS_MAX ? p->outer : BLOCKS_MAX;
+    unsigned blocks = p->outer < blocks_max ? p->outer : blocks_max;
 
     if (p->outer == 0 || p->count == 0 || p->inner == 0)
         return cudaSuccess;

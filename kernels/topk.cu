@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-enum { THREADS = 256, BLOCKS_MAX = 65535 };
+enum { THREADS = 256 };
+static const uint32_t blocks_max = 65535;
 
 struct found {
     float value;
@@ -71,7 +72,7 @@ SAC_KERNEL topk(const void *x, int type, uint32_t rows, uint32_t count, int k,
 cudaError_t sac_kernel_topk(const void *x, int type, uint32_t rows, uint32_t count, int k,
                             struct sac_topk_pair *y, cudaStream_t stream)
 {
-    unsigned blocks = rows < BLOCKS_MAX ? rows : BLOCKS_MAX;
+    unsigned blocks = rows < blocks_max ? rows : blocks_max;
 
     if (rows > 0 && k > 0)
         SAC_LAUNCH(topk, blocks, THREADS, 0, stream, x, type, rows, count, k, y);

@@ -62,7 +62,8 @@ struct sac_op_caps {
 };
 
 /* Where a node's tensors are. Sources in the node's order; sum last is
- * `sum` (data NULL when there is none). Gradients are NULL unless training. */
+ * `sum` (data NULL when there is none), whose memory dst 0 may share. Gradients
+ * are NULL unless training. */
 struct sac_binding {
     const struct sac_tensor *src, *dst;
     struct sac_tensor sum;

@@ -156,29 +156,32 @@ void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node,
     usual_forms(&(struct ask){graph, node, type}, caps);
 }
 
-double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node)
+static double weighted_flops(const struct sac_graph *graph, const struct sac_node *node)
 {
     const struct sac_shape *src = &graph->values[node->src[0]].shape;
     const struct sac_shape *dst = &graph->values[node->dst[0]].shape;
-    double out = (double)sac_shape_count(dst);
-
-    const int64_t *kernel = node->param.pool.window.kernel;
-
-    if (node->kind == SAC_OP_POOL)
-        return out * (double)(kernel[0] * kernel[1]);
-    if (node->weight_count == 0)
-        return out;
     const struct sac_shape *weight = &graph->constants[node->weight[0]].shape;
+    double taps = (double)sac_shape_count_between(weight, 1, weight->rank);
+
     switch (node->kind) {
     case SAC_OP_CONV:
-        return 2 * out * (double)sac_shape_count_between(weight, 1, weight->rank);
+        return 2 * (double)sac_shape_count(dst) * taps;
     case SAC_OP_DECONV:
-        return 2 * (double)sac_shape_count(src) *
-               (double)sac_shape_count_between(weight, 1, weight->rank);
+        return 2 * (double)sac_shape_count(src) * taps;
     case SAC_OP_INNER:
         return 2 * (double)sac_shape_count_between(src, 0, node->param.inner.axis) *
                (double)sac_shape_count(weight);
     default:
-        return 2 * out;
+        return 2 * (double)sac_shape_count(dst);
     }
+}
+
+double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node)
+{
+    const int64_t *kernel = node->param.pool.window.kernel;
+    double out = (double)sac_shape_count(&graph->values[node->dst[0]].shape);
+
+    if (node->weight_count > 0)
+        return weighted_flops(graph, node);
+    return node->kind == SAC_OP_POOL ? out * (double)(kernel[0] * kernel[1]) : out;
 }

@@ -205,7 +205,9 @@ static int make_tensors(struct sac_op_rig *rig, struct sac_error *err)
             rig->dst[0].data = rig->src[0].data;
         }
     }
-    if (rc == 0 && rig->what.sum)
+    if (rc == 0 && rig->what.sum && rig->options.sum_in_place)
+        rig->sum = rig->dst[0];
+    else if (rc == 0 && rig->what.sum)
         rc = new_tensor(rig, &rig->sum, &rig->graph->values[node->epilogue.sum].shape,
                         rig->caps.dst, false, err);
     if (rc == 0 && rig->caps.workspace_bytes > 0)
@@ -269,6 +271,8 @@ void sac_op_rig_free(struct sac_op_rig *rig)
     table->store_free(rig->own_store);
     if (rig->options.in_place)
         rig->dst[0].data = NULL;
+    if (rig->options.sum_in_place)
+        rig->sum.data = NULL;
     for (int i = 0; i < SAC_CASE_VALUES_MAX; i++) {
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->src[i].data);
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst[i].data);

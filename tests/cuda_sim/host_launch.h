@@ -70,20 +70,10 @@ static inline float rsqrtf(float x)
     return 1.0f / sqrtf(x);
 }
 
-static inline float __expf(float x)
-{
-    return expf(x);
-}
-
-static inline float __logf(float x)
-{
-    return logf(x);
-}
-
-static inline float __powf(float x, float y)
-{
-    return powf(x, y);
-}
+/* The C library has functions of its own by these names. */
+#define __expf(x) expf(x)
+#define __logf(x) logf(x)
+#define __powf(x, y) powf(x, y)
 
 static inline float __fdividef(float x, float y)
 {

@@ -16,6 +16,12 @@ import xml.etree.ElementTree as xml
 BAD = {"FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS"}
 
 
+def program_of(name):
+    """The test's own name: meson puts "project:suite / " before it once any test
+    has a suite."""
+    return name.rpartition(" / ")[2]
+
+
 def cases_by_program(log):
     """{program: [(outcome, case)]} of the programs that report cases."""
     programs = {}
@@ -24,7 +30,7 @@ def cases_by_program(log):
         return programs
     for suite in xml.parse(path).getroot().iter("testsuite"):
         for case in suite.iter("testcase"):
-            program = case.get("classname", "").partition(".")[2]
+            program = program_of(case.get("classname", "").partition(".")[2])
             if not program:
                 continue  # a program without cases: its result is in the JSON
             outcome = "passed"
@@ -51,7 +57,7 @@ def outcomes_of(log):
     with open(log + ".json") as lines:
         results = [json.loads(line) for line in lines if line.strip()]
     for result in results:
-        name = result["name"].rpartition(" / ")[2]
+        name = program_of(result["name"])
         own = cases.get(name, [])
         for outcome, case in own:
             yield outcome, "%s: %s: %s" % (label, name, case)

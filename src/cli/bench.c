@@ -11,13 +11,14 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/flags.h"
 #include "cli/load.h"
 
 enum { LIST_MAX = 1024 };
 static const size_t body_bytes_max = (size_t)64 << 20;
 
 static const char usage_text[] =
-    "usage: saccade bench [--rate R | --poisson R | --closed] [option …] URL\n"
+    "Usage: saccade bench [--rate R | --poisson R | --closed] [option …] URL\n"
     "\n"
     "Sends requests to an HTTP server and reports how it answered. Requests begin when\n"
     "they are due, answered or not, and a latency counts from then: a server that stalls\n"
@@ -39,7 +40,7 @@ static const char usage_text[] =
     "  --seed N           of --poisson (default: 1)\n"
     "  --json             one JSON object instead of lines\n"
     "\n"
-    "example: saccade bench --poisson 200 --duration 30 --slo-ms 15 --body cat.jpg \\\n"
+    "Example: saccade bench --poisson 200 --duration 30 --slo-ms 15 --body cat.jpg \\\n"
     "             http://127.0.0.1:8000/api/classify\n"
     "\n"
     "Exit status: 0, or 1 when no request was answered, or 2 for a wrong command line.\n";
@@ -203,7 +204,7 @@ static int set_option(struct bench *bench, int option, const char *name, struct 
         bench->help = true;
         return 0;
     }
-    return sac_fail(err, SAC_EINVAL, "see saccade bench --help"); /* getopt named it */
+    return sac_fail(err, SAC_EINVAL, "an option that is not understood");
 }
 
 static void settle(struct bench *bench)
@@ -238,7 +239,7 @@ static int parse(struct bench *bench, int argc, char **argv, struct sac_error *e
     if (rc != 0 || bench->help)
         return rc;
     if (argc - optind != 1)
-        return sac_fail(err, SAC_EINVAL, "expected one URL; see saccade bench --help");
+        return sac_fail(err, SAC_EINVAL, "expected one URL, found %d", argc - optind);
     bench->load.url = argv[optind];
     settle(bench);
     return 0;
@@ -408,7 +409,7 @@ static int measure(struct bench *bench, struct sac_error *err)
     allow_descriptors(bench->load.connections);
     int rc = sac_load_run(&bench->result, &bench->load, err);
     if (rc != 0)
-        return rc == SAC_EINVAL ? 2 : 1;
+        return rc == SAC_EINVAL ? EXIT_USAGE : 1;
     if (bench->json)
         status = print_json(bench);
     else
@@ -420,7 +421,7 @@ int sac_command_bench(int argc, char **argv)
 {
     struct bench *bench = calloc(1, sizeof *bench);
     struct sac_error err = {0};
-    int status = 2;
+    int status = EXIT_USAGE;
 
     if (!bench)
         return 1;
@@ -433,7 +434,8 @@ int sac_command_bench(int argc, char **argv)
         }
     }
     if (err.code)
-        fprintf(stderr, "saccade bench: %s\n", err.text);
+        status = status == EXIT_USAGE ? sac_usage_error("bench", "%s", err.text)
+                                      : sac_command_failed(&err);
     for (int i = 0; i < bench->load.body_count; i++)
         free((void *)bench->bodies[i].bytes);
     free(bench);

@@ -26,7 +26,9 @@ static const char help[] =
     "  --queue N             pictures that may wait (a quarter second's worth, at most 512)\n"
     "  --drain-ms N          how long SIGTERM waits for what was accepted (30000)\n"
     "  --body-max BYTES      the largest body (16777216)\n"
-    "  --connections N       the most connections (1024)\n\n";
+    "  --connections N       the most connections (1024)\n"
+    "  --connections-per-address N   the most of one client (128)\n"
+    "  --decode-memory MB    what pictures may take while they are decoded, all together (512)\n\n";
 
 enum {
     FLAG_LISTEN = SAC_FLAG_OWN,
@@ -37,6 +39,8 @@ enum {
     FLAG_DRAIN,
     FLAG_BODY_MAX,
     FLAG_CONNECTIONS,
+    FLAG_PER_ADDRESS,
+    FLAG_DECODE_MEMORY,
 };
 
 static const struct option long_options[] = {
@@ -48,6 +52,8 @@ static const struct option long_options[] = {
     {"drain-ms", required_argument, NULL, FLAG_DRAIN},
     {"body-max", required_argument, NULL, FLAG_BODY_MAX},
     {"connections", required_argument, NULL, FLAG_CONNECTIONS},
+    {"connections-per-address", required_argument, NULL, FLAG_PER_ADDRESS},
+    {"decode-memory", required_argument, NULL, FLAG_DECODE_MEMORY},
     SAC_MODEL_FLAGS,
     {0}};
 
@@ -74,9 +80,8 @@ static int parse_listen(struct serve *serve, const char *text, struct sac_error 
     size_t size = colon ? (size_t)(colon - text) : 0;
     int rc = sac_flag_int("--listen", port, 0, 65535, &serve->options.http.port, err);
 
-    if (rc) {
+    if (rc)
         return rc;
-    }
     if (size > 1 && text[0] == '[' && text[size - 1] == ']') {
         text++;
         size -= 2;
@@ -99,7 +104,7 @@ static int allow_host(struct serve *serve, const char *name, struct sac_error *e
 static int take_own(struct serve *serve, int option, const char *value, struct sac_error *err)
 {
     struct sac_service_options *to = &serve->options;
-    int bytes = 0, rc = 0;
+    int bytes = 0, megabytes = 0, rc = 0;
 
     switch (option) {
     case FLAG_LISTEN:
@@ -118,6 +123,13 @@ static int take_own(struct serve *serve, int option, const char *value, struct s
     case FLAG_BODY_MAX:
         rc = sac_flag_int("--body-max", value, 1024, 1 << 30, &bytes, err);
         to->http.limits.body_bytes_max = (size_t)bytes;
+        return rc;
+    case FLAG_PER_ADDRESS:
+        return sac_flag_int("--connections-per-address", value, 1, 1000000,
+                            &to->http.limits.connections_per_address_max, err);
+    case FLAG_DECODE_MEMORY:
+        rc = sac_flag_int("--decode-memory", value, 1, 1 << 20, &megabytes, err);
+        sac_image_set_memory_max((size_t)megabytes << 20);
         return rc;
     default:
         return sac_flag_int("--connections", value, 1, 1000000, &to->http.limits.connections_max,

@@ -86,13 +86,15 @@ static void call_dropped(struct sac_scheduler_drops *drops)
     }
 }
 
-/* With the lock: one sleeping lane at most, and only one that will take. */
-static void wake_one(struct sac_batcher *b)
+/* With the lock: one sleeping lane at most. For a new job it is woken even if it
+ * should leave the job to a busy lane: it then keeps an eye on that one. */
+static void wake_one(struct sac_batcher *b, bool is_new)
 {
     uint64_t awake = ~(b->asleep & ~b->woken);
-    int lane = sac_scheduler_wake(b->scheduler, awake, b->clock());
+    bool leave = false;
+    int lane = sac_scheduler_wake(b->scheduler, awake, b->clock(), &leave);
 
-    if (lane < 0)
+    if (lane < 0 || (leave && !is_new))
         return;
     b->woken |= 1ull << lane;
     pthread_cond_signal(&b->conds[lane]);
@@ -150,7 +152,7 @@ void sac_batcher_lane_down(struct sac_batcher *b, int lane, struct sac_job **job
     if (b->stopping)
         wake_all(b);
     else
-        wake_one(b);
+        wake_one(b, true);
     unlock(b);
     call_dropped(&drops);
 }
@@ -159,7 +161,7 @@ void sac_batcher_lane_up(struct sac_batcher *b, int lane)
 {
     lock(b);
     sac_scheduler_lane_up(b->scheduler, lane);
-    wake_one(b);
+    wake_one(b, true);
     unlock(b);
 }
 
@@ -184,7 +186,7 @@ int sac_batcher_submit(struct sac_batcher *b, struct sac_job *job, int *ret_retr
         rc = sac_scheduler_submit(b->scheduler, job, b->clock(), ret_retry_ms, err);
     }
     if (rc == 0)
-        wake_one(b);
+        wake_one(b, true);
     unlock(b);
     return rc;
 }
@@ -229,7 +231,7 @@ static int try_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
     int count = sac_scheduler_take(b->scheduler, lane, b->clock(), jobs, &drops);
 
     if (sac_scheduler_queued(b->scheduler) > 0)
-        wake_one(b);
+        wake_one(b, false);
     if (drops.first) {
         unlock(b);
         call_dropped(&drops);

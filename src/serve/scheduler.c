@@ -5,7 +5,7 @@
 
 enum {
     QUEUE_MAX = 512,
-    QUEUE_MIN = 8,    /* a slow model's quarter second may hold no job at all */
+    QUEUE_MIN = 64,   /* as many clients may come at once; deadlines still bound it */
     FAILURES_MAX = 3, /* batches a job may be lost with before it is given up */
     PRIORITY_MAX = 15,
     SMOOTHING = 8,     /* a new measurement weighs 1/8 */
@@ -19,6 +19,7 @@ static const uint64_t unknown_ns = 1000000; /* one picture, before anything was 
 struct cost {
     uint64_t smooth, best;
     uint32_t age; /* notes of other sizes since */
+    bool guessed; /* the next note replaces `smooth` */
 };
 
 struct table {
@@ -131,29 +132,38 @@ static void table_init(const struct model *model, struct table *table)
     summarise_table(model, table);
 }
 
+/* A hiccup counts as twice the usual at most: a lane that the system stopped for
+ * a second is not slow. */
 static void cost_note(struct cost *cost, uint64_t took_ns)
 {
     took_ns = took_ns ? took_ns : 1;
-    cost->smooth =
-        cost->best ? cost->smooth + took_ns / SMOOTHING - cost->smooth / SMOOTHING : took_ns;
+    uint64_t counted = took_ns < 2 * cost->smooth ? took_ns : 2 * cost->smooth;
+    if (!cost->best || cost->guessed)
+        cost->smooth = took_ns;
+    else
+        cost->smooth += counted / SMOOTHING - cost->smooth / SMOOTHING;
     cost->best = cost->best && cost->best < took_ns ? cost->best : took_ns;
+    cost->guessed = false;
     cost->age = 0;
 }
 
-/* Sizes never measured follow from the one that was; sizes long unused go back
- * to their best, so that one bad moment does not bar them for ever. */
+/* Sizes never measured follow from the one that was. Sizes long unused go back
+ * to their best, larger ones to a little better than in proportion: tried again,
+ * so that a bad moment, at warm-up even, does not bar them for ever. */
 static void refresh_others(struct table *table, int size)
 {
     for (int k = 0; k < SAC_BATCH_SIZES; k++) {
         struct cost *cost = &table->compute[k];
         if (k == size)
             continue;
+        uint64_t known = table->compute[size].smooth;
+        uint64_t like = (k > size ? known << (k - size) : known >> (size - k)) + 1;
         if (!cost->best) {
-            uint64_t known = table->compute[size].smooth;
-            cost->smooth = k > size ? known << (k - size) : known >> (size - k);
-            cost->smooth += !cost->smooth;
+            cost->smooth = like;
         } else if (++cost->age >= STALE_NOTES) {
-            cost->smooth = cost->best;
+            like -= like / 8;
+            cost->smooth = k > size && like < cost->best ? like : cost->best;
+            cost->guessed = true;
             cost->age = 0;
         }
     }
@@ -415,6 +425,26 @@ static int work_of(const struct sac_scheduler *s, const struct model *model)
     return work > 1e6 ? 1000000 : (int)work < model->waiting ? model->waiting : (int)work;
 }
 
+static bool is_any_busy(const struct sac_scheduler *s)
+{
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].busy)
+            return true;
+    return false;
+}
+
+/* While none works, the fastest lane leaves nothing to others: they may reckon
+ * likewise, and nobody would take it. */
+static bool must_take(const struct sac_scheduler *s, const struct model *model, int lane)
+{
+    uint64_t one = time_of(&model->lanes[lane], 0);
+
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].up && l != lane && time_of(&model->lanes[l], 0) < one)
+            return false;
+    return !is_any_busy(s);
+}
+
 /* log2 of the batch, or −1 when the lane should leave the jobs to others. */
 static int choose_size(const struct sac_scheduler *s, const struct model *model, int lane,
                        uint64_t now)
@@ -429,13 +459,15 @@ static int choose_size(const struct sac_scheduler *s, const struct model *model,
         for (; seen < 1 << k; seen++, job = job->next)
             if (job->deadline_ns && job->deadline_ns < earliest)
                 earliest = job->deadline_ns;
-        if ((k > 0 && now + took > earliest) || others_sooner(s, model, lane, k, now, work))
+        if (k > 0 && now + took > earliest)
             break;
+        if (others_sooner(s, model, lane, k, now, work))
+            continue; /* a larger batch may take no longer */
         if (best < 0 ||
             (double)time_of(table, best) * (1 << k) >= 1.05 * (double)took * (1 << best))
             best = k;
     }
-    return best;
+    return best < 0 && must_take(s, model, lane) ? 0 : best;
 }
 
 /* The model to serve next, but for those in the mask; −1: none has work. */
@@ -497,7 +529,7 @@ int sac_scheduler_take(struct sac_scheduler *s, int lane, uint64_t now, struct s
     return 0;
 }
 
-int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now)
+int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now, bool *ret_leave)
 {
     uint64_t first = UINT64_MAX;
     int m = choose_model(s, 0, now), best = -1;
@@ -511,8 +543,8 @@ int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now
             best = l;
         }
     }
-    if (best >= 0 && others_sooner(s, s->models[m], best, 0, now, work_of(s, s->models[m])))
-        return -1;
+    *ret_leave = best >= 0 && is_any_busy(s) &&
+                 others_sooner(s, s->models[m], best, 0, now, work_of(s, s->models[m]));
     return best;
 }
 

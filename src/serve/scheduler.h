@@ -54,10 +54,11 @@ void sac_scheduler_lane_down(struct sac_scheduler *scheduler, int lane, struct s
                              int count, struct sac_scheduler_drops *drops);
 void sac_scheduler_lane_up(struct sac_scheduler *scheduler, int lane);
 
-/* The idle lane to wake for what waits: the one that would finish first, unless
- * it should leave the job to a busy one; −1: none. Lanes in the mask `but` are
- * passed over (they have been woken already). */
-int sac_scheduler_wake(const struct sac_scheduler *scheduler, uint64_t but, uint64_t now_ns);
+/* The idle lane to wake for what waits: the one that would finish first; −1:
+ * none. Lanes in the mask `but` are passed over (they have been woken already).
+ * *ret_leave: it should leave the job to a busy lane, if that one is in time. */
+int sac_scheduler_wake(const struct sac_scheduler *scheduler, uint64_t but, uint64_t now_ns,
+                       bool *ret_leave);
 
 int sac_scheduler_queued(const struct sac_scheduler *scheduler);
 /* The counters, all but those that only the caller knows. */

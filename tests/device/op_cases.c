@@ -106,8 +106,8 @@ struct sac_op_case sac_op_case_inner(const char *name, int64_t channels, int64_t
     return c;
 }
 
-static struct sac_op_case pool(const char *name, enum sac_pool_method method, int64_t channels,
-                               int64_t size, int64_t kernel, int64_t stride, int64_t pad)
+struct sac_op_case sac_op_case_pool(const char *name, enum sac_pool_method method, int64_t channels,
+                                    int64_t size, int64_t kernel, int64_t stride, int64_t pad)
 {
     struct sac_window w = window(kernel, stride, pad, 1);
     int64_t out = pool_size(size, &w, 0);
@@ -120,8 +120,8 @@ static struct sac_op_case pool(const char *name, enum sac_pool_method method, in
     return c;
 }
 
-static struct sac_op_case lrn(const char *name, enum sac_lrn_region region, int64_t channels,
-                              int64_t size, int n, float alpha, float beta, float k)
+struct sac_op_case sac_op_case_lrn(const char *name, enum sac_lrn_region region, int64_t channels,
+                                   int64_t size, int n, float alpha, float beta, float k)
 {
     struct sac_shape shape = SHAPE4(channels, size, size);
     struct sac_op_case c = one_to_one(name, SAC_OP_LRN, shape, shape);
@@ -208,8 +208,8 @@ static struct sac_op_case by_source(const char *name, enum sac_op_kind kind, int
     return c;
 }
 
-static struct sac_op_case pixels(const char *name, int64_t channels, int64_t height, int64_t width,
-                                 bool swap, const float *mean_image)
+struct sac_op_case sac_op_case_pixels(const char *name, int64_t channels, int64_t height,
+                                      int64_t width, bool swap, const float *mean_image)
 {
     struct sac_op_case c =
         one_to_one(name, SAC_OP_PIXELS, (struct sac_shape)SHAPE4(height, width, channels),
@@ -364,22 +364,22 @@ static void add_windows(void)
     add(without_bias(sac_op_case_inner("inner product without bias", 33, 1, 1, 17)));
     add(transposed(sac_op_case_inner("inner product transposed", 6, 4, 3, 20)));
     add(inner_axis2("inner product from axis 2"));
-    add(pool("max 3×3/2", SAC_POOL_MAX, 64, 13, 3, 2, 0));
-    add(pool("max 3×3/2 overhanging", SAC_POOL_MAX, 48, 14, 3, 2, 0));
-    add(pool("max 3×3/1 padded", SAC_POOL_MAX, 96, 7, 3, 1, 1));
-    add(pool("max 2×2/2 padded, 7 channels", SAC_POOL_MAX, 7, 9, 2, 2, 1));
-    add(pool("average 3×3/2 overhanging", SAC_POOL_AVE, 48, 14, 3, 2, 0));
-    add(pool("average 3×3/2 padded, overhanging", SAC_POOL_AVE, 7, 14, 3, 2, 1));
-    add(pool("average 5×5/3 padded by 2", SAC_POOL_AVE, 96, 17, 5, 3, 2));
-    add(pool("average of all", SAC_POOL_AVE, 1000, 7, 7, 1, 0));
-    add(pool("average of all, 3 channels", SAC_POOL_AVE, 3, 13, 13, 1, 0));
-    add(lrn("LRN across 5", across, 96, 9, 5, 1e-4f, .75f, 1));
-    add(lrn("LRN across 5, large alpha", across, 48, 5, 5, 1, .75f, 2));
-    add(lrn("LRN across 3, beta 0.5, 7 channels", across, 7, 6, 3, .5f, .5f, 1));
-    add(lrn("LRN wider than its 3 channels", across, 3, 6, 5, .5f, .75f, 1));
-    add(lrn("LRN across 5, beta 1.3", across, 20, 4, 5, .5f, 1.3f, 1));
-    add(lrn("LRN within 3", within, 32, 8, 3, 5e-5f, .75f, 1));
-    add(lrn("LRN within 5, k is ignored", within, 7, 6, 5, 1, .75f, 7));
+    add(sac_op_case_pool("max 3×3/2", SAC_POOL_MAX, 64, 13, 3, 2, 0));
+    add(sac_op_case_pool("max 3×3/2 overhanging", SAC_POOL_MAX, 48, 14, 3, 2, 0));
+    add(sac_op_case_pool("max 3×3/1 padded", SAC_POOL_MAX, 96, 7, 3, 1, 1));
+    add(sac_op_case_pool("max 2×2/2 padded, 7 channels", SAC_POOL_MAX, 7, 9, 2, 2, 1));
+    add(sac_op_case_pool("average 3×3/2 overhanging", SAC_POOL_AVE, 48, 14, 3, 2, 0));
+    add(sac_op_case_pool("average 3×3/2 padded, overhanging", SAC_POOL_AVE, 7, 14, 3, 2, 1));
+    add(sac_op_case_pool("average 5×5/3 padded by 2", SAC_POOL_AVE, 96, 17, 5, 3, 2));
+    add(sac_op_case_pool("average of all", SAC_POOL_AVE, 1000, 7, 7, 1, 0));
+    add(sac_op_case_pool("average of all, 3 channels", SAC_POOL_AVE, 3, 13, 13, 1, 0));
+    add(sac_op_case_lrn("LRN across 5", across, 96, 9, 5, 1e-4f, .75f, 1));
+    add(sac_op_case_lrn("LRN across 5, large alpha", across, 48, 5, 5, 1, .75f, 2));
+    add(sac_op_case_lrn("LRN across 3, beta 0.5, 7 channels", across, 7, 6, 3, .5f, .5f, 1));
+    add(sac_op_case_lrn("LRN wider than its 3 channels", across, 3, 6, 5, .5f, .75f, 1));
+    add(sac_op_case_lrn("LRN across 5, beta 1.3", across, 20, 4, 5, .5f, 1.3f, 1));
+    add(sac_op_case_lrn("LRN within 3", within, 32, 8, 3, 5e-5f, .75f, 1));
+    add(sac_op_case_lrn("LRN within 5, k is ignored", within, 7, 6, 5, 1, .75f, 7));
 }
 
 static void add_maps(void)
@@ -430,10 +430,10 @@ static void add_moves(void)
     add(softmax("softmax of channels, 1×1", 1, (struct sac_shape)SHAPE4(1000, 1, 1)));
     add(softmax("softmax of channels at each position", 1, odd));
     add(softmax("softmax along rows", 3, odd));
-    add(pixels("pixels of 3 channels", 3, 13, 11, false, NULL));
-    add(pixels("pixels swapped", 3, 13, 11, true, NULL));
-    add(pixels("grey pixels", 1, 28, 28, false, NULL));
-    add(pixels("pixels less a mean image, swapped", 3, 9, 10, true, mean_image));
+    add(sac_op_case_pixels("pixels of 3 channels", 3, 13, 11, false, NULL));
+    add(sac_op_case_pixels("pixels swapped", 3, 13, 11, true, NULL));
+    add(sac_op_case_pixels("grey pixels", 1, 28, 28, false, NULL));
+    add(sac_op_case_pixels("pixels less a mean image, swapped", 3, 9, 10, true, mean_image));
     add(topk("five of 1000", two, 5));
     add(topk("all of 7", (struct sac_shape)SHAPE4(7, 1, 1), 7));
     add(map("convert", SAC_OP_CONVERT, odd));

@@ -25,13 +25,20 @@ struct sac_op_case {
 int sac_op_case_count(void);
 const struct sac_op_case *sac_op_case(int index);
 
-/* Convolutions as cases, for the layers of nets that a timing wants. A batch of
- * zero, out channels; kernel, stride, pad, dilation: square; ReLU fused. */
+/* Layers as cases, for a timing of its own. Windows are square; convolutions have
+ * a bias and a ReLU. */
 struct sac_op_case sac_op_case_conv(const char *name, int64_t channels, int64_t height,
                                     int64_t width, int64_t out, int64_t kernel, int64_t stride,
                                     int64_t pad, int64_t dilation, int64_t group);
 struct sac_op_case sac_op_case_inner(const char *name, int64_t channels, int64_t height,
                                      int64_t width, int64_t out);
+
+struct sac_op_case sac_op_case_pool(const char *name, enum sac_pool_method method, int64_t channels,
+                                    int64_t size, int64_t kernel, int64_t stride, int64_t pad);
+struct sac_op_case sac_op_case_lrn(const char *name, enum sac_lrn_region region, int64_t channels,
+                                   int64_t size, int n, float alpha, float beta, float k);
+struct sac_op_case sac_op_case_pixels(const char *name, int64_t channels, int64_t height,
+                                      int64_t width, bool swap, const float *mean_image);
 
 struct sac_op_rig;
 
@@ -43,6 +50,7 @@ struct sac_op_rig_options {
     bool in_place; /* dst 0 on src 0's memory; the caps must allow it */
     /* Results are views with longer strides, as in a concatenation; likewise. */
     bool strided_dst;
+    bool sum_in_place;       /* dst 0 on the memory of the sum */
     struct sac_store *store; /* NULL: the rig's own */
 };
 

@@ -2,9 +2,11 @@
 #include "support/support.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/cpu/vector.h"
 #include "device/op_cases.h"
 
 static struct sac_device *device;
@@ -114,6 +116,39 @@ static void what_may_run_in_place_does(void **state)
     assert_true(with_view(true, SAC_PRECISION_BF16) >= 15);
 }
 
+static void a_result_may_stand_on_its_sum(void **state)
+{
+    int checked = 0;
+
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        struct sac_op_rig_options options = {.batch = 2, .sum_in_place = true};
+        if (!sac_op_case(i)->sum)
+            continue;
+        compare(sac_op_case(i), options, 1e-4);
+        options.ops.reference = true;
+        compare(sac_op_case(i), options, 0);
+        checked++;
+    }
+    assert_true(checked >= 2);
+}
+
+/* On a machine without bf16 arithmetic, bf16 is computed and stored as fp32. */
+static void bf16_becomes_f32_where_it_would_be_slower(void **state)
+{
+    struct sac_cpu_device *cpu = (struct sac_cpu_device *)device;
+    const struct sac_cpu_features features = cpu->features;
+    struct sac_op_rig_options options = {.ops = {.precision = SAC_PRECISION_BF16}, .batch = 1};
+
+    (void)state;
+    cpu->features.avx512_bf16 = cpu->features.amx_bf16 = false;
+    struct sac_op_rig *rig = run(sac_op_case(0), options);
+    assert_int_equal(sac_op_rig_caps(rig)->src.type, SAC_F32);
+    assert_int_equal(sac_op_rig_caps(rig)->dst.type, SAC_F32);
+    sac_op_rig_free(rig);
+    cpu->features = features;
+}
+
 static void what_may_write_into_a_view_does(void **state)
 {
     (void)state;
@@ -175,6 +210,63 @@ static void equal_pictures_give_equal_bits_in_every_batch(void **state)
     assert_int_equal(broken, 0);
 }
 
+/* The machine's best build of the vector kernels is what other tests run. */
+static void every_build_of_the_vector_kernels_agrees(void **state)
+{
+    struct sac_cpu_device *cpu = (struct sac_cpu_device *)device;
+    const struct sac_cpu_vector *best = cpu->vector;
+
+    (void)state;
+    cpu->vector = &sac_cpu_vector_base;
+    all_cases((struct sac_op_rig_options){0}, 1e-4);
+    all_cases((struct sac_op_rig_options){.ops = {.precision = SAC_PRECISION_BF16}}, 1e-2);
+    if (cpu->features.avx2) {
+        cpu->vector = &sac_cpu_vector_avx2;
+        all_cases((struct sac_op_rig_options){0}, 1e-4);
+        all_cases((struct sac_op_rig_options){.ops = {.precision = SAC_PRECISION_BF16}}, 1e-2);
+    }
+    cpu->vector = best;
+}
+
+/* Two threads prepare and run the same operation with one store, at once. */
+struct thread_case {
+    const struct sac_op_case *what;
+    struct sac_store *store;
+    bool failed;
+};
+
+static void *run_in_thread(void *context)
+{
+    struct thread_case *c = context;
+    struct sac_op_rig_options options = {.batch = 2, .store = c->store};
+    struct sac_op_rig *rig = NULL;
+
+    c->failed = sac_op_rig_new(&rig, device, c->what, &options, NULL) != 0 ||
+                sac_op_rig_run(rig, NULL) != 0;
+    sac_op_rig_free(rig);
+    return NULL;
+}
+
+static void threads_share_a_device_and_a_store(void **state)
+{
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        struct thread_case cases[2] = {{.what = sac_op_case(i)}, {.what = sac_op_case(i)}};
+        struct sac_store *store;
+        pthread_t threads[2];
+        assert_int_equal(device->table->store_new(device, &store, NULL), 0);
+        for (int t = 0; t < 2; t++) {
+            cases[t].store = store;
+            assert_int_equal(pthread_create(&threads[t], NULL, run_in_thread, &cases[t]), 0);
+        }
+        for (int t = 0; t < 2; t++)
+            pthread_join(threads[t], NULL);
+        device->table->store_free(store);
+        if (cases[0].failed || cases[1].failed)
+            fail_msg("%s failed", sac_op_case(i)->name);
+    }
+}
+
 /* One copy of the weights serves every batch size. */
 static void batches_share_one_packed_copy(void **state)
 {
@@ -206,8 +298,12 @@ int main(void)
         cmocka_unit_test(every_case_agrees_with_the_loops_in_f32),
         cmocka_unit_test(every_case_agrees_with_the_loops_in_bf16),
         cmocka_unit_test(what_may_run_in_place_does),
+        cmocka_unit_test(a_result_may_stand_on_its_sum),
+        cmocka_unit_test(bf16_becomes_f32_where_it_would_be_slower),
         cmocka_unit_test(what_may_write_into_a_view_does),
         cmocka_unit_test(equal_pictures_give_equal_bits_in_every_batch),
+        cmocka_unit_test(every_build_of_the_vector_kernels_agrees),
+        cmocka_unit_test(threads_share_a_device_and_a_store),
         cmocka_unit_test(batches_share_one_packed_copy),
     };
 

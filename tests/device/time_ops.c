@@ -58,8 +58,34 @@ static const struct shape_row inners[] = {
 };
 enum { INNERS = sizeof inners / sizeof *inners };
 
+/* kernel 0: LRN across 5; kernel 1: pixels; otherwise pooling, group its method. */
+static const struct shape_row windows[] = {
+    {"squeezenet pool1", 64, 113, 0, 3, 2, 0, SAC_POOL_MAX},
+    {"squeezenet pool10", 1000, 14, 0, 14, 1, 0, SAC_POOL_AVE},
+    {"googlenet 4 pool 3x3/1", 512, 14, 0, 3, 1, 1, SAC_POOL_MAX},
+    {"resnet50 pool5", 2048, 7, 0, 7, 1, 0, SAC_POOL_AVE},
+    {"googlenet norm2", 192, 56, 0, 0, 0, 0, 0},
+    {"caffenet norm1", 96, 27, 0, 0, 0, 0, 0},
+    {"pixels 227", 3, 227, 0, 1, 0, 0, 0},
+};
+enum { WINDOWS = sizeof windows / sizeof *windows };
+
+static struct sac_op_case window_case(const struct shape_row *r)
+{
+    if (r->kernel == 0)
+        return sac_op_case_lrn(r->name, SAC_LRN_ACROSS_CHANNELS, r->channels, r->height, 5, 1e-4f,
+                               .75f, 1);
+    if (r->kernel == 1)
+        return sac_op_case_pixels(r->name, r->channels, r->height, r->height, true, NULL);
+    return sac_op_case_pool(r->name, (enum sac_pool_method)r->group, r->channels, r->height,
+                            r->kernel, r->stride, r->pad);
+}
+
 static struct sac_op_case shape_case(int index)
 {
+    if (index >= ROWS + INNERS)
+        return window_case(&windows[index - ROWS - INNERS]);
+
     const struct shape_row *r = index < ROWS ? &rows[index] : &inners[index - ROWS];
 
     if (index < ROWS)
@@ -163,7 +189,7 @@ int main(int argc, char **argv)
     if (sac_device_open(&device, "cpu", NULL) != 0)
         return 1;
     printf("%s\n", device->info.description);
-    for (int i = 0; i < (cases ? sac_op_case_count() : ROWS + INNERS); i++) {
+    for (int i = 0; i < (cases ? sac_op_case_count() : ROWS + INNERS + WINDOWS); i++) {
         struct sac_op_case what = cases ? *sac_op_case(i) : shape_case(i);
         for (int p = 0; p < 2; p++) {
             if (argc > 2 && strcmp(argv[2], sac_precision_name(both[p])) != 0)

@@ -194,7 +194,7 @@ def _():
                              "X-Timeout-Ms: 60000", server.url("/api/classify")))
         need(out["ok"] == out["due"] == out["good"] == 20, out)
         need(out["different"] == 0 and out["latency_ms"]["p50"] > 0, out)
-    need(b"example:" in run("bench", "--help"))
+    need(b"Example:" in run("bench", "--help"))
     run("bench", status=2)
     run("bench", "--rate", "x", "http://127.0.0.1/", status=2)
     run("bench", "--rate", "1", "--closed", "http://127.0.0.1/", status=2)

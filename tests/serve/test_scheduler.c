@@ -139,6 +139,7 @@ static void idle_lanes_share_what_waits(void **state)
 static void a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner(void **state)
 {
     struct fixture *f = *state;
+    bool leave;
     int model = lanes_and_model(f, 1, cpu_ms);
     int slow = sac_scheduler_add_lane(f->s);
 
@@ -147,13 +148,34 @@ static void a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner(void **state
     assert_int_equal(take(f, 0, MS), 1); /* until 3 ms */
     submit(f, 1, model, MS, 0);
     assert_int_equal(take(f, slow, MS), 0); /* 5 ms by the fast lane, 9 by itself */
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), -1);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), slow);
+    assert_true(leave);
     submit(f, 2, model, MS, 0);
     submit(f, 3, model, MS, 0);
     submit(f, 4, model, MS, 0);
     submit(f, 5, model, MS, 0); /* five more are too many for the fast lane alone */
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), slow);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), slow);
+    assert_false(leave);
     assert_int_equal(take(f, slow, MS), 1);
+}
+
+static void idle_lanes_do_not_leave_the_same_jobs_to_each_other(void **state)
+{
+    struct fixture *f = *state;
+    static const double odd_ms[SIZES] = {4, 3, 2, 1}; /* as one bad moment can make it look */
+    int model = lanes_and_model(f, 2, odd_ms), taken = 0;
+
+    for (int i = 0; i < 17; i++)
+        submit(f, i, model, MS, 0);
+    for (int turn = 0; turn < 17 && taken < 17; turn++) {
+        int before = taken;
+        for (int l = 0; l < 2; l++)
+            taken += take(f, l, MS);
+        assert_true(taken > before);
+        for (int l = 0; l < 2; l++)
+            sac_scheduler_done(f->s, l);
+    }
+    assert_int_equal(taken, 17);
 }
 
 static void a_lane_that_hangs_is_not_waited_for(void **state)
@@ -173,15 +195,16 @@ static void a_lane_that_hangs_is_not_waited_for(void **state)
 static void wake_names_the_fastest_idle_lane(void **state)
 {
     struct fixture *f = *state;
+    bool leave;
     int model = lanes_and_model(f, 3, cpu_ms);
 
     note(f, 1, model, cpu_ms, 0.5);
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), -1);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), -1);
     submit(f, 0, model, MS, 0);
-    assert_int_equal(sac_scheduler_wake(f->s, 0, MS), 1);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, MS, &leave), 1);
     submit(f, 1, model, MS, 0);
     submit(f, 2, model, MS, 0);
-    int other = sac_scheduler_wake(f->s, 1 << 1, MS);
+    int other = sac_scheduler_wake(f->s, 1 << 1, MS, &leave);
     assert_true(other == 0 || other == 2);
 }
 
@@ -364,6 +387,33 @@ static void a_size_long_unused_is_tried_again(void **state)
     for (int i = 0; i < 256; i++)
         sac_scheduler_note(f->s, 0, model, 1, 0, MS);
     assert_int_equal(sac_scheduler_latency(f->s, 0, model, 3), 2 * MS);
+}
+
+static void a_hiccup_does_not_make_a_lane_slow(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, cpu_ms);
+
+    sac_scheduler_note(f->s, 0, model, 1, 0, 1000 * MS);
+    assert_in_range(sac_scheduler_latency(f->s, 0, model, 0), 2 * MS, 2.25 * MS);
+    for (int i = 0; i < 40; i++) /* one that stays slow is believed */
+        sac_scheduler_note(f->s, 0, model, 1, 0, 20 * MS);
+    assert_in_range(sac_scheduler_latency(f->s, 0, model, 0), 18 * MS, 20 * MS);
+}
+
+static void a_bad_warm_up_is_found_out(void **state)
+{
+    struct fixture *f = *state;
+    static const double bad_ms[SIZES] = {1, 2, 4, 100};
+    int model = lanes_and_model(f, 1, bad_ms);
+
+    for (int i = 0; i < 256; i++)
+        sac_scheduler_note(f->s, 0, model, 4, 0, 4 * MS);
+    for (int i = 0; i < 8; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(take(f, 0, MS), 8); /* tried again … */
+    sac_scheduler_note(f->s, 0, model, 8, 0, 5 * MS);
+    assert_int_equal(sac_scheduler_latency(f->s, 0, model, 3), 5 * MS); /* … and believed */
 }
 
 static void decoding_counts_for_each_picture_of_a_batch(void **state)
@@ -687,6 +737,7 @@ int main(void)
         CASE(the_batch_meets_the_earliest_deadline),
         CASE(idle_lanes_share_what_waits),
         CASE(a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner),
+        CASE(idle_lanes_do_not_leave_the_same_jobs_to_each_other),
         CASE(a_lane_that_hangs_is_not_waited_for),
         CASE(wake_names_the_fastest_idle_lane),
         CASE(jobs_past_their_deadline_are_dropped_at_take),
@@ -700,6 +751,8 @@ int main(void)
         CASE(without_a_lane_nothing_waits_and_nothing_is_accepted),
         CASE(a_job_that_takes_lane_after_lane_down_is_given_up),
         CASE(a_size_long_unused_is_tried_again),
+        CASE(a_hiccup_does_not_make_a_lane_slow),
+        CASE(a_bad_warm_up_is_found_out),
         CASE(decoding_counts_for_each_picture_of_a_batch),
         cmocka_unit_test(the_makespan_is_within_a_tenth_of_the_best_on_four_equal_lanes),
         cmocka_unit_test(the_makespan_is_within_a_tenth_of_the_best_on_three_lanes_and_a_slow_one),

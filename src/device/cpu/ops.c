@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/cpu/forms.h"
 #include "device/cpu/kernel.h"
 #include "device/cpu/onednn.h"
 #include "device/cpu/vector.h"
+#include "device/forms.h"
 
 enum { KERNELS_MAX = 4 };
 
@@ -24,6 +24,17 @@ static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
     [SAC_OP_TOPK] = {&sac_cpu_vector},
 };
 
+/* Without bf16 arithmetic, bf16 values would make everything slower and less
+ * exact: fp32 then does what bf16 was asked for. */
+static enum sac_type value_type(const struct sac_cpu_device *device,
+                                const struct sac_op_options *options)
+{
+    bool native = device->features.avx512_bf16 || device->features.amx_bf16;
+
+    return options->precision == SAC_PRECISION_BF16 && (native || options->reference) ? SAC_BF16
+                                                                                      : SAC_F32;
+}
+
 static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const struct sac_graph *graph,
                   const struct sac_node *node, const struct sac_op_options *options,
                   struct sac_error *err)
@@ -33,8 +44,8 @@ static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const stru
         .graph = graph,
         .node = node,
         .options = options,
-        .type = options->precision == SAC_PRECISION_BF16 ? SAC_BF16 : SAC_F32,
     };
+    ask->type = value_type(ask->device, options);
     if (options->precision != SAC_PRECISION_F32 && options->precision != SAC_PRECISION_BF16)
         return sac_fail(err, SAC_EUNSUPPORTED,
                         "%s: the cpu device computes in f32 and bf16, not in %s", node->name,
@@ -65,9 +76,9 @@ int sac_cpu_op_query(struct sac_device *device, const struct sac_graph *graph,
     if (rc != 0)
         return rc;
     const struct sac_cpu_kernel *kernel = choose(&ask);
-    sac_cpu_forms(&ask, &caps);
+    sac_usual_forms(graph, node, ask.type, &caps);
     caps.kernel = caps.alias ? "alias" : kernel->name;
-    caps.flops = caps.alias ? 0 : sac_cpu_flops(&ask);
+    caps.flops = caps.alias ? 0 : sac_op_flops(graph, node);
     if (kernel->query)
         rc = kernel->query(&ask, &caps, err);
     if (rc == 0)
@@ -171,6 +182,16 @@ int sac_cpu_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac_
 {
     (void)stream;
     return op->kernel->forward(op, err);
+}
+
+int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
+                  const struct sac_op_options *options, struct sac_error *err)
+{
+    (void)device;
+    (void)err;
+    if (!options->reference && !options->training)
+        sac_fuse_epilogues(graph);
+    return 0;
 }
 
 /* Plain copies of weights. */

@@ -1,0 +1,137 @@
+/*
+ * The service's insides, shared by its files: served models, lanes, calls and
+ * routes. Not for other folders.
+ *
+ * A call is one HTTP request to classify; it has one or several pictures, each a
+ * job of the batcher. A picture ends exactly once, on any thread; the last one
+ * hands the call back to the loop thread, which answers. So a call is made,
+ * cancelled, answered and freed on the loop thread alone, as are all counts.
+ */
+#ifndef SAC_SERVE_SERVICE_H
+#define SAC_SERVE_SERVICE_H
+
+#include <pthread.h>
+
+#include "base/buf.h"
+#include "serve/batcher.h"
+#include "serve/metrics.h"
+#include "serve/server.h"
+
+enum {
+    SAC_TOPK_SERVED = 20,  /* what ?topk= may ask for, if the model has as many classes */
+    SAC_PICTURES_MAX = 64, /* in one multipart request */
+    SAC_TIMEOUT_MS_MAX = 600000,
+    SAC_CALLS_SPARE_MAX = 64,
+};
+
+struct sac_served {
+    struct sac_model *model; /* borrowed */
+    int index;               /* the batcher's too */
+    int topk_max;
+    struct sac_model_metrics metrics; /* loop thread */
+};
+
+enum sac_lane_state { SAC_LANE_STARTING, SAC_LANE_READY, SAC_LANE_FAILED };
+
+struct sac_lane {
+    struct sac_service *service;
+    int index;  /* the batcher's */
+    int device; /* among the service's */
+    int core;   /* to pin to; −1: none */
+    pthread_t thread;
+    bool has_thread;
+    enum sac_lane_state state; /* under starting_lock */
+    struct sac_error err;      /* of FAILED */
+    struct sac_classifier *classifiers[SAC_MODELS_MAX];
+};
+
+enum sac_call_format { SAC_ANSWER_JSON, SAC_ANSWER_JSON_LIST, SAC_ANSWER_LINES };
+
+struct sac_picture {
+    struct sac_job job; /* first */
+    struct sac_call *call;
+    struct sac_http_text bytes, file; /* in the request's body */
+    int code;                         /* 0, or how it failed */
+    char error[SAC_ERROR_TEXT];
+    int retry_ms;
+    int batch;        /* how many ran together */
+    bool leads_batch; /* the first of them: counts the execution */
+    bool was_queued;
+    uint64_t decode_ns, compute_ns;
+    struct sac_topk_pair *pairs; /* topk_max of them */
+};
+
+struct sac_call {
+    struct sac_service *service;
+    struct sac_served *served;
+    struct sac_http_request *request;
+    enum sac_call_format format;
+    int topk;
+    int count;
+    atomic_int left;       /* pictures not ended, and one for the submission */
+    struct sac_call *next; /* in the list of the done, or of the spare */
+    struct sac_call *live_next, *live_prev;
+    struct sac_picture pictures[]; /* behind them the pairs */
+};
+
+struct sac_service {
+    struct sac_service_options options;
+    struct sac_http_server *http;
+    struct sac_http_route *routes; /* owned */
+    struct sac_batcher *batcher;
+    struct sac_served served[SAC_MODELS_MAX];
+    struct sac_engine *engines[SAC_LANES_MAX][SAC_MODELS_MAX]; /* by device */
+    struct sac_lane lanes[SAC_LANES_MAX];
+    int lane_count;
+    int pairs_max; /* the largest topk_max */
+    atomic_bool draining;
+
+    pthread_mutex_t starting_lock; /* guards the lanes' state */
+    pthread_cond_t starting;
+    pthread_mutex_t stopping_lock; /* guards stopping */
+    pthread_cond_t stopping_cond;
+    bool stopping;
+
+    pthread_mutex_t done_lock; /* guards done and done_told */
+    struct sac_call *done;
+    bool done_told; /* the loop will look */
+
+    /* The loop thread's. */
+    struct sac_call live; /* the ends of a ring */
+    struct sac_call *spare;
+    int spare_count;
+    struct sac_buf scratch; /* for answers */
+};
+
+/* worker.c */
+int sac_lane_start(struct sac_lane *lane, struct sac_error *err);
+void sac_lane_join(struct sac_lane *lane);
+
+/* call.c */
+struct sac_call *sac_call_new(struct sac_service *service, struct sac_served *served,
+                              struct sac_http_request *request, int count);
+/* Submits each picture, with one deadline; the answer follows by itself. */
+void sac_call_submit(struct sac_call *call, int timeout_ms);
+/* Frees a call that was never submitted. */
+void sac_call_free(struct sac_call *call);
+/* Ends a picture: code 0 and its pairs filled, or a code and a sentence. */
+void sac_picture_end(struct sac_picture *picture, int code, const char *sentence);
+/* Loop thread, or after the loop has ended: answers the calls that are done. */
+void sac_calls_flush(struct sac_service *service);
+void sac_calls_cancel(struct sac_service *service);
+void sac_calls_free_spares(struct sac_service *service);
+
+/* reply.c: what a call that is done answers. */
+void sac_call_reply(struct sac_call *call);
+int sac_status_of(int code);
+
+/* routes.c */
+extern const struct sac_http_route sac_service_routes[];
+extern const int sac_service_route_count;
+void sac_route_classify(struct sac_http_request *request, void *user);
+void sac_route_classify_model(struct sac_http_request *request, void *user);
+void sac_route_singa(struct sac_http_request *request, void *user);
+void sac_route_models(struct sac_http_request *request, void *user);
+void sac_route_metrics(struct sac_http_request *request, void *user);
+
+#endif

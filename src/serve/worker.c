@@ -1,0 +1,282 @@
+/*
+ * One thread a lane: takes jobs from decode to answer. It never spins and waits
+ * only in the batcher.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/log.h"
+#include "serve/service.h"
+
+enum { RECOVER_MS_MIN = 100, RECOVER_MS_MAX = 10000 };
+
+static const uint64_t warm_up_again_ns = 250000000; /* slower batches are measured once */
+
+static void free_classifiers(struct sac_lane *lane)
+{
+    for (int m = 0; m < lane->service->options.model_count; m++) {
+        sac_classifier_free(lane->classifiers[m]);
+        lane->classifiers[m] = NULL;
+    }
+}
+
+static int make_classifiers(struct sac_lane *lane, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int m = 0; m < lane->service->options.model_count && rc == 0; m++)
+        rc =
+            sac_classifier_new(&lane->classifiers[m], lane->service->engines[lane->device][m], err);
+    return rc;
+}
+
+/* Warming up: every plan runs, its time is known. */
+
+static void fill_pixels(struct sac_lane *lane, int model, int count)
+{
+    const struct sac_preprocess *how = sac_model_preprocess(lane->service->served[model].model);
+    size_t size = (size_t)how->crop_width * (size_t)how->crop_height * (size_t)how->channels;
+
+    for (int i = 0; i < count; i++) {
+        uint8_t *pixels = sac_classifier_pixels(lane->classifiers[model], i);
+        for (size_t p = 0; p < size; p++)
+            pixels[p] = (uint8_t)(p * 31 + (size_t)i);
+    }
+}
+
+static int warm_up_size(struct sac_lane *lane, int model, int count, struct sac_error *err)
+{
+    uint64_t best = 0;
+
+    for (int i = 0; i < 3 && (i == 0 || best < warm_up_again_ns); i++) {
+        uint64_t from = sac_clock_ns();
+        int rc = sac_classifier_run(lane->classifiers[model], count, err);
+        uint64_t took = sac_clock_ns() - from;
+        if (rc != 0)
+            return rc;
+        best = i == 0 || took < best ? took : best;
+    }
+    sac_batcher_note_latency(lane->service->batcher, lane->index, model, count, 0, best);
+    return 0;
+}
+
+static int warm_up(struct sac_lane *lane, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int m = 0; m < lane->service->options.model_count && rc == 0; m++) {
+        int most = sac_engine_batch_max(lane->service->engines[lane->device][m]);
+        fill_pixels(lane, m, most);
+        for (int count = 1; count <= most && rc == 0; count *= 2)
+            rc = warm_up_size(lane, m, count, err);
+    }
+    return rc;
+}
+
+/* A batch. */
+
+struct batch {
+    struct sac_picture *pictures[SAC_BATCH_MAX];
+    int count; /* of those still wanted and decoded, in slots 0 … count − 1 */
+    struct sac_classifier *classifier;
+};
+
+static bool is_canceled(const struct sac_picture *picture)
+{
+    return atomic_load_explicit(&picture->job.canceled, memory_order_relaxed);
+}
+
+/* Into the next slot; a picture that fails is answered at once and leaves the
+ * slot to the one after it. */
+static void decode_one(struct batch *batch, struct sac_picture *picture)
+{
+    struct sac_error err = {0};
+    uint64_t from = sac_clock_ns();
+    int rc = SAC_ECANCELED;
+
+    if (!is_canceled(picture))
+        rc = sac_classifier_decode(batch->classifier, batch->count,
+                                   (const uint8_t *)picture->bytes.at, picture->bytes.size,
+                                   &picture->job.canceled, &err);
+    picture->decode_ns = sac_clock_ns() - from;
+    if (rc == 0)
+        batch->pictures[batch->count++] = picture;
+    else
+        sac_picture_end(picture, rc, rc == SAC_ECANCELED ? "the client has gone" : err.text);
+}
+
+/* Those whose client went away while others were decoded; the last slot closes
+ * the hole. */
+static void drop_canceled(struct batch *batch)
+{
+    for (int i = 0; i < batch->count;) {
+        struct sac_picture *picture = batch->pictures[i];
+        if (!is_canceled(picture)) {
+            i++;
+            continue;
+        }
+        int last = --batch->count;
+        if (i < last) {
+            sac_classifier_move(batch->classifier, i, last);
+            batch->pictures[i] = batch->pictures[last];
+        }
+        sac_picture_end(picture, SAC_ECANCELED, "the client has gone");
+    }
+}
+
+static void end_with_labels(struct batch *batch, uint64_t compute_ns)
+{
+    int count = batch->count;
+
+    for (int i = 0; i < count; i++) {
+        struct sac_picture *picture = batch->pictures[i];
+        memcpy(picture->pairs, sac_classifier_result(batch->classifier, i),
+               (size_t)picture->call->served->topk_max * sizeof *picture->pairs);
+        picture->compute_ns = compute_ns;
+        picture->batch = count;
+        picture->leads_batch = i == 0;
+        sac_picture_end(picture, 0, NULL);
+    }
+}
+
+static void note(const struct sac_lane *lane, const struct batch *batch, int model,
+                 uint64_t compute_ns)
+{
+    uint64_t decode_ns = 0;
+
+    for (int i = 0; i < batch->count; i++)
+        decode_ns += batch->pictures[i]->decode_ns;
+    sac_batcher_note_latency(lane->service->batcher, lane->index, model, batch->count, decode_ns,
+                             compute_ns);
+}
+
+/* SAC_EDEVICE: the lane has failed and the batch is given back. */
+static int run_batch(struct sac_lane *lane, struct batch *batch, int model)
+{
+    struct sac_error err = {0};
+    struct sac_job *jobs[SAC_BATCH_MAX];
+    uint64_t from = sac_clock_ns();
+    int rc = sac_classifier_run(batch->classifier, batch->count, &err);
+    uint64_t compute_ns = sac_clock_ns() - from;
+
+    if (rc == 0) {
+        note(lane, batch, model, compute_ns);
+        end_with_labels(batch, compute_ns);
+        return 0;
+    }
+    sac_log(SAC_LOG_ERROR, "lane %d: a batch of %d failed: %s", lane->index, batch->count,
+            err.text);
+    for (int i = 0; i < batch->count; i++) {
+        jobs[i] = &batch->pictures[i]->job;
+        if (rc != SAC_EDEVICE)
+            sac_picture_end(batch->pictures[i], rc, "the net could not be run");
+    }
+    if (rc == SAC_EDEVICE)
+        sac_batcher_lane_down(lane->service->batcher, lane->index, jobs, batch->count);
+    return rc;
+}
+
+static int work(struct sac_lane *lane, struct sac_job **jobs, int count)
+{
+    int model = jobs[0]->model, rc = 0;
+    struct batch batch = {.classifier = lane->classifiers[model]};
+
+    for (int i = 0; i < count; i++)
+        decode_one(&batch, (struct sac_picture *)jobs[i]);
+    drop_canceled(&batch);
+    if (batch.count > 0)
+        rc = run_batch(lane, &batch, model);
+    if (rc != SAC_EDEVICE)
+        sac_batcher_done(lane->service->batcher, lane->index);
+    return rc;
+}
+
+/* True when the service is stopping. */
+static bool wait_or_stop(struct sac_service *service, int ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&service->stopping_lock);
+    while (!service->stopping &&
+           pthread_cond_timedwait(&service->stopping_cond, &service->stopping_lock, &until) == 0)
+        ;
+    bool stopping = service->stopping;
+    pthread_mutex_unlock(&service->stopping_lock);
+    return stopping;
+}
+
+/* Makes the lane's part anew until it works; false when the service stops. */
+static bool recover(struct sac_lane *lane)
+{
+    for (int ms = RECOVER_MS_MIN;; ms = ms * 2 < RECOVER_MS_MAX ? ms * 2 : RECOVER_MS_MAX) {
+        struct sac_error err = {0};
+        if (wait_or_stop(lane->service, ms))
+            return false;
+        free_classifiers(lane);
+        int rc = make_classifiers(lane, &err);
+        if (rc == 0)
+            rc = warm_up(lane, &err);
+        if (rc == 0)
+            break;
+        sac_log(SAC_LOG_WARNING, "lane %d: still down: %s", lane->index, err.text);
+    }
+    sac_log(SAC_LOG_INFO, "lane %d: works again", lane->index);
+    sac_batcher_lane_up(lane->service->batcher, lane->index);
+    return true;
+}
+
+static void tell_started(struct sac_lane *lane, int rc)
+{
+    struct sac_service *service = lane->service;
+
+    pthread_mutex_lock(&service->starting_lock);
+    lane->state = rc == 0 ? SAC_LANE_READY : SAC_LANE_FAILED;
+    pthread_cond_broadcast(&service->starting);
+    pthread_mutex_unlock(&service->starting_lock);
+}
+
+static void *run_lane(void *user)
+{
+    struct sac_lane *lane = user;
+    struct sac_job *jobs[SAC_BATCH_MAX];
+    int count;
+
+    if (lane->core >= 0)
+        sac_cpu_pin(lane->core);
+    int rc = make_classifiers(lane, &lane->err);
+    if (rc == 0)
+        rc = warm_up(lane, &lane->err);
+    tell_started(lane, rc);
+    while (rc == 0 && (count = sac_batcher_take(lane->service->batcher, lane->index, jobs)) > 0)
+        if (work(lane, jobs, count) == SAC_EDEVICE && !recover(lane))
+            break;
+    free_classifiers(lane); /* on the thread that made them */
+    return NULL;
+}
+
+int sac_lane_start(struct sac_lane *lane, struct sac_error *err)
+{
+    int number = pthread_create(&lane->thread, NULL, run_lane, lane);
+
+    if (number != 0)
+        return sac_fail_errno(err, number, "lane %d: no thread", lane->index);
+    lane->has_thread = true;
+    return 0;
+}
+
+void sac_lane_join(struct sac_lane *lane)
+{
+    if (lane->has_thread)
+        pthread_join(lane->thread, NULL);
+    lane->has_thread = false;
+}

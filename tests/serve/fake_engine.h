@@ -1,0 +1,27 @@
+/*
+ * An engine for tests of the service: it stands in for src/model and knows a
+ * picture by its bytes, so that a test says what is to happen.
+ *
+ *   "picture 3"            class 3 is the likeliest
+ *   "slow 30 picture 3"    the same, after 30 ms of decoding
+ *   "damaged", "huge"      SAC_EFORMAT, SAC_ELIMIT
+ *   anything else          SAC_EUNSUPPORTED
+ *
+ * The i-th answer of class c is class (c + i) mod classes with 1/2^(i+1).
+ */
+#ifndef SAC_TESTS_FAKE_ENGINE_H
+#define SAC_TESTS_FAKE_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "model/model.h"
+
+struct sac_model *fake_model_new(const char *name, const char *const *labels, int classes);
+void fake_model_free(struct sac_model *model);
+extern struct sac_device fake_device; /* called "cpu" */
+
+/* How long a batch takes, and how many of the next ones fail with SAC_EDEVICE. */
+extern atomic_int fake_run_us, fake_failures;
+extern atomic_int fake_decoded; /* pictures decoded so far */
+
+#endif

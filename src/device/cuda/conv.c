@@ -218,6 +218,17 @@ static size_t value_bytes(const struct sac_cuda_ask *ask, const struct sac_shape
     return (bytes + 255) & ~(size_t)255;
 }
 
+/* What the algorithms that may be tried ask for. */
+static size_t workspace_for_trials(cudnnHandle_t cudnn, const struct conv *c)
+{
+    size_t most = 0, bytes;
+
+    for (int algorithm = 0; algorithm < CUDNN_CONVOLUTION_FWD_ALGO_COUNT; algorithm++)
+        if (ask_workspace(cudnn, c, algorithm, &bytes) && bytes <= workspace_max && bytes > most)
+            most = bytes;
+    return most;
+}
+
 /* Tries them all on memory that is given back; false where there is too little. */
 static bool measure(const struct sac_cuda_ask *ask, const struct conv *c, int *ret_algorithm,
                     int *ret_math)
@@ -226,20 +237,20 @@ static bool measure(const struct sac_cuda_ask *ask, const struct conv *c, int *r
     const struct sac_shape *w = &ask->graph->constants[ask->node->weight[0]].shape;
     size_t x_bytes = value_bytes(ask, shape_of(ask, ask->node->src[0]));
     size_t y_bytes = value_bytes(ask, shape_of(ask, ask->node->dst[0]));
-    size_t w_bytes = value_bytes(ask, w);
+    size_t w_bytes = value_bytes(ask, w), room = workspace_for_trials(device->cudnn, c);
     cudnnConvolutionFwdAlgoPerf_t answers[ANSWERS];
     void *memory = NULL;
     int count = 0;
 
-    if (sac_cuda_memory_new(&device->base, SAC_MEMORY_DEVICE,
-                            x_bytes + y_bytes + w_bytes + workspace_max, &memory, NULL) != 0)
+    if (sac_cuda_memory_new(&device->base, SAC_MEMORY_DEVICE, x_bytes + y_bytes + w_bytes + room,
+                            &memory, NULL) != 0)
         return false;
     char *x = memory, *y = x + x_bytes, *filter = y + y_bytes, *workspace = filter + w_bytes;
     bool good =
         cudaMemsetAsync(memory, 0, x_bytes + y_bytes + w_bytes, device->stream) == cudaSuccess &&
         cudnnFindConvolutionForwardAlgorithmEx(device->cudnn, c->x, x, c->w, filter, c->conv, c->y,
                                                y, ANSWERS, &count, answers, workspace,
-                                               workspace_max) == CUDNN_STATUS_SUCCESS;
+                                               room) == CUDNN_STATUS_SUCCESS;
     cudaStreamSynchronize(device->stream);
     sac_cuda_memory_free(&device->base, SAC_MEMORY_DEVICE, memory);
     cudaGetLastError();

@@ -256,11 +256,29 @@ static void run_launch(void *arg)
 static __thread struct sim_access touched[SIM_ACCESS_MAX];
 static __thread int touches;
 
+static void touch(const struct sim_access *access)
+{
+    if (access->data && access->run > 0 && touches < SIM_ACCESS_MAX)
+        touched[touches++] = *access;
+}
+
 void sim_launch_touches(const char *what, const void *data, size_t bytes, int write)
 {
-    if (data && bytes > 0 && touches < SIM_ACCESS_MAX)
-        touched[touches++] =
-            (struct sim_access){.what = what, .data = data, .run = bytes, .write = write != 0};
+    touch(&(struct sim_access){.what = what, .data = data, .run = bytes, .write = write != 0});
+}
+
+void sim_launch_touches_tensor(const char *what, const void *data, size_t number_bytes, int rank,
+                               const size_t *dim, const size_t *stride, int write)
+{
+    struct sim_access access =
+        sim_access_of(what, data, number_bytes, rank, dim, stride, write != 0);
+
+    touch(&access);
+}
+
+void sim_launch_forget(void)
+{
+    touches = 0;
 }
 
 /* Every word of the arguments that is an address of device memory must be good. */

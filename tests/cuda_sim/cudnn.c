@@ -635,34 +635,15 @@ static void run_conv(void *arg)
 static void touch(struct sim_op *op, const char *what, const void *data, const struct sim_tensor *t,
                   bool write)
 {
-    struct sim_access access = {.what = what, .data = data, .write = write};
-    size_t bytes = sim_type_bytes(t->type);
-    int order[4] = {0, 1, 2, 3}; /* by stride, longest first */
+    size_t dim[4], stride[4];
 
-    if (!data)
-        return;
-    for (int i = 1; i < 4; i++)
-        for (int j = i; j > 0 && t->stride[order[j]] > t->stride[order[j - 1]]; j--) {
-            int other = order[j];
-
-            order[j] = order[j - 1];
-            order[j - 1] = other;
-        }
-    access.run = bytes;
-    for (int i = 3, at = 3; i >= 0; i--) {
-        size_t dim = (size_t)t->dim[order[i]], stride = (size_t)t->stride[order[i]] * bytes;
-
-        if (dim == 1)
-            continue;
-        if (access.dim[3] == 0 && stride == access.run) {
-            access.run *= dim;
-            continue;
-        }
-        access.dim[at] = dim;
-        access.stride[at] = stride;
-        at -= at > 0;
+    for (int i = 0; i < 4; i++) {
+        dim[i] = (size_t)t->dim[i];
+        stride[i] = (size_t)t->stride[i];
     }
-    op->access[op->accesses++] = access;
+    if (data)
+        op->access[op->accesses++] =
+            sim_access_of(what, data, sim_type_bytes(t->type), 4, dim, stride, write);
 }
 
 static void touch_all(struct sim_op *op, const struct sim_conv *p)

@@ -256,24 +256,46 @@ static void run_launch(void *arg)
 static __thread struct sim_access touched[SIM_ACCESS_MAX];
 static __thread int touches;
 
+static void touch(const struct sim_access *access)
+{
+    if (access->data && access->run > 0 && touches < SIM_ACCESS_MAX)
+        touched[touches++] = *access;
+}
+
 void sim_launch_touches(const char *what, const void *data, size_t bytes, int write)
 {
-    if (data && bytes > 0 && touches < SIM_ACCESS_MAX)
-        touched[touches++] =
-            (struct sim_access){.what = what, .data = data, .run = bytes, .write = write != 0};
+    touch(&(struct sim_access){.what = what, .data = data, .run = bytes, .write = write != 0});
+}
+
+void sim_launch_touches_tensor(const char *what, const void *data, size_t number_bytes, int rank,
+                               const size_t *dim, const size_t *stride, int write)
+{
+    struct sim_access access =
+        sim_access_of(what, data, number_bytes, rank, dim, stride, write != 0);
+
+    touch(&access);
+}
+
+void sim_launch_forget(void)
+{
+    touches = 0;
 }
 
 /* Every word of the arguments that is an address of device memory must be good. */
-static void check_arguments(const char *name, const uint64_t *closure, size_t words, int device)
+static bool check_arguments(const char *name, const uint64_t *closure, size_t words, int device)
 {
+    bool good = true;
+
     for (size_t i = 0; i < words; i++) {
         const void *data = (const void *)(uintptr_t)closure[i];
         struct sim_allocation *a = sim_memory_find(data);
 
         if (a && (a->freed || (a->device >= 0 && a->device != device)))
-            sim_memory_check(name, &(struct sim_access){.what = "an argument", .data = data},
-                             device);
+            good = sim_memory_check(name, &(struct sim_access){.what = "an argument", .data = data},
+                                    device) &&
+                   good;
     }
+    return good;
 }
 
 static cudaError_t check_shape(const unsigned grid[3], const unsigned block[3], size_t shared_bytes)
@@ -293,6 +315,7 @@ void sim_launch(const char *name, const unsigned grid[3], const unsigned block[3
 {
     struct sim_op op = {.call = name, .run = run_launch, .free = free};
     struct launch *launch = calloc(1, sizeof *launch + closure_bytes + sizeof(uint64_t));
+    bool good;
 
     memcpy(op.access, touched, sizeof touched);
     op.accesses = touches;
@@ -308,8 +331,10 @@ void sim_launch(const char *name, const unsigned grid[3], const unsigned block[3
                               .thread = thread};
     memcpy(launch->closure, closure, closure_bytes);
     sim_enter();
-    check_arguments(name, launch->closure, closure_bytes / sizeof(uint64_t), sim_current());
+    good = check_arguments(name, launch->closure, closure_bytes / sizeof(uint64_t), sim_current());
     sim_leave();
     op.arg = launch;
-    sim_error(sim_submit(stream, &op));
+    sim_error(good ? sim_submit(stream, &op) : cudaErrorIllegalAddress);
+    if (!good)
+        free(launch);
 }

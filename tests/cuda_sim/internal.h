@@ -65,6 +65,11 @@ struct sim_access {
     bool any_device; /* copies may touch other devices' memory */
 };
 
+/* A strided tensor's; strides in numbers of `bytes`. With more than four axes that do not
+ * join, all that lies between its first and last byte. */
+struct sim_access sim_access_of(const char *what, const void *data, size_t bytes, int rank,
+                                const size_t *dim, const size_t *stride, bool write);
+
 struct sim_reader {
     int slot;
     uint32_t at;

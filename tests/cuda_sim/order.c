@@ -38,6 +38,46 @@ size_t sim_access_extent(const struct sim_access *access)
     return extent;
 }
 
+/* The axes that lead anywhere, the shortest stride first; returns how many. */
+static int sort_axes(int rank, const size_t *dim, const size_t *stride, int *order)
+{
+    int count = 0;
+
+    for (int axis = 0; axis < rank; axis++) {
+        int at = count;
+
+        if (dim[axis] == 1 || stride[axis] == 0)
+            continue;
+        for (; at > 0 && stride[order[at - 1]] > stride[axis]; at--)
+            order[at] = order[at - 1];
+        order[at] = axis;
+        count++;
+    }
+    return count;
+}
+
+struct sim_access sim_access_of(const char *what, const void *data, size_t bytes, int rank,
+                                const size_t *dim, const size_t *stride, bool write)
+{
+    struct sim_access access = {.what = what, .data = data, .run = bytes, .write = write};
+    int order[16], count = sort_axes(rank, dim, stride, order), next = 0, left;
+
+    while (next < count && stride[order[next]] * bytes == access.run)
+        access.run *= dim[order[next++]];
+    left = count - next;
+    for (int i = 0; i < left; i++) {
+        size_t step = stride[order[next + i]] * bytes, times = dim[order[next + i]];
+
+        if (left > 4) {
+            access.run += (times - 1) * step;
+            continue;
+        }
+        access.dim[3 - i] = times;
+        access.stride[3 - i] = step;
+    }
+    return access;
+}
+
 struct span {
     size_t from, to;
 };

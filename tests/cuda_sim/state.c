@@ -130,9 +130,10 @@ void sim_report(const char *call, const char *format, ...)
     va_start(args, format);
     vsnprintf(checks_last + length, sizeof checks_last - (size_t)length, format, args);
     va_end(args);
-    fprintf(stderr, "cuda_sim: %s\n", checks_last);
-    if (checks_mode == SIM_CHECKS_ABORT)
+    if (checks_mode == SIM_CHECKS_ABORT) {
+        fprintf(stderr, "cuda_sim: %s\n", checks_last);
         abort();
+    }
 }
 
 cudaError_t sim_error(cudaError_t error)

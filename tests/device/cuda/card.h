@@ -23,6 +23,11 @@ static inline void card_or_skip(void)
     exit(0);
 }
 
+static inline bool card_does(const struct sac_device *device, enum sac_precision precision)
+{
+    return (device->info.precisions & 1u << precision) != 0;
+}
+
 /* With a cache of its own, so that algorithms are chosen anew. */
 static inline struct sac_device *card_open(void)
 {

@@ -96,6 +96,10 @@ static struct sac_plan *plan_of(struct rig *rig, int batch, struct sac_op_option
 
 static void agree(enum sac_precision precision, double tolerance)
 {
+    if (!card_does(cuda.device, precision)) {
+        print_message("%s: not on this card\n", sac_precision_name(precision));
+        return;
+    }
     for (int batch = 1; batch <= 4; batch += 3) {
         struct sac_plan *fast =
             plan_of(&cuda, batch, (struct sac_op_options){.precision = precision});

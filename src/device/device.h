@@ -164,6 +164,11 @@ struct sac_device {
  * if a device works, else the CPU; the caller says which it is). A device that is
  * asked for and not there is an error, never a fallback. */
 int sac_device_open(struct sac_device **ret, const char *name, struct sac_error *err);
+/* All that `--device` says, for those who use several: "cuda" is every CUDA device,
+ * "cuda:0,2" these two, "auto" every CUDA device that works, else the CPU. Opens at
+ * most `most`, into ret[0 .. *ret_count); all or, on failure, none. */
+int sac_devices_open(struct sac_device **ret, int most, int *ret_count, const char *names,
+                     struct sac_error *err);
 /* How many CUDA devices there are; a failure says why they cannot be used. */
 int sac_device_cuda_count(int *ret, struct sac_error *err);
 void sac_device_close(struct sac_device *device); /* takes NULL */

@@ -65,6 +65,40 @@ static void a_device_that_is_not_there_is_an_error(void **state)
     }
 }
 
+static void several_devices_open_by_list(void **state)
+{
+    static const struct {
+        const char *names;
+        int count;
+        const char *first, *last;
+    } good[] = {{"cuda", 2, "cuda:0", "cuda:1"},
+                {"auto", 2, "cuda:0", "cuda:1"},
+                {"cuda:1,0", 2, "cuda:1", "cuda:0"},
+                {"cuda:1", 1, "cuda:1", "cuda:1"},
+                {"cpu", 1, "cpu", "cpu"}};
+    static const char *const bad[] = {"cuda:0,0", "cuda:0,", "cuda:", "cuda:0,2", "cuda:,1", "gpu"};
+    struct sac_device *devices[4];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct sac_error err = {0};
+        int count = 0;
+        assert_ok(sac_devices_open(devices, 4, &count, good[i].names, &err), err);
+        assert_int_equal(count, good[i].count);
+        assert_string_equal(devices[0]->info.name, good[i].first);
+        assert_string_equal(devices[count - 1]->info.name, good[i].last);
+        while (count > 0)
+            sac_device_close(devices[--count]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct sac_error err = {0};
+        int count = -1;
+        assert_true(sac_devices_open(devices, 4, &count, bad[i], &err) < 0);
+        assert_int_equal(count, -1);
+        assert_true(err.text[0]);
+    }
+}
+
 static void copies_go_there_and_back_in_the_stream_and_events_order_streams(void **state)
 {
     struct sac_error err = {0};
@@ -368,6 +402,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(devices_open_by_number_and_auto_takes_the_first),
         cmocka_unit_test(a_device_that_is_not_there_is_an_error),
+        cmocka_unit_test(several_devices_open_by_list),
         cmocka_unit_test(copies_go_there_and_back_in_the_stream_and_events_order_streams),
         cmocka_unit_test(what_does_not_fit_is_refused_with_the_numbers),
         cmocka_unit_test(memory_that_runs_out_all_the_same_is_no_lost_device),

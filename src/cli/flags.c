@@ -18,12 +18,12 @@ const char sac_model_flags_help[] =
     "  --scale X             multiplies after the mean is subtracted (1)\n"
     "  --channels bgr|rgb|grey   the net's channel order (bgr)\n"
     "  --decode fast|exact   fast scales a JPEG by a power of two while decoding (fast)\n"
-    "  --precision auto|f32|bf16   the arithmetic (auto: f32)\n"
+    "  --precision auto|f32|tf32|f16|bf16   the arithmetic (auto: f32)\n"
     "  --topk K              answers a picture (5)\n"
     "  --batch N             the largest batch, 1 to 32 (8)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
     "  --deterministic       the same bits for a picture in every batch and place\n"
-    "  --device auto|cpu     where to run (auto)\n";
+    "  --device auto|cpu|cuda|cuda:N   where to run (auto: CUDA if it works, else the CPU)\n";
 
 struct sac_model_flags sac_model_flags_none(void)
 {

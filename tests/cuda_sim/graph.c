@@ -89,6 +89,7 @@ static struct sim_history *memory_of(struct sim_capture *capture, uint64_t seria
 cudaError_t sim_capture_add(cudaStream_t stream, const struct sim_op *op)
 {
     struct sim_capture *capture = stream->capture;
+    struct sim_op node = *op;
 
     if (capture->invalid)
         return cudaErrorStreamCaptureInvalidated;
@@ -101,10 +102,11 @@ cudaError_t sim_capture_add(cudaStream_t stream, const struct sim_op *op)
             capture->invalid = true;
             return cudaErrorIllegalAddress;
         }
-        sim_order_access(memory_of(capture, a->serial), a, op->call, access, stream->slot,
-                         &stream->capture_clock);
+        if (!sim_order_access(memory_of(capture, a->serial), a, op->call, access, stream->slot,
+                              &stream->capture_clock))
+            node.run = sim_skip;
     }
-    nodes_add(capture->graph->nodes, op);
+    nodes_add(capture->graph->nodes, &node);
     return cudaSuccess;
 }
 
@@ -303,6 +305,7 @@ static cudaError_t launch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     struct flight *flight;
     struct sim_op op = {.call = "cudaGraphLaunch", .run = run_flight, .free = free_flight};
+    enum sim_verdict verdict;
     cudaError_t error;
 
     if (exec->device != stream->device) {
@@ -315,8 +318,11 @@ static cudaError_t launch(cudaGraphExec_t exec, cudaStream_t stream)
         return error;
     if (stream->capture)
         return sim_capture_refuse("cudaGraphLaunch", stream);
-    if (!sim_stream_checks(stream, exec->nodes->op, exec->nodes->count))
+    verdict = sim_stream_checks(stream, exec->nodes->op, exec->nodes->count);
+    if (verdict == SIM_FAIL)
         return cudaErrorIllegalAddress;
+    if (verdict == SIM_SKIP)
+        op.run = sim_skip;
     flight = malloc(sizeof *flight);
     *flight = (struct flight){exec, exec->nodes};
     exec->flying++;

@@ -86,7 +86,6 @@ struct sac_conn {
     struct sac_conn *bucket_next, *bucket_prev; /* those of one address bucket */
     struct sac_conn *dirty_next;
     bool dirty, corked, reading, writing, eof;
-    bool linger;        /* the client may still be sending when all is answered */
     bool continue_owed; /* 100 Continue, once the earlier answers have left */
     enum sac_conn_phase phase;
     struct sac_framing framing;

@@ -2,14 +2,13 @@
 
 #include <ctype.h>
 #include <cudnn.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/durable.h"
 #include "base/file.h"
 
 enum { QUESTION_SIZE = 160, ENTRIES_MAX = 65536, PATH_SIZE = 1024 };
@@ -140,19 +139,6 @@ bool sac_algorithms_find(const struct sac_algorithms *a, const char *question, i
     return true;
 }
 
-static bool write_all(int fd, const struct sac_buf *text)
-{
-    size_t done = 0;
-
-    while (done < text->len) {
-        ssize_t wrote = write(fd, text->data + done, text->len - done);
-        if (wrote <= 0)
-            return false;
-        done += (size_t)wrote;
-    }
-    return fsync(fd) == 0;
-}
-
 static void make_folder(const char *folder)
 {
     char parent[PATH_SIZE];
@@ -166,25 +152,21 @@ static void make_folder(const char *folder)
     mkdir(folder, 0700);
 }
 
-/* Whole or not at all: written beside, then renamed over. */
+/* Whole or not at all. */
 static void write_cache(const struct sac_algorithms *a)
 {
+    struct sac_durable *file = NULL;
     struct sac_buf text = {0};
-    char beside[PATH_SIZE + 16];
 
     sac_buf_puts(&text, head);
     for (int i = 0; i < a->count; i++)
         sac_buf_printf(&text, "%d %d %s\n", a->entries[i].algorithm, a->entries[i].math,
                        a->entries[i].question);
     make_folder(a->folder);
-    snprintf(beside, sizeof beside, "%s.XXXXXX", a->path);
-    int fd = text.failed ? -1 : mkostemp(beside, O_CLOEXEC);
-    if (fd >= 0) {
-        bool good = write_all(fd, &text);
-        good &= close(fd) == 0;
-        if (!good || rename(beside, a->path) != 0)
-            unlink(beside);
-    }
+    if (!text.failed && sac_durable_open(&file, a->path, NULL) == 0 &&
+        sac_durable_put(file, text.data, text.len, NULL) == 0 && sac_durable_sync(file, NULL) == 0)
+        sac_durable_commit(file, NULL);
+    sac_durable_free(file);
     sac_buf_done(&text);
 }
 

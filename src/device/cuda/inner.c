@@ -85,6 +85,14 @@ static cudaDataType_t data_type(enum sac_type type)
     return type == SAC_F16 ? CUDA_R_16F : type == SAC_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
+/* An algorithm for a bias is looked for with one: any aligned address, until the
+ * weights are there. */
+static bool set_bias(struct matmul *m, const void *bias)
+{
+    return cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                          sizeof bias) == CUBLAS_STATUS_SUCCESS;
+}
+
 static bool set_epilogue(struct matmul *m, const struct sac_node *node)
 {
     bool bias = node->weight_count > 1;
@@ -96,7 +104,8 @@ static bool set_epilogue(struct matmul *m, const struct sac_node *node)
 
     m->relu_apart = (node->epilogue.relu && !relu) || node->epilogue.sum >= 0;
     return cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
-                                          sizeof epilogue) == CUBLAS_STATUS_SUCCESS;
+                                          sizeof epilogue) == CUBLAS_STATUS_SUCCESS &&
+           (!bias || set_bias(m, (const void *)(uintptr_t)4096));
 }
 
 static bool describe(struct matmul *m, const struct sac_cuda_ask *ask, enum sac_type y_type)
@@ -207,12 +216,8 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
     struct matmul *m = op->state;
     int rc = sac_cuda_store_get(store, constant, &packing, &op->weight[1], err);
 
-    if (rc == 0)
-        rc = sac_cublas_check(op->device,
-                              cublasLtMatmulDescSetAttribute(m->desc,
-                                                             CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                                             &op->weight[1], sizeof op->weight[1]),
-                              op->name, err);
+    if (rc == 0 && !set_bias(m, op->weight[1]))
+        rc = sac_fail(err, SAC_EDEVICE, "%s: cuBLAS refuses its bias", op->name);
     return rc;
 }
 

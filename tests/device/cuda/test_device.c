@@ -9,6 +9,7 @@
 
 #include "cuda_sim/sim.h"
 #include "device/op_cases.h"
+#include "net/rig.h"
 
 static const char *cache;
 
@@ -273,6 +274,81 @@ static void a_precision_that_the_card_lacks_is_refused(void **state)
     sac_device_close(device);
 }
 
+/* ---- Recordings ----------------------------------------------------------- */
+
+static void from_the_second_run_on_a_plan_is_one_recording(void **state)
+{
+    struct rig rig = {.device = open_device("cuda:0")};
+    const struct sac_device_table *table = rig.device->table;
+    struct sac_graph *graph = make_graph();
+    struct sac_error err = {0};
+    int data = make_input(graph, "data", make_shape(4, 2, 3, 9, 9));
+
+    (void)state;
+    make_outputs(graph, 1,
+                 make_inner(graph, "fc", make_conv(graph, "c", data, 8, 3, 1, 1, 1, 1), 4));
+    assert_ok(table->store_new(rig.device, &rig.store, &err), err);
+    assert_ok(table->stream_new(rig.device, &rig.stream, &err), err);
+    struct sac_plan *plan = rig_plan(&rig, graph, &(struct sac_plan_options){0});
+    rig_forward(&rig, plan);
+    assert_int_equal(sim_live().graphs, 0);
+    for (int i = 0; i < 3; i++) {
+        rig_forward(&rig, plan);
+        assert_int_equal(sim_live().graphs, 1);
+    }
+    sac_plan_free(plan);
+    assert_int_equal(sim_live().graphs, 0);
+    rig_close(&rig);
+}
+
+static void a_plan_on_a_lost_device_fails_with_the_reason(void **state)
+{
+    struct rig rig = {.device = open_device("cuda:1")};
+    const struct sac_device_table *table = rig.device->table;
+    struct sac_graph *graph = make_graph();
+    struct sac_error err = {0};
+    int data = make_input(graph, "data", make_shape(4, 2, 3, 9, 9));
+
+    (void)state;
+    make_outputs(graph, 1, make_relu(graph, "relu", data));
+    assert_ok(table->store_new(rig.device, &rig.store, &err), err);
+    assert_ok(table->stream_new(rig.device, &rig.stream, &err), err);
+    struct sac_plan *plan = rig_plan(&rig, graph, &(struct sac_plan_options){0});
+    for (int run = 0; run < 3; run++)
+        rig_forward(&rig, plan);
+    assert_true(sim_fault_set("lost:1:0"));
+    assert_int_equal(sac_plan_forward(plan, &err), SAC_EDEVICE);
+    assert_says(err, "cuda:1");
+    assert_int_equal(table->health(rig.device, NULL), SAC_EDEVICE);
+    assert_true(sim_fault_set(NULL));
+    sim_device_restore(1);
+    sac_plan_free(plan);
+    rig_close(&rig);
+}
+
+static void a_net_that_does_not_fit_is_refused_with_the_numbers(void **state)
+{
+    struct rig rig = {.device = open_device("cuda:0")};
+    const struct sac_device_table *table = rig.device->table;
+    struct sac_graph *graph = make_graph();
+    struct sac_plan *plan = NULL;
+    struct sac_error err = {0};
+    int data = make_input(graph, "data", make_shape(4, 256, 3, 1100, 1100));
+
+    (void)state;
+    make_outputs(graph, 1, make_relu(graph, "relu", data));
+    assert_ok(table->store_new(rig.device, &rig.store, &err), err);
+    assert_ok(table->stream_new(rig.device, &rig.stream, &err), err);
+    int rc = sac_plan_from_graph(&plan, graph, "huge", rig.device, rig.store, rig.stream,
+                                 &(struct sac_plan_options){0}, &err);
+    assert_int_equal(rc, SAC_ENOMEM);
+    assert_null(plan);
+    assert_says(err, "net huge: batch 256 needs");
+    assert_says(err, "MiB are needed");
+    assert_says(err, "MiB are free");
+    rig_close(&rig);
+}
+
 static int nothing_is_left(void **state)
 {
     struct sim_live live = sim_live(), none = {0};
@@ -299,6 +375,9 @@ int main(void)
         cmocka_unit_test(a_bad_cache_costs_time_only),
         cmocka_unit_test(a_cache_that_cannot_be_written_is_no_error),
         cmocka_unit_test(a_precision_that_the_card_lacks_is_refused),
+        cmocka_unit_test(a_net_that_does_not_fit_is_refused_with_the_numbers),
+        cmocka_unit_test(from_the_second_run_on_a_plan_is_one_recording),
+        cmocka_unit_test(a_plan_on_a_lost_device_fails_with_the_reason),
         cmocka_unit_test(a_lost_device_says_to_what_and_the_others_live),
     };
 

@@ -5,20 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/cuda/card.h"
 #include "device/op_cases.h"
 
 static struct sac_device *cuda, *cpu;
 
 static int open_devices(void **state)
 {
-    struct sac_error err = {0};
-
     (void)state;
-    setenv("XDG_CACHE_HOME", sac_test_tmpdir(), 1);
-    if (sac_device_open(&cuda, "cuda:0", &err) != 0) {
-        print_message("%s\n", err.text);
-        return -1;
-    }
+    cuda = card_open();
     return sac_device_open(&cpu, "cpu", NULL);
 }
 
@@ -256,5 +251,6 @@ int main(void)
         cmocka_unit_test(batches_share_one_packed_copy),
     };
 
+    card_or_skip();
     return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

@@ -1,0 +1,383 @@
+/*
+ * HDF5 files as Caffe's HDF5Data has them. The library is not asked by two
+ * threads at a time, whatever build it is: one lock in the program guards it.
+ */
+#include "data/source_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef SAC_HAVE_HDF5
+
+#include <pthread.h>
+#include <string.h>
+
+#include <hdf5.h>
+
+#include "base/file.h"
+
+enum { FILES_MAX = 65536, OPEN_MAX = 32, RANK_MAX = 8 };
+
+/* Guards every call of the library. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Its complaints go to stderr otherwise; each thread has a setting of its own. */
+static void silence(void)
+{
+    static _Thread_local bool silenced;
+
+    if (!silenced)
+        H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    silenced = true;
+}
+
+struct dataset {
+    hid_t id;
+    int rank;
+    hsize_t dim[RANK_MAX];
+};
+
+struct h5_file {
+    const char *path;
+    int64_t first, count;
+    hid_t id; /* < 0: closed */
+    struct dataset data, label;
+    uint64_t used; /* when last */
+};
+
+struct hdf5 {
+    struct sac_source source;
+    struct sac_lines lines;
+    char *data_name, *label_name; /* label_name may be NULL */
+    size_t data_size;             /* values an item */
+    int channels, height, width;
+    struct h5_file *files;
+    int file_count, open_count;
+    uint64_t clock;
+};
+
+static void close_dataset(struct dataset *dataset)
+{
+    if (dataset->id >= 0)
+        H5Dclose(dataset->id);
+    dataset->id = -1;
+}
+
+static void close_file(struct hdf5 *hdf5, struct h5_file *file)
+{
+    if (file->id < 0)
+        return;
+    close_dataset(&file->data);
+    close_dataset(&file->label);
+    H5Fclose(file->id);
+    file->id = -1;
+    hdf5->open_count--;
+}
+
+/* A cache that holds two chunks, so that rows of one are unpacked once. */
+static hid_t cache_for(hid_t file, const char *name)
+{
+    hid_t access = H5Pcreate(H5P_DATASET_ACCESS), probe = H5Dopen2(file, name, H5P_DEFAULT);
+    hid_t made = probe >= 0 ? H5Dget_create_plist(probe) : -1;
+    hsize_t dim[RANK_MAX];
+
+    if (made >= 0 && H5Pget_layout(made) == H5D_CHUNKED) {
+        int rank = H5Pget_chunk(made, RANK_MAX, dim);
+        size_t bytes = 2 * sizeof(double);
+        for (int i = 0; i < rank && i < RANK_MAX && bytes < (size_t)64 << 20; i++)
+            bytes *= (size_t)dim[i];
+        if (bytes > (size_t)1 << 20 && bytes < (size_t)256 << 20)
+            H5Pset_chunk_cache(access, 521, bytes, 1.0);
+    }
+    if (made >= 0)
+        H5Pclose(made);
+    if (probe >= 0)
+        H5Dclose(probe);
+    return access;
+}
+
+static int open_dataset(const struct h5_file *file, const char *name, struct dataset *ret,
+                        struct sac_error *err)
+{
+    if (H5Lexists(file->id, name, H5P_DEFAULT) <= 0)
+        return sac_fail(err, SAC_EINVAL, "%s: no dataset \"%s\"", file->path, name);
+    hid_t access = cache_for(file->id, name);
+    ret->id = H5Dopen2(file->id, name, access);
+    H5Pclose(access);
+    if (ret->id < 0)
+        return sac_fail(err, SAC_EINVAL, "%s: \"%s\" is no dataset", file->path, name);
+    hid_t space = H5Dget_space(ret->id), type = H5Dget_type(ret->id);
+    int rank = H5Sget_simple_extent_ndims(space);
+    H5T_class_t class = H5Tget_class(type);
+    int rc = 0;
+    if (rank < 1 || rank > RANK_MAX || (class != H5T_INTEGER && class != H5T_FLOAT))
+        rc = sac_fail(err, SAC_EINVAL, "%s: \"%s\" is no array of numbers with 1 to %d dimensions",
+                      file->path, name, RANK_MAX);
+    else
+        H5Sget_simple_extent_dims(space, ret->dim, NULL);
+    ret->rank = rank;
+    H5Tclose(type);
+    H5Sclose(space);
+    return rc;
+}
+
+/* The file that has waited longest makes room. */
+static void make_room(struct hdf5 *hdf5)
+{
+    struct h5_file *oldest = NULL;
+
+    if (hdf5->open_count < OPEN_MAX)
+        return;
+    for (int i = 0; i < hdf5->file_count; i++) {
+        struct h5_file *file = &hdf5->files[i];
+        if (file->id >= 0 && (!oldest || file->used < oldest->used))
+            oldest = file;
+    }
+    if (oldest)
+        close_file(hdf5, oldest);
+}
+
+static int open_h5(struct hdf5 *hdf5, struct h5_file *file, struct sac_error *err)
+{
+    file->used = ++hdf5->clock;
+    if (file->id >= 0)
+        return 0;
+    make_room(hdf5);
+    if (!sac_file_exists(file->path))
+        return sac_fail(err, SAC_ENOENT, "%s: no such file", file->path);
+    file->id = H5Fopen(file->path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (file->id < 0)
+        return sac_fail(err, SAC_EINVAL, "%s: not a whole HDF5 file", file->path);
+    hdf5->open_count++;
+    int rc = open_dataset(file, hdf5->data_name, &file->data, err);
+    if (rc == 0 && hdf5->label_name)
+        rc = open_dataset(file, hdf5->label_name, &file->label, err);
+    if (rc < 0)
+        close_file(hdf5, file);
+    return rc;
+}
+
+/* Values of one item, or 0 where there are too many. */
+static size_t item_size(const struct dataset *dataset)
+{
+    uint64_t size = 1;
+
+    for (int i = 1; i < dataset->rank; i++) {
+        if (__builtin_mul_overflow(size, dataset->dim[i], &size) || size > INT32_MAX)
+            return 0;
+    }
+    return (size_t)size;
+}
+
+/* N × C × H × W; fewer dimensions leave the last ones 1, more are refused. */
+static int shape_of(const struct dataset *dataset, const char *path, int ret[3],
+                    struct sac_error *err)
+{
+    ret[0] = ret[1] = ret[2] = 1;
+    if (dataset->rank > 4 || item_size(dataset) == 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "%s: items of %d dimensions; expected at most 3, and some values", path,
+                        dataset->rank - 1);
+    for (int i = 1; i < dataset->rank; i++)
+        ret[i - 1] = (int)dataset->dim[i];
+    return 0;
+}
+
+static int settle_file(struct hdf5 *hdf5, struct h5_file *file, struct sac_error *err)
+{
+    const struct dataset *data = &file->data, *label = &file->label;
+    int shape[3], rc = open_h5(hdf5, file, err);
+
+    if (rc == 0)
+        rc = shape_of(data, file->path, shape, err);
+    if (rc < 0)
+        return rc;
+    size_t labels = hdf5->label_name ? item_size(label) : 1;
+    if (hdf5->label_name && label->dim[0] != data->dim[0])
+        return sac_fail(err, SAC_EINVAL, "%s: %llu items and %llu labels", file->path,
+                        (unsigned long long)data->dim[0], (unsigned long long)label->dim[0]);
+    if (labels < 1 || labels > 1 << 20)
+        return sac_fail(err, SAC_EINVAL, "%s: %zu values a label", file->path, labels);
+    if (hdf5->data_size == 0) {
+        hdf5->data_size = item_size(data);
+        hdf5->channels = shape[0];
+        hdf5->height = shape[1];
+        hdf5->width = shape[2];
+        hdf5->source.label_count = (int)labels;
+    } else if (shape[0] != hdf5->channels || shape[1] != hdf5->height || shape[2] != hdf5->width ||
+               labels != (size_t)hdf5->source.label_count) {
+        return sac_fail(err, SAC_EINVAL,
+                        "%s: items of %d × %d × %d, label %zu; the files before have %d × %d × %d, "
+                        "label %d",
+                        file->path, shape[0], shape[1], shape[2], labels, hdf5->channels,
+                        hdf5->height, hdf5->width, hdf5->source.label_count);
+    }
+    file->first = hdf5->source.count;
+    file->count = (int64_t)data->dim[0];
+    hdf5->source.count += file->count;
+    return 0;
+}
+
+static int read_row(const struct dataset *dataset, int64_t row, size_t size, float *to)
+{
+    hsize_t start[RANK_MAX] = {(hsize_t)row}, count[RANK_MAX], flat = size;
+    hid_t file_space = H5Dget_space(dataset->id), memory_space = H5Screate_simple(1, &flat, NULL);
+
+    for (int i = 0; i < dataset->rank; i++)
+        count[i] = i == 0 ? 1 : dataset->dim[i];
+    herr_t rc = H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start, NULL, count, NULL);
+    if (rc >= 0)
+        rc = H5Dread(dataset->id, H5T_NATIVE_FLOAT, memory_space, file_space, H5P_DEFAULT, to);
+    H5Sclose(memory_space);
+    H5Sclose(file_space);
+    return rc < 0 ? -1 : 0;
+}
+
+static struct h5_file *file_of(const struct hdf5 *hdf5, int64_t index)
+{
+    int low = 0, high = hdf5->file_count - 1;
+
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (hdf5->files[middle].first <= index)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &hdf5->files[low];
+}
+
+static int read_item(struct hdf5 *hdf5, int64_t index, float *data, float *label,
+                     struct sac_error *err)
+{
+    struct h5_file *file = file_of(hdf5, index);
+    int rc = open_h5(hdf5, file, err);
+
+    if (rc == 0 && read_row(&file->data, index - file->first, hdf5->data_size, data) < 0)
+        rc = sac_fail(err, SAC_EFORMAT, "cannot be read; is the file damaged?");
+    if (rc == 0 && hdf5->label_name &&
+        read_row(&file->label, index - file->first, (size_t)hdf5->source.label_count, label) < 0)
+        rc = sac_fail(err, SAC_EFORMAT, "its label cannot be read; is the file damaged?");
+    return rc;
+}
+
+static int hdf5_item(const struct sac_source *source, int64_t index, struct sac_item *ret,
+                     struct sac_error *err)
+{
+    struct hdf5 *hdf5 = (struct hdf5 *)source; /* what changes is guarded by the lock */
+    size_t values = hdf5->data_size + (size_t)source->label_count;
+    int rc = sac_item_reserve(ret, values * sizeof(float), err);
+
+    if (rc < 0)
+        return rc;
+    float *data = ret->memory, *label = data + hdf5->data_size;
+    memset(label, 0, (size_t)source->label_count * sizeof *label);
+    pthread_mutex_lock(&lock);
+    silence();
+    rc = read_item(hdf5, index, data, label, err);
+    pthread_mutex_unlock(&lock);
+    ret->kind = SAC_ITEM_FLOATS;
+    ret->channels = hdf5->channels;
+    ret->height = hdf5->height;
+    ret->width = hdf5->width;
+    ret->rgb = false;
+    ret->floats = data;
+    ret->labels = label;
+    return rc;
+}
+
+static void hdf5_name(const struct sac_source *source, int64_t index, char *text, size_t size)
+{
+    const struct h5_file *file = file_of((const struct hdf5 *)source, index);
+
+    snprintf(text, size, "%s: item %lld", file->path, (long long)(index - file->first));
+}
+
+static void hdf5_free(struct sac_source *source)
+{
+    struct hdf5 *hdf5 = (struct hdf5 *)source;
+
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < hdf5->file_count; i++)
+        close_file(hdf5, &hdf5->files[i]);
+    pthread_mutex_unlock(&lock);
+    free(hdf5->files);
+    free(hdf5->data_name);
+    free(hdf5->label_name);
+    sac_lines_done(&hdf5->lines);
+    free(hdf5);
+}
+
+static const struct sac_source_type hdf5_type = {"HDF5", hdf5_item, hdf5_name, hdf5_free};
+
+static int add_file(struct hdf5 *hdf5, const char *path, struct sac_error *err)
+{
+    if (hdf5->file_count == FILES_MAX)
+        return sac_fail(err, SAC_ELIMIT, "%s: more than %d files", hdf5->source.path, FILES_MAX);
+    struct h5_file *file = &hdf5->files[hdf5->file_count++];
+    *file = (struct h5_file){.path = path, .id = -1, .data = {.id = -1}, .label = {.id = -1}};
+    return settle_file(hdf5, file, err);
+}
+
+static int add_files(struct hdf5 *hdf5, bool single, struct sac_error *err)
+{
+    const struct sac_lines *lines = &hdf5->lines;
+    size_t most = single || lines->count < 1 ? 1 : (size_t)lines->count;
+    int rc = 0;
+
+    hdf5->files = calloc(most, sizeof *hdf5->files);
+    if (!hdf5->files)
+        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", hdf5->source.path);
+    if (single)
+        return add_file(hdf5, hdf5->source.path, err);
+    for (int64_t i = 0; rc == 0 && i < lines->count; i++) {
+        if (*lines->line[i])
+            rc = add_file(hdf5, lines->line[i], err);
+    }
+    return rc;
+}
+
+int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *data,
+                         const char *label, struct sac_error *err)
+{
+    struct hdf5 *hdf5 = sac_source_new(sizeof *hdf5, &hdf5_type, path, err);
+    int rc = 0;
+
+    if (!hdf5)
+        return SAC_ENOMEM;
+    hdf5->data_name = strdup(data);
+    hdf5->label_name = label ? strdup(label) : NULL;
+    if (!hdf5->data_name || (label && !hdf5->label_name))
+        rc = sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    if (rc == 0 && !sac_file_exists(path))
+        rc = sac_fail(err, SAC_ENOENT, "%s: no such file", path);
+    pthread_mutex_lock(&lock);
+    silence();
+    bool single = rc == 0 && H5Fis_hdf5(path) > 0;
+    if (rc == 0 && !single)
+        rc = sac_lines_load(&hdf5->lines, path, err);
+    if (rc == 0)
+        rc = add_files(hdf5, single, err);
+    pthread_mutex_unlock(&lock);
+    if (rc == 0 && hdf5->source.count == 0)
+        rc = sac_fail(err, SAC_EFORMAT, "%s: no items", path);
+    if (rc == 0)
+        *ret = &hdf5->source;
+    else
+        sac_source_free(&hdf5->source);
+    return rc;
+}
+
+#else
+
+int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *data,
+                         const char *label, struct sac_error *err)
+{
+    (void)ret;
+    (void)data;
+    (void)label;
+    return sac_fail(err, SAC_EUNSUPPORTED, "%s: HDF5, and this program was built without libhdf5",
+                    path);
+}
+
+#endif

@@ -1,0 +1,268 @@
+/* Pictures in files: by a list, or by folders that are classes. */
+#include "data/source_private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#define FOLDER_DEPTH_MAX 16
+#define PATH_BYTES_MAX 4096
+
+struct picture {
+    const char *path; /* as listed, or owned by the folder's source */
+    int32_t label;
+    uint32_t line; /* 0: not of a list */
+};
+
+struct list {
+    struct sac_source source;
+    char *root;
+    bool owns_paths;
+    struct sac_lines lines; /* holds the paths of a list */
+    struct picture *pictures;
+    size_t capacity;
+};
+
+static int list_item(const struct sac_source *source, int64_t index, struct sac_item *ret,
+                     struct sac_error *err)
+{
+    const struct list *list = (const struct list *)source;
+    const struct picture *picture = &list->pictures[index];
+    char path[PATH_BYTES_MAX];
+
+    if (snprintf(path, sizeof path, "%s%s", list->root, picture->path) >= (int)sizeof path)
+        return sac_fail(err, SAC_EINVAL, "the path is longer than %d bytes", PATH_BYTES_MAX - 1);
+    int rc = sac_item_set_label(ret, picture->label, err);
+    ret->rgb = false;
+    return rc == 0 ? sac_item_read_file(ret, path, err) : rc;
+}
+
+static void list_name(const struct sac_source *source, int64_t index, char *text, size_t size)
+{
+    const struct list *list = (const struct list *)source;
+    const struct picture *picture = &list->pictures[index];
+
+    if (picture->line)
+        snprintf(text, size, "%s:%u: %s%s", source->path, picture->line, list->root, picture->path);
+    else
+        snprintf(text, size, "%s%s", list->root, picture->path);
+}
+
+static void list_free(struct sac_source *source)
+{
+    struct list *list = (struct list *)source;
+
+    for (int64_t i = 0; list->owns_paths && i < source->count; i++)
+        free((char *)list->pictures[i].path);
+    free(list->pictures);
+    sac_lines_done(&list->lines);
+    free(list->root);
+    free(list);
+}
+
+static const struct sac_source_type list_type = {"list", list_item, list_name, list_free};
+static const struct sac_source_type folder_type = {"folder", list_item, list_name, list_free};
+
+bool sac_source_has_files(const struct sac_source *source)
+{
+    return source->type == &list_type || source->type == &folder_type;
+}
+
+static int add(struct list *list, struct picture picture, struct sac_error *err)
+{
+    size_t count = (size_t)list->source.count;
+
+    if (count == list->capacity) {
+        size_t capacity = count ? 2 * count : 256;
+        void *larger = reallocarray(list->pictures, capacity, sizeof *list->pictures);
+        if (!larger)
+            return sac_fail(err, SAC_ENOMEM, "%s: no memory for %zu pictures", list->source.path,
+                            capacity);
+        list->pictures = larger;
+        list->capacity = capacity;
+    }
+    list->pictures[list->source.count++] = picture;
+    return 0;
+}
+
+static int read_line(struct list *list, int64_t number, struct sac_error *err)
+{
+    char *line = list->lines.line[number];
+    char *blank = strrchr(line, ' '), *end;
+    const char *path = list->source.path;
+    long long at = (long long)number + 1;
+
+    if (!*line)
+        return 0;
+    if (!blank)
+        return sac_fail(err, SAC_EFORMAT, "%s:%lld: expected a path, a blank and a label", path,
+                        at);
+    errno = 0;
+    long label = strtol(blank + 1, &end, 10);
+    if (end == blank + 1 || *end)
+        return sac_fail(err, SAC_EFORMAT,
+                        "%s:%lld: expected a whole number as label after the last blank, found "
+                        "\"%.40s\"",
+                        path, at, blank + 1);
+    if (errno == ERANGE || label < -(1 << 24) || label > 1 << 24)
+        return sac_fail(err, SAC_EINVAL, "%s:%lld: label %.40s; expected -16777216 to 16777216",
+                        path, at, blank + 1);
+    *blank = 0;
+    return add(list, (struct picture){line, (int32_t)label, (uint32_t)at}, err);
+}
+
+static int read_list(struct list *list, struct sac_error *err)
+{
+    int rc = sac_lines_load(&list->lines, list->source.path, err);
+
+    for (int64_t i = 0; rc == 0 && i < list->lines.count; i++)
+        rc = read_line(list, i, err);
+    if (rc == 0 && list->source.count == 0)
+        rc = sac_fail(err, SAC_EFORMAT, "%s: a list without pictures", list->source.path);
+    return rc;
+}
+
+static struct list *list_new(const struct sac_source_type *type, const char *path, const char *root,
+                             struct sac_error *err)
+{
+    struct list *list = sac_source_new(sizeof *list, type, path, err);
+
+    if (list && !(list->root = strdup(root))) {
+        sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+        sac_source_free(&list->source);
+        return NULL;
+    }
+    return list;
+}
+
+int sac_source_list_open(struct sac_source **ret, const char *path, const char *root,
+                         struct sac_error *err)
+{
+    struct list *list = list_new(&list_type, path, root ? root : "", err);
+
+    if (!list)
+        return SAC_ENOMEM;
+    int rc = read_list(list, err);
+    if (rc == 0)
+        *ret = &list->source;
+    else
+        sac_source_free(&list->source);
+    return rc;
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int not_hidden(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
+static bool is_picture(const char *name)
+{
+    static const char *const ends[] = {".jpg", ".jpeg", ".png"};
+    const char *dot = strrchr(name, '.');
+
+    for (size_t i = 0; dot && i < sizeof ends / sizeof *ends; i++) {
+        if (strcasecmp(dot, ends[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A visit to each entry of a folder, in order; folders and files told apart. */
+typedef int visit_fn(struct list *list, const char *path, const char *name, bool folder, int depth,
+                     int label, struct sac_error *err);
+
+static int visit_entry(struct list *list, const char *folder, const char *name, visit_fn *visit,
+                       int depth, int label, struct sac_error *err)
+{
+    char path[PATH_BYTES_MAX];
+    struct stat info;
+
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
+        return sac_fail(err, SAC_ELIMIT, "%.200s…: a path longer than %d bytes", folder,
+                        PATH_BYTES_MAX - 1);
+    if (stat(path, &info) < 0)
+        return sac_fail_errno(err, errno, "%s", path);
+    return visit(list, path, name, S_ISDIR(info.st_mode), depth, label, err);
+}
+
+static int each_entry(struct list *list, const char *folder, visit_fn *visit, int depth, int label,
+                      struct sac_error *err)
+{
+    struct dirent **entries;
+    int rc = 0, count = scandir(folder, &entries, not_hidden, by_bytes);
+
+    if (count < 0)
+        return sac_fail_errno(err, errno, "%s", folder);
+    for (int i = 0; i < count; i++) {
+        if (rc == 0)
+            rc = visit_entry(list, folder, entries[i]->d_name, visit, depth, label, err);
+        free(entries[i]);
+    }
+    free(entries);
+    return rc;
+}
+
+static int visit_below(struct list *list, const char *path, const char *name, bool folder,
+                       int depth, int label, struct sac_error *err)
+{
+    if (folder && depth >= FOLDER_DEPTH_MAX)
+        return sac_fail(err, SAC_ELIMIT, "%s: folders more than %d deep", path, FOLDER_DEPTH_MAX);
+    if (folder)
+        return each_entry(list, path, visit_below, depth + 1, label, err);
+    if (!is_picture(name))
+        return 0;
+    char *copy = strdup(path);
+    if (!copy)
+        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    int rc = add(list, (struct picture){copy, label, 0}, err);
+    if (rc < 0)
+        free(copy);
+    return rc;
+}
+
+static int visit_class(struct list *list, const char *path, const char *name, bool folder,
+                       int depth, int label, struct sac_error *err)
+{
+    struct sac_labels *labels = &list->source.labels;
+
+    (void)label;
+    if (!folder)
+        return 0;
+    char **larger = reallocarray(labels->text, (size_t)labels->count + 1, sizeof *larger);
+    char *copy = strdup(name);
+    if (larger)
+        labels->text = larger;
+    if (!larger || !copy) {
+        free(copy);
+        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    }
+    labels->text[labels->count++] = copy;
+    return each_entry(list, path, visit_below, depth + 1, labels->count - 1, err);
+}
+
+int sac_source_folder_open(struct sac_source **ret, const char *path, struct sac_error *err)
+{
+    struct list *list = list_new(&folder_type, path, "", err);
+
+    if (!list)
+        return SAC_ENOMEM;
+    list->owns_paths = true;
+    int rc = each_entry(list, path, visit_class, 0, 0, err);
+    if (rc == 0 && list->source.count == 0)
+        rc = sac_fail(err, SAC_EFORMAT,
+                      "%s: no pictures; expected a folder a class with JPEG or PNG files", path);
+    if (rc == 0)
+        *ret = &list->source;
+    else
+        sac_source_free(&list->source);
+    return rc;
+}

@@ -1,0 +1,85 @@
+#include "train/weights.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "train/snapshot_files.h"
+
+static struct sac_shape without_leading_ones(const struct sac_shape *shape)
+{
+    struct sac_shape out = {0};
+    int first = 0;
+
+    while (first < shape->rank && shape->dim[first] == 1)
+        first++;
+    for (int i = first; i < shape->rank; i++)
+        out.dim[out.rank++] = shape->dim[i];
+    return out;
+}
+
+bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b)
+{
+    struct sac_shape left = without_leading_ones(a), right = without_leading_ones(b);
+
+    return sac_shape_equal(&left, &right);
+}
+
+int sac_weights_fit_count(const struct sac_weights_layer *layer, int count, struct sac_error *err)
+{
+    if (count == layer->blob_count)
+        return 0;
+    return sac_fail(err, SAC_EFORMAT, "layer %s: the file has %d blobs for it, and the net %d",
+                    layer->name, count, layer->blob_count);
+}
+
+int sac_weights_fit_shape(const struct sac_weights_layer *layer, int index,
+                          const struct sac_shape *theirs, struct sac_error *err)
+{
+    char a[SAC_SHAPE_TEXT], b[SAC_SHAPE_TEXT];
+    const struct sac_shape *ours = &layer->blobs[index].shape;
+
+    if (sac_shape_matches(ours, theirs))
+        return 0;
+    return sac_fail(err, SAC_EFORMAT, "layer %s: the file's blob %d is %s, and the net's is %s",
+                    layer->name, index, sac_shape_text(theirs, a, sizeof a),
+                    sac_shape_text(ours, b, sizeof b));
+}
+
+int sac_hdf5_is(const char *path, struct sac_error *err)
+{
+    char head[6] = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return sac_fail_errno(err, errno, "%s", path);
+    ssize_t got = read(fd, head, sizeof head);
+    int number = errno;
+    close(fd);
+    if (got < 0)
+        return sac_fail_errno(err, number, "%s", path);
+    return memcmp(head, "\x89HDF\r\n", sizeof head) == 0;
+}
+
+int sac_weights_load(const struct sac_weights_view *to, const char *path,
+                     struct sac_weights_loaded *report, struct sac_error *err)
+{
+    struct sac_weights_loaded loaded = {0};
+    int rc = sac_hdf5_is(path, err);
+
+    if (rc < 0)
+        return rc;
+    rc = rc == 1 ? sac_hdf5_load_weights(to, path, &loaded, err)
+                 : sac_binary_load_weights(to, path, &loaded, err);
+    if (rc == 0 && report)
+        *report = loaded;
+    return rc;
+}
+
+int sac_weights_check(const char *path, struct sac_error *err)
+{
+    const struct sac_weights_view nothing = {.name = ""};
+
+    return sac_weights_load(&nothing, path, NULL, err);
+}

@@ -152,13 +152,15 @@ const char *cudaGetErrorString(cudaError_t error)
     return "unrecognized error code";
 }
 
-/* NULL when the thread's device is lost. Freed by sim_handle_free. */
+/* NULL when the thread's device is lost, or in a capture that forbids allocating. Freed by
+ * sim_handle_free. */
 struct sim_handle *sim_handle_new(void)
 {
     struct sim_handle *handle = NULL;
 
     sim_enter();
-    if (sim_devices > 0 && sim_call(sim_current()) == cudaSuccess) {
+    if (sim_devices > 0 && sim_call(sim_current()) == cudaSuccess &&
+        sim_capture_forbids("a library's handle") == cudaSuccess) {
         handle = calloc(1, sizeof *handle);
         handle->device = sim_current();
         sim_counts.handles++;

@@ -20,6 +20,8 @@ struct CUgraphExec_st {
     struct nodes *nodes;
     int device;
     int flying; /* launches that are not done */
+    uint64_t launched, done;
+    struct sim_clock clock; /* of the last launch: the next comes after it */
 };
 
 static struct sim_capture *captures;
@@ -89,6 +91,7 @@ static struct sim_history *memory_of(struct sim_capture *capture, uint64_t seria
 cudaError_t sim_capture_add(cudaStream_t stream, const struct sim_op *op)
 {
     struct sim_capture *capture = stream->capture;
+    struct sim_op node = *op;
 
     if (capture->invalid)
         return cudaErrorStreamCaptureInvalidated;
@@ -101,10 +104,11 @@ cudaError_t sim_capture_add(cudaStream_t stream, const struct sim_op *op)
             capture->invalid = true;
             return cudaErrorIllegalAddress;
         }
-        sim_order_access(memory_of(capture, a->serial), a, op->call, access, stream->slot,
-                         &stream->capture_clock);
+        if (!sim_order_access(memory_of(capture, a->serial), a, op->call, access, stream->slot,
+                              &stream->capture_clock))
+            node.run = sim_skip;
     }
-    nodes_add(capture->graph->nodes, op);
+    nodes_add(capture->graph->nodes, &node);
     return cudaSuccess;
 }
 
@@ -278,12 +282,17 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
 struct flight {
     cudaGraphExec_t exec;
     struct nodes *nodes;
+    uint64_t turn;
 };
 
 static void run_flight(void *arg)
 {
     const struct flight *flight = arg;
 
+    sim_enter();
+    while (flight->exec->done < flight->turn)
+        pthread_cond_wait(&sim_done, &sim_lock);
+    sim_leave();
     for (size_t i = 0; i < flight->nodes->count; i++)
         flight->nodes->op[i].run(flight->nodes->op[i].arg);
 }
@@ -294,6 +303,7 @@ static void free_flight(void *arg)
     struct flight *flight = arg;
 
     flight->exec->flying--;
+    flight->exec->done++;
     nodes_unref(flight->nodes);
     free(flight);
 }
@@ -303,6 +313,7 @@ static cudaError_t launch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     struct flight *flight;
     struct sim_op op = {.call = "cudaGraphLaunch", .run = run_flight, .free = free_flight};
+    enum sim_verdict verdict;
     cudaError_t error;
 
     if (exec->device != stream->device) {
@@ -315,10 +326,15 @@ static cudaError_t launch(cudaGraphExec_t exec, cudaStream_t stream)
         return error;
     if (stream->capture)
         return sim_capture_refuse("cudaGraphLaunch", stream);
-    if (!sim_stream_checks(stream, exec->nodes->op, exec->nodes->count))
+    sim_clock_join(&stream->clock, &exec->clock);
+    verdict = sim_stream_checks(stream, exec->nodes->op, exec->nodes->count);
+    if (verdict == SIM_FAIL)
         return cudaErrorIllegalAddress;
+    if (verdict == SIM_SKIP)
+        op.run = sim_skip;
     flight = malloc(sizeof *flight);
-    *flight = (struct flight){exec, exec->nodes};
+    *flight = (struct flight){exec, exec->nodes, exec->launched++};
+    exec->clock = stream->clock;
     exec->flying++;
     exec->nodes->refs++;
     op.arg = flight;

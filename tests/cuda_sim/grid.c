@@ -23,7 +23,7 @@ void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #endif
 
-enum { STACK_BYTES = 256 << 10, THREADS_MAX = 1024, SHARED_MAX = 48 << 10 };
+enum { STACK_BYTES = 256 << 10, THREADS_MAX = 1024, SHARED_MAX = 48 << 10, ADDRESSES_MAX = 16 };
 
 struct fiber {
     struct fiber *next; /* in the list of idle ones */
@@ -281,20 +281,34 @@ void sim_launch_forget(void)
     touches = 0;
 }
 
-/* Every word of the arguments that is an address of device memory must be good. */
-static bool check_arguments(const char *name, const uint64_t *closure, size_t words, int device)
+static __thread const void *addressed[ADDRESSES_MAX];
+static __thread int addresses;
+
+void sim_launch_address(const void *address)
+{
+    if (addresses < ADDRESSES_MAX)
+        addressed[addresses++] = address;
+}
+
+/* An address of device memory must be good. */
+static bool check_address(const char *name, const void *data)
+{
+    struct sim_access access = {.what = "an argument", .data = data};
+    struct sim_allocation *a = sim_memory_find(data);
+
+    return !a || (!a->freed && (a->device < 0 || a->device == sim_current())) ||
+           sim_memory_check(name, &access, sim_current());
+}
+
+static bool check_addresses(const char *name)
 {
     bool good = true;
 
-    for (size_t i = 0; i < words; i++) {
-        const void *data = (const void *)(uintptr_t)closure[i];
-        struct sim_allocation *a = sim_memory_find(data);
-
-        if (a && (a->freed || (a->device >= 0 && a->device != device)))
-            good = sim_memory_check(name, &(struct sim_access){.what = "an argument", .data = data},
-                                    device) &&
-                   good;
-    }
+    sim_enter();
+    for (int i = 0; i < addresses; i++)
+        good = check_address(name, addressed[i]) && good;
+    sim_leave();
+    addresses = 0;
     return good;
 }
 
@@ -321,6 +335,7 @@ void sim_launch(const char *name, const unsigned grid[3], const unsigned block[3
     op.accesses = touches;
     touches = 0;
     if (sim_error(check_shape(grid, block, shared_bytes)) != cudaSuccess) {
+        addresses = 0;
         free(launch);
         return;
     }
@@ -330,9 +345,7 @@ void sim_launch(const char *name, const unsigned grid[3], const unsigned block[3
                               .shared_bytes = shared_bytes,
                               .thread = thread};
     memcpy(launch->closure, closure, closure_bytes);
-    sim_enter();
-    good = check_arguments(name, launch->closure, closure_bytes / sizeof(uint64_t), sim_current());
-    sim_leave();
+    good = check_addresses(name);
     op.arg = launch;
     sim_error(good ? sim_submit(stream, &op) : cudaErrorIllegalAddress);
     if (!good)

@@ -23,7 +23,8 @@ void *sim_shared(void); /* the launch's dynamic shared memory */
 void sim_launch_touches(const char *what, const void *data, size_t bytes, int write);
 void sim_launch_touches_tensor(const char *what, const void *data, size_t number_bytes, int rank,
                                const size_t *dim, const size_t *stride, int write);
-void sim_launch_forget(void); /* when there was no launch after all */
+void sim_launch_address(const void *address); /* one that it gets */
+void sim_launch_forget(void);                 /* when there was no launch after all */
 
 /* Copies the closure; `thread` runs it for each thread. What goes wrong is the
  * calling thread's last error. `name` is a constant. */

@@ -7,8 +7,8 @@
  * Beyond launch.h's macros, a C function may say what its next launch touches,
  * so that bounds and order are checked as for library calls:
  *   SAC_READS(p, bytes)  SAC_WRITES(p, bytes)
- * Without that, only the launch's addresses are checked: each word of its
- * arguments that lies in device memory must lie in live memory of that device.
+ * Without that, only arguments that are addresses are checked: what lies in
+ * device memory must lie in live memory of that device.
  */
 #ifndef SACCADE_CUDA_SIM_HOST_LAUNCH_H
 #define SACCADE_CUDA_SIM_HOST_LAUNCH_H
@@ -50,6 +50,15 @@
 #define SAC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                 \
     sim_launch_kernel(#kernel, grid, block, shared_bytes, stream, kernel, __VA_ARGS__)
 
+template <typename T> static inline void sim_launch_argument(T)
+{
+}
+
+template <typename T> static inline void sim_launch_argument(T *address)
+{
+    sim_launch_address(address);
+}
+
 template <typename... P, typename... A>
 static inline void sim_launch_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
                                      cudaStream_t stream, void (*kernel)(P...), A... args)
@@ -57,6 +66,9 @@ static inline void sim_launch_kernel(const char *name, dim3 grid, dim3 block, si
     auto body = [kernel, args...]() { kernel(args...); };
     unsigned grid_size[3] = {grid.x, grid.y, grid.z}, block_size[3] = {block.x, block.y, block.z};
 
+    int each[] = {0, (sim_launch_argument(args), 0)...};
+
+    (void)each;
     static_assert(std::is_trivially_copyable<decltype(body)>::value,
                   "a kernel's arguments are copied as bytes");
     sim_launch(

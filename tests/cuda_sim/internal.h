@@ -100,8 +100,8 @@ struct sim_allocation {
 };
 
 /* Checks an access of `call` by the stream `slot` at `clock` against what came
- * before, and remembers it. Holds the lock. */
-void sim_order_access(struct sim_history *history, const struct sim_allocation *allocation,
+ * before, and remembers it; false when it races. Holds the lock. */
+bool sim_order_access(struct sim_history *history, const struct sim_allocation *allocation,
                       const char *call, const struct sim_access *access, int slot,
                       const struct sim_clock *clock);
 size_t sim_access_extent(const struct sim_access *access);
@@ -126,6 +126,8 @@ struct sim_op {
     struct sim_access access[SIM_ACCESS_MAX];
     int accesses;
 };
+
+void sim_skip(void *arg); /* runs nothing */
 
 struct sim_item {
     struct sim_item *next;
@@ -166,8 +168,11 @@ cudaError_t sim_submit(cudaStream_t stream, const struct sim_op *op);
  * check, when it is none. */
 cudaStream_t sim_stream_find(const char *call, cudaStream_t stream);
 cudaError_t sim_stream_enqueue(cudaStream_t stream, const struct sim_op *op, bool always);
-/* Steps the stream's clock and checks what the operations touch; false when they may not run. */
-bool sim_stream_checks(cudaStream_t stream, const struct sim_op *op, size_t count);
+/* What a check in recording mode leads to: a race would harm only this program, so
+ * the call succeeds as CUDA's does, and nothing runs; what is not there cannot be touched. */
+enum sim_verdict { SIM_RUN, SIM_SKIP, SIM_FAIL };
+/* Steps the stream's clock and judges what the operations touch. */
+enum sim_verdict sim_stream_checks(cudaStream_t stream, const struct sim_op *op, size_t count);
 /* Waits for all that a stream has now; the host's later work comes after it. */
 void sim_stream_drain(cudaStream_t stream);
 void sim_device_drain(int device);

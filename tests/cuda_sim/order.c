@@ -280,7 +280,7 @@ static void sweep(struct sim_history *out, const struct sim_history *in, struct 
         keep(out, &in->range[r], in->range[r].from > at ? in->range[r].from : at, in->range[r].to);
 }
 
-void sim_order_access(struct sim_history *history, const struct sim_allocation *allocation,
+bool sim_order_access(struct sim_history *history, const struct sim_allocation *allocation,
                       const char *call, const struct sim_access *access, int slot,
                       const struct sim_clock *clock)
 {
@@ -296,4 +296,5 @@ void sim_order_access(struct sim_history *history, const struct sim_allocation *
     free(history->range);
     out.range = realloc(out.range, (out.count ? out.count : 1) * sizeof *out.range);
     *history = out;
+    return !j.told;
 }

@@ -46,7 +46,8 @@ void sim_seed_set(uint64_t seed);
  *   lost:DEVICE:K   the K-th call to that device fails with cudaErrorLaunchFailure,
  *                   and all later ones do; what is queued there does not run
  *   oom:DEVICE:K    the K-th allocation of that device fails
- *   slow:DEVICE:MS  every operation of that device takes MS milliseconds longer
+ *   slow:DEVICE:MS  every operation of that device, a whole graph too, takes MS
+ *                   milliseconds longer
  * Counts start anew. NULL or "" removes all faults but does not bring a lost
  * device back: sim_device_restore does, as cudaDeviceReset. Returns false, and
  * changes nothing, when the words cannot be read.

@@ -170,29 +170,53 @@ static void advance(cudaStream_t stream)
     stream->clock.at[stream->slot]++;
 }
 
-static bool check_op(cudaStream_t stream, const struct sim_op *op)
+static enum sim_verdict judge(cudaStream_t stream, const struct sim_op *op)
 {
-    bool good = true;
+    enum sim_verdict verdict = SIM_RUN;
 
     for (int i = 0; i < op->accesses; i++) {
         const struct sim_access *access = &op->access[i];
         struct sim_allocation *a = sim_memory_check(op->call, access, stream->device);
 
-        if (a)
-            sim_order_access(&a->history, a, op->call, access, stream->slot, &stream->clock);
-        good = good && a;
+        if (!a)
+            verdict = SIM_FAIL;
+        else if (!sim_order_access(&a->history, a, op->call, access, stream->slot,
+                                   &stream->clock) &&
+                 verdict == SIM_RUN)
+            verdict = SIM_SKIP;
     }
-    return good;
+    return verdict;
 }
 
-bool sim_stream_checks(cudaStream_t stream, const struct sim_op *op, size_t count)
+enum sim_verdict sim_stream_checks(cudaStream_t stream, const struct sim_op *op, size_t count)
 {
-    bool good = true;
+    enum sim_verdict verdict = SIM_RUN;
 
     advance(stream);
-    for (size_t i = 0; i < count; i++)
-        good = check_op(stream, &op[i]) && good;
-    return good;
+    for (size_t i = 0; i < count; i++) {
+        enum sim_verdict one = judge(stream, &op[i]);
+
+        verdict = one > verdict ? one : verdict;
+    }
+    return verdict;
+}
+
+void sim_skip(void *arg)
+{
+    (void)arg;
+}
+
+/* Takes op->arg when it succeeds. */
+static cudaError_t judged_enqueue(cudaStream_t stream, const struct sim_op *op)
+{
+    struct sim_op queued = *op;
+    enum sim_verdict verdict = sim_stream_checks(stream, op, 1);
+
+    if (verdict == SIM_FAIL)
+        return cudaErrorIllegalAddress;
+    if (verdict == SIM_SKIP)
+        queued.run = sim_skip;
+    return sim_stream_enqueue(stream, &queued, false);
 }
 
 static cudaError_t submit(cudaStream_t stream, const struct sim_op *op)
@@ -213,8 +237,7 @@ static cudaError_t submit(cudaStream_t stream, const struct sim_op *op)
         error = sim_capture_forbids(op->call);
     if (error != cudaSuccess)
         return error;
-    /* What fails a check in recording mode does not run: the memory is not there. */
-    return sim_stream_checks(s, op, 1) ? sim_stream_enqueue(s, op, false) : cudaErrorIllegalAddress;
+    return judged_enqueue(s, op);
 }
 
 cudaError_t sim_submit(cudaStream_t stream, const struct sim_op *op)

@@ -279,9 +279,14 @@ static cudaError_t end_broken_capture(void)
 
 static void what_capture_forbids_is_told(void **state)
 {
+    cudnnHandle_t handle;
     void *memory;
 
     (void)state;
+    must(cudaStreamBeginCapture(b.stream[0], cudaStreamCaptureModeThreadLocal));
+    assert_int_equal(cudnnCreate(&handle), CUDNN_STATUS_NOT_INITIALIZED);
+    failed_with("a library's handle: not allowed while a stream is captured");
+    assert_int_equal(end_broken_capture(), cudaErrorStreamCaptureInvalidated);
     must(cudaStreamBeginCapture(b.stream[0], cudaStreamCaptureModeGlobal));
     assert_int_equal(cudaMalloc(&memory, 64), cudaErrorStreamCaptureUnsupported);
     failed_with("cudaMalloc: not allowed while a stream is captured");

@@ -231,6 +231,35 @@ static void a_captured_graph_runs_at_each_launch_and_not_before(void **state)
     must(cudaStreamDestroy(side));
 }
 
+/* CUDA orders the launches of one graph, on whatever streams. */
+static void launches_of_one_graph_come_one_after_the_other(void **state)
+{
+    cudaStream_t stream[2] = {stream_of(0), stream_of(0)};
+    atomic_int door = 0;
+    cudaGraphExec_t exec;
+    cudaGraph_t graph;
+    char *memory;
+
+    (void)state;
+    must(cudaMalloc((void **)&memory, 64));
+    must(cudaStreamBeginCapture(stream[0], cudaStreamCaptureModeThreadLocal));
+    must(cudaLaunchHostFunc(stream[0], stand_at, &door));
+    must(cudaMemsetAsync(memory, 0, 64, stream[0]));
+    must(cudaStreamEndCapture(stream[0], &graph));
+    must(cudaGraphInstantiate(&exec, graph, 0));
+    must(cudaGraphDestroy(graph));
+    for (int i = 0; i < 20; i++)
+        must(cudaGraphLaunch(exec, stream[i % 2]));
+    usleep(2000);
+    assert_int_equal(cudaStreamQuery(stream[1]), cudaErrorNotReady);
+    atomic_store(&door, 1);
+    must(cudaDeviceSynchronize());
+    must(cudaGraphExecDestroy(exec));
+    must(cudaFree(memory));
+    must(cudaStreamDestroy(stream[0]));
+    must(cudaStreamDestroy(stream[1]));
+}
+
 static void a_lost_device_fails_from_then_on_and_the_others_do_not(void **state)
 {
     cudaStream_t stream = stream_of(0), other;
@@ -365,6 +394,7 @@ int main(void)
         CASE(memory_has_an_end),
         CASE(devices_are_as_many_as_said),
         CASE(a_captured_graph_runs_at_each_launch_and_not_before),
+        CASE(launches_of_one_graph_come_one_after_the_other),
         CASE(a_lost_device_fails_from_then_on_and_the_others_do_not),
         CASE(what_a_lost_device_had_queued_does_not_run),
         CASE(the_kth_allocation_fails),

@@ -59,7 +59,7 @@ static const struct option long_options[] = {
     SAC_MODEL_FLAGS,
     {0}};
 
-enum { MODELS_MAX = 64, HOSTS_MAX = 16 };
+enum { MODELS_MAX = 64, HOSTS_MAX = 16, DEVICES_MAX = 16 };
 
 struct serve {
     struct sac_model_flags flags;
@@ -70,7 +70,8 @@ struct serve {
     struct sac_service_options options;
     struct sac_model *models[MODELS_MAX];
     int model_count;
-    struct sac_device *device;
+    struct sac_device *devices[DEVICES_MAX];
+    int device_count;
     _Atomic(struct sac_service *) service; /* NULL until it can be stopped */
     pthread_t signals;
     bool has_signals;
@@ -289,20 +290,22 @@ static void raise_descriptor_limit(const struct serve *serve)
 
 static int open_all(struct serve *serve, struct sac_error *err)
 {
-    int rc = sac_device_open(&serve->device, serve->flags.device, err);
+    int rc = sac_devices_open(serve->devices, DEVICES_MAX, &serve->device_count,
+                              serve->flags.device, err);
 
+    for (int i = 0; rc == 0 && i < serve->device_count; i++)
+        sac_log(SAC_LOG_INFO, "device %s: %s", serve->devices[i]->info.name,
+                serve->devices[i]->info.description);
     if (rc)
         return rc;
-    sac_log(SAC_LOG_INFO, "device %s: %s", serve->device->info.name,
-            serve->device->info.description);
     rc = sac_model_flags_open(&serve->flags, serve->models, err);
     if (rc < 0)
         return rc;
     serve->model_count = rc;
     serve->options.models = serve->models;
     serve->options.model_count = serve->model_count;
-    serve->options.devices = &serve->device;
-    serve->options.device_count = 1;
+    serve->options.devices = serve->devices;
+    serve->options.device_count = serve->device_count;
     serve->options.http.host = serve->host;
     serve->options.http.hosts_allowed = serve->hosts;
     struct sac_service *service = NULL;
@@ -329,7 +332,8 @@ static void close_all(struct serve *serve)
     sac_service_free(serve->service);
     for (int i = 0; i < serve->model_count; i++)
         sac_model_unref(serve->models[i]);
-    sac_device_close(serve->device);
+    for (int i = 0; i < serve->device_count; i++)
+        sac_device_close(serve->devices[i]);
     sac_env_done(&serve->env);
 }
 

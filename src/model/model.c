@@ -91,6 +91,13 @@ static int find_weights(const char *dir, char **ret, struct sac_error *err)
     return rc;
 }
 
+/* False when memory is out; nothing is copied where nothing is named. */
+static bool copy_path(char **ret, const char *path)
+{
+    *ret = path ? strdup(path) : NULL;
+    return *ret || !path;
+}
+
 /* A file that was named goes before one that is found. */
 static int find_files(struct paths *paths, const struct sac_model_files *files,
                       struct sac_error *err)
@@ -104,21 +111,16 @@ static int find_files(struct paths *paths, const struct sac_model_files *files,
                         "a model directory, or a deploy prototxt, a caffemodel "
                         "and a label file were expected");
     paths->deploy = files->deploy ? strdup(files->deploy) : join(dir, "deploy.prototxt");
-    if (files->mean)
-        paths->mean = strdup(files->mean);
-    else if (dir)
+    if (!paths->deploy || !copy_path(&paths->mean, files->mean) ||
+        !copy_path(&paths->labels, files->labels) || !copy_path(&paths->weights, files->weights))
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    if (!paths->mean && dir)
         paths->mean = join_if_there(dir, "mean.binaryproto");
-    if (files->labels)
-        paths->labels = strdup(files->labels);
-    else if (!(paths->labels = join_if_there(dir, "labels.txt")))
+    if (!paths->labels && !(paths->labels = join_if_there(dir, "labels.txt")))
         paths->labels = join_if_there(dir, "synset_words.txt");
     if (dir)
         paths->json = join_if_there(dir, "model.json");
-    if (files->weights)
-        paths->weights = strdup(files->weights);
-    else
-        return find_weights(dir, &paths->weights, err);
-    return 0;
+    return paths->weights ? 0 : find_weights(dir, &paths->weights, err);
 }
 
 /* The net's one input, 1 × C × H × W with 1 or 3 channels. */

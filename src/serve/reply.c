@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "model/answer.h"
 #include "serve/service.h"
 
@@ -39,9 +40,10 @@ static void put_timing(const struct sac_call *call, char *headers, size_t size)
 
     for (int i = 0; i < call->count; i++) {
         const struct sac_picture *picture = &call->pictures[i];
-        uint64_t waited = picture->job.started_ns > picture->job.arrived_ns
-                              ? picture->job.started_ns - picture->job.arrived_ns
-                              : 0;
+        /* One that never started has waited until now. */
+        uint64_t until = picture->job.started_ns ? picture->job.started_ns : sac_clock_ns();
+        uint64_t arrived = picture->job.arrived_ns ? picture->job.arrived_ns : until;
+        uint64_t waited = until > arrived ? until - arrived : 0;
         decode += picture->decode_ns;
         queue = waited > queue ? waited : queue;
         compute = picture->compute_ns > compute ? picture->compute_ns : compute;

@@ -61,14 +61,10 @@ static int add_engines(struct sac_service *service, struct sac_error *err)
     return rc;
 }
 
-static bool is_cpu(const struct sac_device *device)
-{
-    return strncmp(device->info.name, "cpu", 3) == 0;
-}
-
+/* A device of host memory runs on the cores themselves: one lane each. */
 static int lanes_of(const struct sac_service *service, const struct sac_device *device)
 {
-    if (!is_cpu(device))
+    if (!device->info.host_memory)
         return max_of(device->info.streams, 1);
     return service->options.workers > 0 ? service->options.workers : sac_cpu_count();
 }
@@ -92,7 +88,7 @@ static int add_lanes(struct sac_service *service, struct sac_error *err)
     for (int d = 0; d < service->options.device_count; d++) {
         const struct sac_device *device = service->options.devices[d];
         int count = lanes_of(service, device);
-        bool pins = is_cpu(device) && sac_cpu_is_pinning_wise(count);
+        bool pins = device->info.host_memory && sac_cpu_is_pinning_wise(count);
         for (int i = 0; i < count && rc == 0; i++)
             rc = add_lane(service, d, pins ? i : -1, err);
     }

@@ -48,6 +48,13 @@ int sac_cpu_count(void)
     return count > 0 ? count : 1;
 }
 
+bool sac_cpu_is_pinning_wise(int workers)
+{
+    cpu_set_t set = process_mask();
+
+    return workers >= CPU_COUNT(&set);
+}
+
 void sac_cpu_pin(int index)
 {
     cpu_set_t allowed = process_mask(), one;

@@ -8,6 +8,11 @@
  * where one is set); at least 1. */
 int sac_cpu_count(void);
 
+/* Whether `workers` threads of this process take every core that it may use.
+ * Fewer are better spread by the system: other processes with few workers, or
+ * with a quota below the machine's cores, would pin theirs to the same first ones. */
+bool sac_cpu_is_pinning_wise(int workers);
+
 /* Pins the calling thread to the `index`-th allowed core (modulo their
  * number). Best effort: a thread that cannot be pinned runs anywhere. */
 void sac_cpu_pin(int index);

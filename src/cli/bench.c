@@ -204,7 +204,7 @@ static int set_option(struct bench *bench, int option, const char *name, struct 
         bench->help = true;
         return 0;
     }
-    return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+    return 0;
 }
 
 static void settle(struct bench *bench)
@@ -234,8 +234,11 @@ static int parse(struct bench *bench, int argc, char **argv, struct sac_error *e
     bench->timeout_ms = 10000;
     bench->seed = 1;
     optind = 0;
-    while (rc == 0 && (option = getopt_long(argc, argv, "h", long_options, &at)) != -1)
-        rc = set_option(bench, option == 'h' ? OPT_HELP : option, long_options[at].name, err);
+    while (rc == 0 &&
+           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT "h", long_options, &at)) != -1)
+        rc = option == '?' || option == ':'
+                 ? sac_flag_refused(option, argv, err)
+                 : set_option(bench, option == 'h' ? OPT_HELP : option, long_options[at].name, err);
     if (rc != 0 || bench->help)
         return rc;
     if (argc - optind != 1)

@@ -1,17 +1,16 @@
 /* saccade classify */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cpu.h"
-#include "base/file.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/pictures.h"
 #include "cli/pool.h"
+#include "cli/resume.h"
 #include "model/answer.h"
 
 static const char help[] = "Usage: saccade classify --model DIR [options] IMAGE|FOLDER|LIST …\n\n"
@@ -76,28 +75,19 @@ static void put_json(struct classify *c, const struct sac_pool_picture *picture)
     sac_buf_puts(&c->line, "}\n");
 }
 
-/* RFC 4180: quoted, quotes doubled. */
-static void put_csv_text(struct sac_buf *out, const char *text)
-{
-    sac_buf_puts(out, "\"");
-    for (; *text; text++)
-        sac_buf_put(out, *text == '"' ? "\"\"" : text, *text == '"' ? 2 : 1);
-    sac_buf_puts(out, "\"");
-}
-
 static void put_csv(struct classify *c, const struct sac_pool_picture *picture)
 {
     const struct sac_model *model = sac_engine_model(c->engine);
     bool failed = picture->err.code != 0;
 
-    put_csv_text(&c->line, picture->path);
+    sac_csv_put(&c->line, picture->path);
     sac_buf_puts(&c->line, ",");
     if (failed)
-        put_csv_text(&c->line, picture->err.text);
+        sac_csv_put(&c->line, picture->err.text);
     for (int i = 0; i < sac_engine_topk(c->engine); i++) {
         sac_buf_puts(&c->line, ",");
         if (!failed)
-            put_csv_text(&c->line, sac_model_label(model, picture->pairs[i].index));
+            sac_csv_put(&c->line, sac_model_label(model, picture->pairs[i].index));
         sac_buf_puts(&c->line, ",");
         if (!failed)
             sac_buf_printf(&c->line, "%.4f", (double)picture->pairs[i].value);
@@ -105,12 +95,13 @@ static void put_csv(struct classify *c, const struct sac_pool_picture *picture)
     sac_buf_puts(&c->line, "\n");
 }
 
-static void put_csv_head(struct classify *c)
+static void put_csv_head(const struct classify *c, struct sac_buf *out)
 {
-    sac_buf_puts(&c->line, "file,error");
+    sac_buf_puts(out, "file,error");
     for (int i = 1; i <= sac_engine_topk(c->engine); i++)
-        sac_buf_printf(&c->line, ",label_%d,confidence_%d", i, i);
-    sac_buf_puts(&c->line, "\n");
+        sac_buf_printf(out, ",label_%d,confidence_%d", i, i);
+    sac_buf_put(out, "\n", 2); /* a text, NUL and all */
+    out->len--;
 }
 
 static void flush_line(struct classify *c)
@@ -140,103 +131,19 @@ static void on_result(const struct sac_pool_picture *picture, void *user)
                 c->given == c->total ? "\n" : "");
 }
 
-/* Going on: what the output file has is left out. */
-
-static int compare_texts(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* The file that an output line is about, allocated; NULL for another line. */
-static char *file_of_line(enum style style, const char *line)
-{
-    char *out = NULL;
-
-    if (style == STYLE_JSON) {
-        json_t *object = json_loads(line, 0, NULL);
-        const char *file = json_string_value(json_object_get(object, "file"));
-        out = file ? strdup(file) : NULL;
-        json_decref(object);
-    } else if (line[0] == '"' && (out = strdup(line + 1))) {
-        char *to = out;
-        for (const char *from = line + 1; *from && !(from[0] == '"' && from[1] != '"'); from++) {
-            from += *from == '"';
-            *to++ = *from;
-        }
-        *to = 0;
-    }
-    return out;
-}
-
-static void drop_done(struct sac_pictures *pictures, const struct sac_pictures *done)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < pictures->count; i++) {
-        char *path = pictures->paths[i];
-        if (bsearch(&path, done->paths, done->count, sizeof path, compare_texts))
-            free(path);
-        else
-            pictures->paths[kept++] = path;
-    }
-    pictures->count = kept;
-}
-
-/* Reads the paths that a whole line of `text` names; *ret_whole: where the last
- * whole line ends. */
-static int read_done(enum style style, char *text, struct sac_pictures *done, size_t *ret_whole,
-                     struct sac_error *err)
-{
-    char *line = text, *end;
-
-    for (; (end = strchr(line, '\n')); line = end + 1) {
-        *end = 0;
-        char *file = file_of_line(style, line);
-        if (!file)
-            continue;
-        char **paths = realloc(done->paths, (done->count + 1) * sizeof *paths);
-        if (!paths) {
-            free(file);
-            return sac_fail(err, SAC_ENOMEM, "out of memory");
-        }
-        done->paths = paths;
-        done->paths[done->count++] = file;
-    }
-    *ret_whole = (size_t)(line - text);
-    if (done->count)
-        qsort(done->paths, done->count, sizeof *done->paths, compare_texts);
-    return 0;
-}
-
-/* Opens the output; a line that was cut short by a crash is cut off. */
 static int open_output(struct classify *c, struct sac_pictures *pictures, struct sac_error *err)
 {
-    struct sac_pictures done = {0};
-    uint8_t *text = NULL;
-    size_t size = 0, whole = 0;
-    int rc = 0;
+    struct sac_buf head = {0};
 
     c->out = stdout;
     if (!c->output)
         return 0;
-    if (c->style == STYLE_TEXT)
-        return sac_fail(err, SAC_EINVAL, "--output goes with --json or --csv");
-    if (sac_file_exists(c->output))
-        rc = sac_file_read(c->output, (size_t)1 << 32, &text, &size, err);
-    if (rc == 0 && size)
-        rc = read_done(c->style, (char *)text, &done, &whole, err);
-    if (rc == 0 && !(c->out = fopen(c->output, "ae")))
-        rc = sac_fail_errno(err, errno, "%s", c->output);
-    if (rc == 0 && whole < size && ftruncate(fileno(c->out), (off_t)whole) < 0)
-        rc = sac_fail_errno(err, errno, "%s", c->output);
-    if (rc == 0) {
-        if (done.count)
-            drop_done(pictures, &done);
-        if (whole == 0 && c->style == STYLE_CSV)
-            put_csv_head(c);
-    }
-    sac_pictures_done(&done);
-    free(text);
+    if (c->style == STYLE_CSV)
+        put_csv_head(c, &head);
+    int rc = head.failed ? sac_fail(err, SAC_ENOMEM, "out of memory") : 0;
+    if (rc == 0)
+        rc = sac_resume_open(&c->out, c->output, (const char *)head.data, pictures, err);
+    sac_buf_done(&head);
     return rc;
 }
 
@@ -244,12 +151,13 @@ static int parse(struct classify *c, int argc, char **argv, bool *ret_help, stru
 {
     int option, rc = 0;
 
-    while (rc >= 0 && (option = getopt_long(argc, argv, "o:", long_options, NULL)) != -1) {
+    while (rc >= 0 &&
+           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT "o:", long_options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?')
-            return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+        if (option == '?' || option == ':')
+            return sac_flag_refused(option, argv, err);
         if (option == FLAG_JSON || option == FLAG_CSV)
             c->style = option == FLAG_JSON ? STYLE_JSON : STYLE_CSV;
         else if (option == 'o')
@@ -265,6 +173,8 @@ static int parse(struct classify *c, int argc, char **argv, bool *ret_help, stru
         return sac_fail(err, SAC_EINVAL, "expected pictures, folders or lists");
     if (c->flags.dir_count > 1)
         return sac_fail(err, SAC_EINVAL, "expected one model");
+    if (c->output && c->style == STYLE_TEXT)
+        return sac_fail(err, SAC_EINVAL, "--output goes with --json or --csv");
     return 0;
 }
 
@@ -274,7 +184,7 @@ static int classify_all(struct classify *c, struct sac_pictures *pictures, struc
     c->many = pictures->count > 1;
     c->progress = isatty(STDERR_FILENO) && !isatty(fileno(c->out)) && c->many;
     if (c->style == STYLE_CSV && !c->output)
-        put_csv_head(c);
+        put_csv_head(c, &c->line);
     int rc = sac_pool_classify(c->engine, c->workers, pictures->paths, pictures->count, on_result,
                                c, err);
     if (fflush(c->out) != 0 && !c->write_error)

@@ -30,13 +30,13 @@ static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote
 static void put_device(struct sac_buf *out, const struct sac_device_info *info, bool json)
 {
     if (json) {
-        sac_buf_puts(out, "[{\"name\":");
+        sac_buf_puts(out, "{\"name\":");
         sac_buf_put_json(out, info->name, strlen(info->name));
         sac_buf_puts(out, ",\"description\":");
         sac_buf_put_json(out, info->description, strlen(info->description));
         sac_buf_printf(out, ",\"streams\":%d,\"precisions\":[", info->streams);
         put_precisions(out, info->precisions, "\"", ",");
-        sac_buf_puts(out, "]}]\n");
+        sac_buf_puts(out, "]}");
     } else {
         sac_buf_printf(out, "%-8s %s; %d streams; ", info->name, info->description, info->streams);
         put_precisions(out, info->precisions, "", ", ");
@@ -44,32 +44,78 @@ static void put_device(struct sac_buf *out, const struct sac_device_info *info, 
     }
 }
 
+/* A device that cannot be used is listed with the reason. */
+static void put_missing(struct sac_buf *out, const char *name, const struct sac_error *why,
+                        bool json)
+{
+    if (json) {
+        sac_buf_puts(out, "{\"name\":");
+        sac_buf_put_json(out, name, strlen(name));
+        sac_buf_puts(out, ",\"missing\":");
+        sac_buf_put_json(out, why->text, strlen(why->text));
+        sac_buf_puts(out, "}");
+    } else {
+        sac_buf_printf(out, "%-8s none: %s\n", name, why->text);
+    }
+}
+
+static void put_named(struct sac_buf *out, const char *name, bool json)
+{
+    struct sac_error why = {0};
+    struct sac_device *device;
+
+    if (sac_device_open(&device, name, &why) != 0) {
+        put_missing(out, name, &why, json);
+        return;
+    }
+    put_device(out, &device->info, json);
+    sac_device_close(device);
+}
+
+static void put_cuda(struct sac_buf *out, bool json)
+{
+    struct sac_error why = {0};
+    char name[32];
+    int count;
+
+    if (sac_device_cuda_count(&count, &why) != 0) {
+        sac_buf_puts(out, json ? "," : "");
+        put_missing(out, "cuda", &why, json);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "cuda:%d", i);
+        sac_buf_puts(out, json ? "," : "");
+        put_named(out, name, json);
+    }
+}
+
 int sac_command_devices(int argc, char **argv)
 {
     static const struct option options[] = {
         {"json", no_argument, NULL, SAC_FLAG_OWN}, {"help", no_argument, NULL, SAC_FLAG_HELP}, {0}};
-    struct sac_error err = {0};
-    struct sac_device *cpu = NULL;
     struct sac_buf out = {0};
     bool json = false;
     int option;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
         if (option == SAC_FLAG_HELP) {
             fputs(help, stdout);
             return 0;
         }
-        if (option != SAC_FLAG_OWN)
-            return EXIT_USAGE;
+        if (option != SAC_FLAG_OWN) {
+            sac_flag_refused(option, argv, &err);
+            return sac_usage_error("devices", "%s", err.text);
+        }
         json = true;
     }
-    if (sac_device_open(&cpu, "cpu", &err))
-        return sac_command_failed(&err);
-    put_device(&out, &cpu->info, json);
-    if (!json)
-        sac_buf_puts(&out, "cuda     not in this build\n");
+    if (optind < argc)
+        return sac_usage_error("devices", "\"%s\" is not understood", argv[optind]);
+    sac_buf_puts(&out, json ? "[" : "");
+    put_named(&out, "cpu", json);
+    put_cuda(&out, json);
+    sac_buf_puts(&out, json ? "]\n" : "");
     fwrite(out.data, 1, out.len, stdout);
     sac_buf_done(&out);
-    sac_device_close(cpu);
     return 0;
 }

@@ -88,7 +88,7 @@ static int read_quoted(struct reader *reader, char quote, struct sac_buf *value,
         }
         if (quote == '"' && expands(*at))
             return fail_at(reader, err, "$ and ` are not expanded here: write the value out");
-        if (quote == '"' && *at == '\\' && strchr("\"\\$`\n", at[1])) {
+        if (quote == '"' && *at == '\\' && at[1] && strchr("\"\\$`\n", at[1])) {
             reader->at++;
             reader->line += at[1] == '\n';
             if (at[1] != '\n')

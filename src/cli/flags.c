@@ -18,16 +18,29 @@ const char sac_model_flags_help[] =
     "  --scale X             multiplies after the mean is subtracted (1)\n"
     "  --channels bgr|rgb|grey   the net's channel order (bgr)\n"
     "  --decode fast|exact   fast scales a JPEG by a power of two while decoding (fast)\n"
-    "  --precision auto|f32|bf16   the arithmetic (auto: f32)\n"
+    "  --precision auto|f32|tf32|f16|bf16   the arithmetic (auto: f32)\n"
     "  --topk K              answers a picture (5)\n"
     "  --batch N             the largest batch, 1 to 32 (8)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
     "  --deterministic       the same bits for a picture in every batch and place\n"
-    "  --device auto|cpu     where to run (auto)\n";
+    "  --device auto|cpu|cuda|cuda:N   where to run (auto: CUDA if it works, else the CPU)\n";
 
 struct sac_model_flags sac_model_flags_none(void)
 {
     return (struct sac_model_flags){.overrides = SAC_MODEL_OVERRIDES_NONE, .device = "auto"};
+}
+
+int sac_flag_refused(int option, char *const *argv, struct sac_error *err)
+{
+    const char *word = argv[optind - 1];
+
+    if (option == ':')
+        return sac_fail(err, SAC_EINVAL, "%s: expected a value behind it", word);
+    if (optopt == 0)
+        return sac_fail(err, SAC_EINVAL, "%s is not an option", word);
+    if (optopt > 0 && optopt < 256 && !(word[0] == '-' && word[1] == '-'))
+        return sac_fail(err, SAC_EINVAL, "-%c is not an option", optopt);
+    return sac_fail(err, SAC_EINVAL, "%.*s takes no value", (int)strcspn(word, "="), word);
 }
 
 int sac_flag_int(const char *flag, const char *value, long least, long most, int *ret,

@@ -80,6 +80,12 @@ int sac_model_flags_take(struct sac_model_flags *flags, int option, const char *
 int sac_model_flags_open(const struct sac_model_flags *flags, struct sac_model **ret,
                          struct sac_error *err);
 
+/* The start of getopt_long's short options: it prints nothing itself and tells a
+ * value that is missing (':') from an option that is not known ('?'). */
+#define SAC_FLAGS_SHORT ":"
+/* The sentence for either; SAC_EINVAL. */
+int sac_flag_refused(int option, char *const *argv, struct sac_error *err);
+
 /* A whole number of least … most; the sentence names the flag. */
 int sac_flag_int(const char *flag, const char *value, long least, long most, int *ret,
                  struct sac_error *err);

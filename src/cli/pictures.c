@@ -82,24 +82,33 @@ static int add_folder(struct sac_pictures *pictures, const char *folder, int dep
     return rc;
 }
 
-/* The line as it stands where such a file exists, else without the label; from
- * the working folder, else from the list's. */
-static char *resolve(char *line, const char *list)
+/* The file from the working folder, else from the list's; NULL: neither is there. */
+static char *find_listed(const char *name, const char *list)
 {
-    char *space = strrchr(line, ' '), *beside = NULL;
     const char *slash = strrchr(list, '/');
+    char *beside = NULL;
 
-    if (sac_file_exists(line))
-        return strdup(line);
-    if (slash && line[0] != '/' &&
-        asprintf(&beside, "%.*s/%s", (int)(slash - list), list, line) > 0 &&
+    if (sac_file_exists(name))
+        return strdup(name);
+    if (slash && name[0] != '/' &&
+        asprintf(&beside, "%.*s/%s", (int)(slash - list), list, name) > 0 &&
         sac_file_exists(beside))
         return beside;
     free(beside);
-    if (!space)
-        return strdup(line);
-    *space = 0;
-    return resolve(line, list);
+    return NULL;
+}
+
+/* The line as it stands where such a file is, else without the label, which is a
+ * number behind the last space. */
+static char *resolve(char *line, const char *list)
+{
+    char *found = find_listed(line, list), *space = strrchr(line, ' ');
+
+    if (!found && space && space[1] && !space[1 + strspn(space + 1, "-0123456789")]) {
+        *space = 0;
+        found = find_listed(line, list);
+    }
+    return found ? found : strdup(line);
 }
 
 static int add_list(struct sac_pictures *pictures, const char *list, struct sac_error *err)
@@ -122,8 +131,13 @@ int sac_pictures_add(struct sac_pictures *pictures, const char *word, struct sac
 {
     if (!sac_file_exists(word))
         return sac_fail(err, SAC_ENOENT, "%s: no such file or folder", word);
-    if (sac_file_is_folder(word))
-        return add_folder(pictures, word, 0, err);
+    if (sac_file_is_folder(word)) {
+        size_t before = pictures->count;
+        int rc = add_folder(pictures, word, 0, err);
+        if (rc == 0 && pictures->count == before)
+            rc = sac_fail(err, SAC_ENOENT, "%s: no JPEG or PNG in this folder", word);
+        return rc;
+    }
     if (sniff(word) == CONTENT_TEXT)
         return add_list(pictures, word, err);
     return add_path(pictures, strdup(word), err);

@@ -1,7 +1,7 @@
 /*
  * Which pictures a command line means: files, folders (walked), and list files
- * (a path a line, with Caffe's label behind the last space or without). One
- * thread.
+ * (a path a line, with Caffe's label, a number, behind the last space or
+ * without). One thread.
  */
 #ifndef SAC_CLI_PICTURES_H
 #define SAC_CLI_PICTURES_H
@@ -19,9 +19,9 @@ struct sac_pictures {
 };
 
 /* Adds what one word names. A file that is given by name is added whatever it
- * holds; a folder gives its files that begin like a JPEG or PNG, sorted by name;
- * a file of text is a list, whose relative paths start from the working folder
- * or else from the list's own. */
+ * holds; a folder gives its files that begin like a JPEG or PNG, sorted by name,
+ * and is SAC_ENOENT without any; a file of text is a list, whose relative paths start from the
+ * working folder or else from the list's own. */
 int sac_pictures_add(struct sac_pictures *pictures, const char *word, struct sac_error *err);
 void sac_pictures_done(struct sac_pictures *pictures);
 

@@ -20,6 +20,7 @@ struct chunk {
 
 struct pool {
     struct sac_engine *engine;
+    bool pins; /* each worker has a core of its own */
     char *const *paths;
     size_t path_count;
     int chunk_size;
@@ -117,7 +118,8 @@ static void *work(void *user)
     struct sac_error err = {0};
     struct chunk *chunk;
 
-    sac_cpu_pin(worker->index);
+    if (pool->pins)
+        sac_cpu_pin(worker->index);
     int rc = sac_classifier_new(&classifier, pool->engine, &err);
     while (rc == 0 && (chunk = take_chunk(pool))) {
         rc = classify_chunk(classifier, chunk, sac_engine_topk(pool->engine), &err);
@@ -213,6 +215,7 @@ int sac_pool_classify(struct sac_engine *engine, int worker_count, char *const *
         worker_count = (int)pool.chunk_count;
     if (worker_count == 0)
         return 0;
+    pool.pins = sac_cpu_is_pinning_wise(worker_count);
     int rc = make_ring(&pool, worker_count, err);
     if (rc == 0)
         rc = start(workers, worker_count, &pool, &started, err);

@@ -1,9 +1,11 @@
 /* saccade serve */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -69,7 +71,9 @@ struct serve {
     struct sac_model *models[MODELS_MAX];
     int model_count;
     struct sac_device *device;
-    struct sac_service *service;
+    _Atomic(struct sac_service *) service; /* NULL until it can be stopped */
+    pthread_t signals;
+    bool has_signals;
 };
 
 /* "HOST:PORT", "[::1]:8000", ":8000" or "8000". */
@@ -78,8 +82,11 @@ static int parse_listen(struct serve *serve, const char *text, struct sac_error 
     const char *colon = strrchr(text, ':');
     const char *port = colon ? colon + 1 : text;
     size_t size = colon ? (size_t)(colon - text) : 0;
-    int rc = sac_flag_int("--listen", port, 0, 65535, &serve->options.http.port, err);
 
+    if (!*port || port[strspn(port, "0123456789")])
+        return sac_fail(err, SAC_EINVAL,
+                        "--listen: expected HOST:PORT, [IPV6]:PORT or PORT, found \"%s\"", text);
+    int rc = sac_flag_int("--listen", port, 0, 65535, &serve->options.http.port, err);
     if (rc)
         return rc;
     if (size > 1 && text[0] == '[' && text[size - 1] == ']') {
@@ -183,12 +190,13 @@ static int parse(struct serve *serve, int argc, char **argv, bool *ret_help, str
 {
     int option, rc = 0;
 
-    while (rc >= 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+    while (rc >= 0 &&
+           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?')
-            return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+        if (option == '?' || option == ':')
+            return sac_flag_refused(option, argv, err);
         rc = sac_model_flags_take(&serve->flags, option, optarg, err);
         if (rc == 0)
             rc = take_own(serve, option, optarg, err);
@@ -202,35 +210,81 @@ static int parse(struct serve *serve, int argc, char **argv, bool *ret_help, str
     return rc;
 }
 
-/* SIGTERM and SIGINT are waited for on a thread of their own: first a drain, a
- * second one ends at once. */
-static void *wait_for_signals(void *user)
+static sigset_t stop_signals(void)
 {
-    struct serve *serve = user;
     sigset_t set;
-    int number, seen = 0;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    while (sigwait(&set, &number) == 0) {
-        if (seen++)
-            _exit(128 + number);
-        sac_log(SAC_LOG_INFO, "%s: finishing what was accepted", strsignal(number));
-        sac_service_stop(serve->service);
+    return set;
+}
+
+/* While models are loaded nothing has been accepted: the first one ends at once.
+ * Then the first is a drain, and a second one ends at once. */
+static void on_signal(struct serve *serve, int number, int seen)
+{
+    struct sac_service *service = atomic_load(&serve->service);
+
+    if (seen > 0)
+        _exit(128 + number);
+    if (!service) {
+        sac_log(SAC_LOG_INFO, "%s: stopped before it served", strsignal(number));
+        _exit(0);
+    }
+    sac_log(SAC_LOG_INFO, "%s: finishing what was accepted", strsignal(number));
+    sac_service_stop(service);
+}
+
+/* The thread may be cancelled while it waits only, never with the loop half woken. */
+static void *wait_for_signals(void *user)
+{
+    sigset_t set = stop_signals();
+    int number, before;
+
+    for (int seen = 0; sigwait(&set, &number) == 0; seen++) {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+        on_signal(user, number, seen);
+        pthread_setcancelstate(before, NULL);
     }
     return NULL;
 }
 
-static int block_signals(struct sac_error *err)
+/* Before other threads start, so that all of them inherit the mask. */
+static int start_signals(struct serve *serve, struct sac_error *err)
 {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
+    sigset_t set = stop_signals();
     int number = pthread_sigmask(SIG_BLOCK, &set, NULL);
-    return number ? sac_fail_errno(err, number, "signals") : 0;
+
+    if (number == 0)
+        number = pthread_create(&serve->signals, NULL, wait_for_signals, serve);
+    serve->has_signals = number == 0;
+    return number ? sac_fail_errno(err, number, "the thread for signals") : 0;
+}
+
+static void end_signals(struct serve *serve)
+{
+    if (!serve->has_signals)
+        return;
+    pthread_cancel(serve->signals);
+    pthread_join(serve->signals, NULL);
+}
+
+/* A shell's usual 1,024 descriptors are fewer than the connections we promise;
+ * what the system grants beyond them only has to be asked for. */
+static void raise_descriptor_limit(const struct serve *serve)
+{
+    struct rlimit limit;
+    int wanted = serve->options.http.limits.connections_max;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && wanted > 0 && limit.rlim_cur < (rlim_t)wanted + 64)
+        sac_log(SAC_LOG_WARNING,
+                "--connections %d: the system lets this process open %llu files, some of which "
+                "are not connections",
+                wanted, (unsigned long long)limit.rlim_cur);
 }
 
 static int open_all(struct serve *serve, struct sac_error *err)
@@ -251,30 +305,27 @@ static int open_all(struct serve *serve, struct sac_error *err)
     serve->options.device_count = 1;
     serve->options.http.host = serve->host;
     serve->options.http.hosts_allowed = serve->hosts;
-    return sac_service_new(&serve->service, &serve->options, err);
+    struct sac_service *service = NULL;
+    rc = sac_service_new(&service, &serve->options, err);
+    atomic_store(&serve->service, service);
+    return rc;
 }
 
 static int run(struct serve *serve, struct sac_error *err)
 {
-    pthread_t signals;
-    int number = pthread_create(&signals, NULL, wait_for_signals, serve);
     const char *bracket = strchr(serve->host, ':') ? "[" : "";
 
-    if (number)
-        return sac_fail_errno(err, number, "the thread for signals");
     for (int i = 0; i < serve->model_count; i++)
         sac_log(SAC_LOG_INFO, "model %s: %d classes", sac_model_name(serve->models[i]),
                 sac_model_class_count(serve->models[i]));
     sac_log(SAC_LOG_INFO, "serving on http://%s%s%s:%d", bracket, serve->host, *bracket ? "]" : "",
             sac_service_port(serve->service));
-    int rc = sac_service_run(serve->service, err);
-    pthread_cancel(signals);
-    pthread_join(signals, NULL);
-    return rc;
+    return sac_service_run(serve->service, err);
 }
 
 static void close_all(struct serve *serve)
 {
+    end_signals(serve);
     sac_service_free(serve->service);
     for (int i = 0; i < serve->model_count; i++)
         sac_model_unref(serve->models[i]);
@@ -299,7 +350,8 @@ int sac_command_serve(int argc, char **argv)
         sac_env_done(&serve.env);
         return sac_usage_error("serve", "%s", err.text);
     }
-    rc = block_signals(&err); /* before threads start, so that all inherit it */
+    raise_descriptor_limit(&serve);
+    rc = start_signals(&serve, &err);
     if (rc == 0)
         rc = open_all(&serve, &err);
     if (rc == 0)

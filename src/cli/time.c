@@ -84,12 +84,13 @@ static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
 {
     int option, rc = 0;
 
-    while (rc >= 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+    while (rc >= 0 &&
+           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?')
-            return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+        if (option == '?' || option == ':')
+            return sac_flag_refused(option, argv, err);
         rc = sac_model_flags_take(&t->flags, option, optarg, err);
         if (rc == 0)
             rc = take_own(t, option, optarg, err);

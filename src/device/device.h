@@ -28,6 +28,7 @@ struct sac_event;
 struct sac_op;
 struct sac_store;
 struct sac_comm;
+struct sac_recording;
 
 enum sac_precision { SAC_PRECISION_F32, SAC_PRECISION_BF16, SAC_PRECISION_F16, SAC_PRECISION_TF32 };
 const char *sac_precision_name(enum sac_precision precision);
@@ -100,6 +101,26 @@ struct sac_device_table {
     int (*copy)(struct sac_stream *stream, enum sac_copy way, void *dst, const void *src,
                 size_t bytes, struct sac_error *err);
 
+    /* As stream_new, first in line where the device orders streams: the lower,
+     * the sooner; 0 is usual. NULL: all are equal. */
+    int (*stream_new_at)(struct sac_device *device, int priority, struct sac_stream **ret,
+                         struct sac_error *err);
+
+    /* 0 while the device works; once it is lost, SAC_EDEVICE with the sentence of
+     * what it was lost to. Any thread, and cheap. NULL: it cannot be lost. */
+    int (*health)(struct sac_device *device, struct sac_error *err);
+
+    /* Records what is enqueued on the stream in between, without running it, to
+     * be enqueued whole. All four are NULL where nothing is won by it. What is
+     * recorded has run once before (libraries set themselves up in a first run),
+     * and is valid while its operations and their memory are. */
+    int (*record_begin)(struct sac_stream *stream, struct sac_error *err);
+    int (*record_end)(struct sac_stream *stream, struct sac_recording **ret,
+                      struct sac_error *err);
+    int (*replay)(struct sac_recording *recording, struct sac_stream *stream,
+                  struct sac_error *err);
+    void (*recording_free)(struct sac_recording *recording); /* takes NULL */
+
     /* The communicator of data parallelism; NULL where the device has none. */
     int (*all_reduce)(struct sac_comm *comm, struct sac_stream *stream, float *values,
                       size_t count, struct sac_error *err);
@@ -139,9 +160,17 @@ struct sac_device {
     struct sac_device_info info;
 };
 
-/* What `--device` says: "cpu", "auto" (the best there is), later "cuda:0,2".
- * A device that is asked for and not there is an error, never a fallback. */
+/* One device: "cpu", "cuda:0", "cuda" (the first), "auto" (the best there is: CUDA
+ * if a device works, else the CPU; the caller says which it is). A device that is
+ * asked for and not there is an error, never a fallback. */
 int sac_device_open(struct sac_device **ret, const char *name, struct sac_error *err);
+/* All that `--device` says, for those who use several: "cuda" is every CUDA device,
+ * "cuda:0,2" these two, "auto" every CUDA device that works, else the CPU. Opens at
+ * most `most`, into ret[0 .. *ret_count); all or, on failure, none. */
+int sac_devices_open(struct sac_device **ret, int most, int *ret_count, const char *names,
+                     struct sac_error *err);
+/* How many CUDA devices there are; a failure says why they cannot be used. */
+int sac_device_cuda_count(int *ret, struct sac_error *err);
 void sac_device_close(struct sac_device *device); /* takes NULL */
 
 #endif

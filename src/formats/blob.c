@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "formats/caffe.h"
+#include "formats/stranger.h"
 #include "formats/wire.h"
 
 enum { RANK_MAX = 8 };
@@ -19,9 +20,8 @@ static bool has_legacy_shape(const Caffe__BlobProto *blob)
     return blob->has_num || blob->has_channels || blob->has_height || blob->has_width;
 }
 
-/* Copies the dimensions; without any, a blob is a single number. */
-static int read_shape(struct sac_caffe_blob *out, const Caffe__BlobProto *blob,
-                      struct sac_error *err)
+int sac_caffe_blob_shape(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob,
+                         struct sac_error *err)
 {
     int64_t legacy[4] = {blob->num, blob->channels, blob->height, blob->width};
     const int64_t *dim = legacy;
@@ -39,10 +39,10 @@ static int read_shape(struct sac_caffe_blob *out, const Caffe__BlobProto *blob,
         if (dim[i] < 0 || __builtin_mul_overflow(count, dim[i], &count) || count > COUNT_MAX)
             return sac_fail(err, SAC_EFORMAT, "a blob's dimension %zu of %lld cannot be", i,
                             (long long)dim[i]);
-        out->dim[i] = dim[i];
+        ret->dim[i] = dim[i];
     }
-    out->rank = (int)rank;
-    out->count = (size_t)count;
+    ret->rank = (int)rank;
+    ret->count = (size_t)count;
     return 0;
 }
 
@@ -142,7 +142,7 @@ int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob
 {
     struct sac_caffe_blob out = {0};
     size_t raw_size = blob->has_raw_data_type ? raw_value_size(blob->raw_data_type) : 0;
-    int rc = read_shape(&out, blob, err);
+    int rc = sac_caffe_blob_shape(&out, blob, err);
 
     if (rc == 0)
         rc = check_raw(blob, raw_size, err);
@@ -165,21 +165,13 @@ int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob
     return 0;
 }
 
-int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err)
+static int read_file(struct sac_caffe_blob *ret, const char *path, const uint8_t *bytes,
+                     size_t size, struct sac_error *err)
 {
-    struct sac_arena *arena = NULL;
+    struct sac_arena *arena = sac_arena_new(2 * size + SLACK_BYTES);
     ProtobufCMessage *message = NULL;
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    int rc = sac_file_read(path, FILE_BYTES_MAX, &bytes, &size, err);
+    int rc = arena ? 0 : sac_fail(err, SAC_ENOMEM, "no memory for %zu bytes", size);
 
-    if (rc < 0)
-        return rc;
-    arena = sac_arena_new(2 * size + SLACK_BYTES);
-    if (size == 0)
-        rc = sac_fail(err, SAC_EFORMAT, "the file is empty");
-    else if (!arena)
-        rc = sac_fail(err, SAC_ENOMEM, "no memory for %zu bytes", size);
     if (rc == 0)
         rc = sac_wire_unpack(&message, &caffe__blob_proto__descriptor, bytes, size, arena, err);
     if (rc == 0)
@@ -187,6 +179,20 @@ int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac
     if (rc < 0)
         sac_error_prefix(err, "%s", path);
     sac_arena_free(arena);
+    return rc;
+}
+
+int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err)
+{
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int rc = sac_file_read(path, FILE_BYTES_MAX, &bytes, &size, err);
+
+    if (rc < 0)
+        return rc;
+    rc = sac_stranger_refuse(path, bytes, size, "a binaryproto", err);
+    if (rc == 0)
+        rc = read_file(ret, path, bytes, size, err);
     free(bytes);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "formats/prototxt.h"
+#include "formats/stranger.h"
 #include "formats/upgrade.h"
 #include "formats/wire.h"
 
@@ -33,40 +34,11 @@ static bool is_text(const uint8_t *bytes, size_t size)
     return true;
 }
 
-static bool begins(const uint8_t *bytes, size_t size, const char *with)
-{
-    size_t length = strlen(with);
-
-    return size >= length && memcmp(bytes, with, length) == 0;
-}
-
-/* Files that stand where a net was meant, each seen in practice. */
-static int refuse_strangers(const char *name, const uint8_t *bytes, size_t size,
-                            struct sac_error *err)
-{
-    if (size == 0)
-        return sac_fail(err, SAC_EFORMAT, "%s: the file is empty", name);
-    if (begins(bytes, size, "version https://git-lfs"))
-        return sac_fail(err, SAC_EFORMAT,
-                        "%s: a Git LFS pointer, not the file itself (git lfs pull fetches it)",
-                        name);
-    if (begins(bytes, size, "<!DOCTYPE") || begins(bytes, size, "<html"))
-        return sac_fail(err, SAC_EFORMAT, "%s: a web page, not the file that was meant", name);
-    if (begins(bytes, size, "\x89HDF\r\n"))
-        return sac_fail(err, SAC_EUNSUPPORTED,
-                        "%s: an HDF5 file; expected a prototxt or a caffemodel", name);
-    if (begins(bytes, size, "\x1f\x8b") || begins(bytes, size, "PK\x03\x04"))
-        return sac_fail(err, SAC_EFORMAT, "%s: a compressed archive; unpack it first", name);
-    if (begins(bytes, size, "\xff\xfe") || begins(bytes, size, "\xfe\xff"))
-        return sac_fail(err, SAC_EFORMAT, "%s: UTF-16 text; save it as UTF-8", name);
-    return 0;
-}
-
 static int parse(ProtobufCMessage **ret, const ProtobufCMessageDescriptor *descriptor,
                  const char *name, const uint8_t *bytes, size_t size, struct sac_arena *arena,
                  struct sac_error *err)
 {
-    int rc = refuse_strangers(name, bytes, size, err);
+    int rc = sac_stranger_refuse(name, bytes, size, "a prototxt or a caffemodel", err);
 
     if (rc < 0)
         return rc;

@@ -49,6 +49,10 @@ struct sac_caffe_blob {
     size_t count;
     float *data;
 };
+/* Only rank, dimensions and count. As in Caffe, the four old fields go before
+ * `shape`; without either, a blob is a single number. */
+int sac_caffe_blob_shape(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob,
+                         struct sac_error *err);
 /* The count of values that the message holds must be the product of its shape. */
 int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob,
                         struct sac_error *err);

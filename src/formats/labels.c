@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "formats/caffe.h"
+#include "formats/stranger.h"
 
 #define FILE_BYTES_MAX ((size_t)256 << 20)
 #define LINE_BYTES_MAX ((size_t)1 << 20)
@@ -85,6 +86,19 @@ static int split(struct sac_labels *out, const uint8_t *at, const uint8_t *end,
     return rc;
 }
 
+static int read_labels(struct sac_labels *out, const char *path, const uint8_t *bytes, size_t size,
+                       struct sac_error *err)
+{
+    size_t mark = size >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    int rc = split(out, bytes + mark, bytes + size, err);
+
+    if (rc == 0 && out->count == 0)
+        rc = sac_fail(err, SAC_EFORMAT, "has no labels");
+    if (rc < 0)
+        sac_error_prefix(err, "%s", path);
+    return rc;
+}
+
 int sac_labels_load(struct sac_labels *ret, const char *path, struct sac_error *err)
 {
     struct sac_labels out = {0};
@@ -94,12 +108,9 @@ int sac_labels_load(struct sac_labels *ret, const char *path, struct sac_error *
 
     if (rc < 0)
         return rc;
-    size_t mark = size >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
-    rc = split(&out, bytes + mark, bytes + size, err);
-    if (rc == 0 && out.count == 0)
-        rc = sac_fail(err, SAC_EFORMAT, "has no labels");
-    if (rc < 0)
-        sac_error_prefix(err, "%s", path);
+    rc = sac_stranger_refuse(path, bytes, size, "one label a line", err);
+    if (rc == 0)
+        rc = read_labels(&out, path, bytes, size, err);
     if (rc == 0) {
         *ret = out;
         out = (struct sac_labels){0};
@@ -108,7 +119,6 @@ int sac_labels_load(struct sac_labels *ret, const char *path, struct sac_error *
     free(bytes);
     return rc;
 }
-
 void sac_labels_done(struct sac_labels *labels)
 {
     for (int i = 0; i < labels->count; i++)

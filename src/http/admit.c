@@ -40,7 +40,6 @@ void sac_conn_refuse(struct sac_conn *conn, int status, const char *headers, con
     conn->incoming = NULL;
     conn->continue_owed = false;
     conn->phase = SAC_CONN_DEAF;
-    conn->linger = true;
     if (status == 0) {
         sac_request_recycle(request);
         return;

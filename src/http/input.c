@@ -100,7 +100,6 @@ static size_t feed(struct sac_conn *conn, const char *data, size_t size)
     case SAC_CONN_CHUNKS:
         return feed_chunks(conn, data, size);
     default:
-        conn->linger = true;
         return size; /* thrown away */
     }
 }

@@ -19,6 +19,7 @@
 #define SAC_SCRATCH_BYTES 65536
 #define SAC_EXTRA_HEADERS_MAX 4096
 #define SAC_PEER_TEXT 48
+#define SAC_DATE_TEXT 40 /* a whole line, with its end */
 
 /* Work that another thread hands to the loop. */
 struct sac_mail {
@@ -86,7 +87,6 @@ struct sac_conn {
     struct sac_conn *bucket_next, *bucket_prev; /* those of one address bucket */
     struct sac_conn *dirty_next;
     bool dirty, corked, reading, writing, eof;
-    bool linger;        /* the client may still be sending when all is answered */
     bool continue_owed; /* 100 Continue, once the earlier answers have left */
     enum sac_conn_phase phase;
     struct sac_framing framing;
@@ -134,7 +134,9 @@ struct sac_http_server {
     struct {
         _Atomic uint64_t accepted, refused, requests, ok, client_errors, server_errors, gone;
         _Atomic int64_t open, in_flight;
-    } counters; /* written by the loop thread */
+    } counters;     /* written by the loop thread */
+    int64_t date_s; /* the second that `date` says */
+    char date[SAC_DATE_TEXT];
     char read_buffer[SAC_READ_BYTES];
     char scratch[SAC_SCRATCH_BYTES];
 };

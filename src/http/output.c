@@ -163,10 +163,11 @@ static int send_now(struct sac_conn *conn, size_t small, uv_buf_t large)
     return 0;
 }
 
-/* All is answered, and the connection ends. */
+/* All is answered, and the connection ends: in two steps while the client may still
+ * be sending, for bytes that meet a closed socket reset the answer on its way. */
 static void finish(struct sac_conn *conn)
 {
-    if (conn->eof || (!conn->linger && !conn->stash)) {
+    if (conn->eof) {
         sac_conn_close(conn);
         return;
     }

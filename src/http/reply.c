@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/buf.h"
 
@@ -95,10 +96,24 @@ static bool has_content(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
+/* RFC 9110 wants it of a server with a clock; formatted once a second. */
+static char *put_date(char *out, struct sac_http_server *server)
+{
+    int64_t now = time(NULL);
+
+    if (now != server->date_s) {
+        struct tm utc;
+        gmtime_r(&(time_t){now}, &utc);
+        strftime(server->date, sizeof server->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
+        server->date_s = now;
+    }
+    return put(out, server->date, strlen(server->date));
+}
+
 size_t sac_answer_head(const struct sac_http_request *request, bool close, char *out)
 {
     const struct sac_answer *answer = &request->answer;
-    char *at = put_status(out, answer->status);
+    char *at = put_date(put_status(out, answer->status), request->server);
 
     if (has_content(answer->status)) {
         if (answer->content_type) {

@@ -41,12 +41,18 @@ void sac_decoder_free(struct sac_decoder *decoder)
     free(decoder);
 }
 
+/* Decoders that rest keep half of the memory at most between them: the one that
+ * has a picture finds the other half, however many there are. */
+static void trim(struct sac_image_bytes *bytes)
+{
+    if (bytes->size > KEPT_BYTES_MAX || atomic_load(&memory_used) > memory_max / 2)
+        release(bytes);
+}
+
 void sac_decoder_trim(struct sac_decoder *decoder)
 {
-    if (decoder->pixels.size > KEPT_BYTES_MAX)
-        release(&decoder->pixels);
-    if (decoder->work.size > KEPT_BYTES_MAX)
-        release(&decoder->work);
+    trim(&decoder->pixels);
+    trim(&decoder->work);
 }
 
 int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t width,
@@ -127,6 +133,8 @@ static int kind_of(const uint8_t *bytes, size_t size, enum sac_image_kind *ret,
         *ret = SAC_IMAGE_JPEG;
     else if (size >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0)
         *ret = SAC_IMAGE_PNG;
+    else if (size == 0)
+        return sac_fail(err, SAC_EFORMAT, "picture: there are no bytes");
     else
         return sac_fail(err, SAC_EUNSUPPORTED, "picture: neither JPEG nor PNG (%zu bytes)", size);
     return 0;

@@ -25,8 +25,9 @@ struct sac_decoder {
 int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t width,
                             size_t channels, struct sac_error *err);
 
-/* Gives large buffers back once a picture has been used, so that one huge
- * picture does not hold its memory from then on. */
+/* Gives buffers back once a picture has been used: large ones, so that one huge
+ * picture does not hold its memory from then on, and all while decoders together
+ * hold over half of sac_image_set_memory_max, so that those that rest starve none. */
 void sac_decoder_trim(struct sac_decoder *decoder);
 
 /* `limits`, or NULL, with the defaults put in. */

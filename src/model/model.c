@@ -158,7 +158,8 @@ static int count_classes(struct sac_model *model, const char *deploy, struct sac
 }
 
 /* Names for classes without a line; more lines than classes is a mix-up. */
-static int complete_labels(struct sac_model *model, const char *labels, struct sac_error *err)
+static int complete_labels(struct sac_model *model, const char *dir, const char *labels,
+                           struct sac_error *err)
 {
     int spare = model->class_count - model->labels.count;
 
@@ -168,8 +169,13 @@ static int complete_labels(struct sac_model *model, const char *labels, struct s
     if (spare == 0)
         return 0;
     if (labels)
-        sac_log(SAC_LOG_WARNING, "%s: %d labels for %d classes; the others are called by number",
-                labels, model->labels.count, model->class_count);
+        sac_log(SAC_LOG_WARNING, "%s: %d label%s for %d classes; the others are called by number",
+                labels, model->labels.count, model->labels.count == 1 ? "" : "s",
+                model->class_count);
+    else
+        sac_log(SAC_LOG_WARNING,
+                "%s: no labels.txt or synset_words.txt; its %d classes are called by number", dir,
+                model->class_count);
     model->spare_labels = calloc((size_t)spare, sizeof *model->spare_labels);
     if (!model->spare_labels)
         return sac_fail(err, SAC_ENOMEM, "out of memory for %d labels", spare);
@@ -399,7 +405,7 @@ int sac_model_open(struct sac_model **ret, const struct sac_model_files *files,
     if (rc == 0 && paths.labels)
         rc = sac_labels_load(&model->labels, paths.labels, err);
     if (rc == 0)
-        rc = complete_labels(model, paths.labels, err);
+        rc = complete_labels(model, files->dir, paths.labels, err);
     if (rc == 0)
         rc = set_preprocess(model, &paths, err);
     if (rc == 0) {

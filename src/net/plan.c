@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "net/plan_build.h"
 #include "net/plan_graph.h"
 
@@ -26,6 +27,8 @@ struct sac_plan {
     size_t memory_room;  /* what there is, which others may use */
     struct step *steps;
     int step_count;
+    struct sac_recording *recording; /* all steps, where the device records */
+    bool has_run, records_not;
 };
 
 static int out_of_memory(const struct sac_plan *plan, struct sac_error *err)
@@ -277,6 +280,8 @@ void sac_plan_free(struct sac_plan *plan)
 {
     if (!plan)
         return;
+    if (plan->recording)
+        plan->device->table->recording_free(plan->recording);
     for (int i = 0; i < plan->step_count; i++)
         plan->device->table->op_free(plan->steps[i].op);
     if (plan->memory_owned)
@@ -329,12 +334,46 @@ int sac_plan_forward_step(struct sac_plan *plan, int index, struct sac_error *er
     return rc;
 }
 
-int sac_plan_forward(struct sac_plan *plan, struct sac_error *err)
+static int forward_steps(struct sac_plan *plan, struct sac_error *err)
 {
     int rc = 0;
 
     for (int i = 0; i < plan->step_count && rc == 0; i++)
         rc = sac_plan_forward_step(plan, i, err);
+    return rc;
+}
+
+/* What cannot be recorded runs step by step, and the log says so. */
+static void record(struct sac_plan *plan)
+{
+    const struct sac_device_table *table = plan->device->table;
+    struct sac_error why = {0};
+    int rc = table->record_begin(plan->stream, &why);
+
+    if (rc == 0) {
+        int enqueued = forward_steps(plan, &why);
+        rc = table->record_end(plan->stream, &plan->recording, &why);
+        rc = enqueued ? enqueued : rc;
+    }
+    if (rc == 0)
+        return;
+    table->recording_free(plan->recording);
+    plan->recording = NULL;
+    plan->records_not = true;
+    sac_log(SAC_LOG_WARNING, "net %s, batch %d: runs step by step, recording failed: %s",
+            plan->name, plan->batch, why.text);
+}
+
+/* The first run sets libraries up, the second is recorded, then replayed. */
+int sac_plan_forward(struct sac_plan *plan, struct sac_error *err)
+{
+    if (plan->device->table->record_begin && plan->has_run && !plan->records_not &&
+        !plan->recording)
+        record(plan);
+    if (plan->recording)
+        return plan->device->table->replay(plan->recording, plan->stream, err);
+    int rc = forward_steps(plan, err);
+    plan->has_run |= rc == 0;
     return rc;
 }
 

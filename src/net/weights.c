@@ -5,24 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The blob's shape; files from before `shape` have always four dimensions. */
 static int message_shape(const Caffe__BlobProto *blob, struct sac_shape *ret, struct sac_error *err)
 {
-    struct sac_shape old = {.rank = 4,
-                            .dim = {blob->num, blob->channels, blob->height, blob->width}};
+    struct sac_caffe_blob read = {0};
+    int rc = sac_caffe_blob_shape(&read, blob, err);
 
-    if (!blob->shape) {
-        *ret = old;
-        return 0;
-    }
-    if (blob->shape->n_dim > SAC_AXES_MAX)
-        return sac_fail(err, SAC_EFORMAT, "the file's blob has %zu axes; the most is %d",
-                        blob->shape->n_dim, SAC_AXES_MAX);
-    *ret = (struct sac_shape){.rank = (int)blob->shape->n_dim};
-    for (int i = 0; i < ret->rank; i++)
-        ret->dim[i] = blob->shape->dim[i];
+    if (rc != 0)
+        return rc;
+    *ret = (struct sac_shape){.rank = read.rank};
+    memcpy(ret->dim, read.dim, sizeof read.dim);
     return 0;
 }
+_Static_assert(sizeof((struct sac_shape){0}.dim) == sizeof((struct sac_caffe_blob){0}.dim),
+               "a file's blob and a net's have as many axes");
 
 static struct sac_shape without_leading_ones(const struct sac_shape *shape)
 {

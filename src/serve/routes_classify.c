@@ -40,14 +40,15 @@ static struct sac_served *find_model(struct sac_service *service, const char *na
 }
 
 static void reply_no_model(struct sac_service *service, struct sac_http_request *request,
-                           const char *name)
+                           const char *name, size_t size)
 {
     struct sac_buf names = {0};
 
     for (int m = 0; m < service->options.model_count; m++)
         sac_buf_printf(&names, "%s%s", m ? ", " : "", sac_model_name(service->served[m].model));
     sac_buf_put(&names, "", 1);
-    sac_http_reply_error(request, 404, "no model is called \"%.64s\"; there is: %s", name,
+    sac_http_reply_error(request, 404, "no model is called \"%.*s\"; there is: %s",
+                         size > 64 ? 64 : (int)size, name,
                          names.failed ? "" : (const char *)names.data);
     sac_buf_done(&names);
 }
@@ -111,22 +112,28 @@ static void submit(struct sac_service *service, struct sac_http_request *request
     sac_call_submit(call, wish->timeout_ms);
 }
 
-/* Collects the parts that are files; SINGA's form has one field, `image`, that
- * need not be one. */
+/* A picture's part: a file, or SINGA's field `image`, which need not be one. A
+ * browser sends a file field where nothing was chosen without a name and bytes. */
+static bool is_picture(const struct sac_multipart_part *part)
+{
+    bool image = part->name.size == 5 && memcmp(part->name.at, "image", 5) == 0;
+
+    return (part->filename.at || image) && (part->filename.size > 0 || part->bytes.size > 0);
+}
+
+/* Collects the parts that are pictures. An empty one has its own error later. */
 static int read_parts(struct sac_multipart *multipart, const struct wish *wish,
                       struct sac_multipart_part *parts, struct sac_error *err)
 {
     struct sac_multipart_part part;
-    int count = 0, rc;
+    int most = wish->format == SAC_ANSWER_LINES ? 1 : SAC_PICTURES_MAX, count = 0, rc;
 
     while ((rc = sac_multipart_next(multipart, &part, err)) > 0) {
-        bool image = part.name.size == 5 && memcmp(part.name.at, "image", 5) == 0;
-        if (!part.filename.at && !image)
+        if (!is_picture(&part))
             continue;
-        if (count == (wish->format == SAC_ANSWER_LINES ? 1 : SAC_PICTURES_MAX))
-            return sac_fail(err, SAC_ELIMIT, "more than %d pictures in one request", count);
-        if (part.bytes.size == 0)
-            return sac_fail(err, SAC_EFORMAT, "picture %d of the form is empty", count + 1);
+        if (count == most)
+            return sac_fail(err, SAC_ELIMIT, "more than %d picture%s in one request", most,
+                            most > 1 ? "s" : "");
         parts[count++] = part;
     }
     if (rc == 0 && count == 0)
@@ -187,9 +194,11 @@ static void classify(struct sac_service *service, struct sac_http_request *reque
 /* False: answered with 403. */
 static bool admit(struct sac_http_request *request)
 {
-    if (is_foreign(request))
+    bool foreign = is_foreign(request);
+
+    if (foreign)
         sac_http_reply_error(request, 403, "a page of another origin may not use this server");
-    return !is_foreign(request);
+    return !foreign;
 }
 
 void sac_route_classify(struct sac_http_request *request, void *user)
@@ -205,7 +214,7 @@ void sac_route_classify(struct sac_http_request *request, void *user)
     if (wish.served)
         classify(service, request, &wish);
     else
-        reply_no_model(service, request, name);
+        reply_no_model(service, request, name, strlen(name));
 }
 
 void sac_route_classify_model(struct sac_http_request *request, void *user)
@@ -222,11 +231,12 @@ void sac_route_classify_model(struct sac_http_request *request, void *user)
         sac_http_reply_error(request, 404, "expected /api/models/NAME/classify");
         return;
     }
-    wish.served = find_model(service, name, size - (sizeof after - 1));
+    size -= sizeof after - 1;
+    wish.served = find_model(service, name, size);
     if (wish.served)
         classify(service, request, &wish);
     else
-        reply_no_model(service, request, name);
+        reply_no_model(service, request, name, size);
 }
 
 void sac_route_singa(struct sac_http_request *request, void *user)

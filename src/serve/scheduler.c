@@ -13,6 +13,7 @@ enum {
 };
 
 static const uint64_t queue_ns_max = 250000000;
+static const uint64_t patience_ns = 10000000;
 static const uint64_t unknown_ns = 1000000; /* one picture, before anything was measured */
 
 /* A time, smoothed, and the best ever seen; best 0: a guess. */
@@ -399,6 +400,15 @@ static int capacity(const struct table *table, int sizes_max, uint64_t span, int
     return done < enough ? done : enough;
 }
 
+/* An idle lane that has let a picture wait so long gets no core: it is not to be
+ * counted on, however fast it has been. */
+static bool is_stuck(const struct lane *lane, const struct model *model, uint64_t now)
+{
+    uint64_t arrived = model->queue.next->arrived_ns;
+
+    return !lane->busy && now > arrived && now - arrived > patience_ns;
+}
+
 /* Would all lanes together have `work` pictures done before this lane has done
  * its batch? Others must be sooner by a sixteenth, lest noise in equal lanes'
  * tables leave one idle. */
@@ -411,7 +421,7 @@ static bool others_sooner(const struct sac_scheduler *s, const struct model *mod
     for (int l = 0; l < s->lane_count && done < work; l++) {
         uint64_t end = now + took - took / 16;
         uint64_t from = free_at(&s->lanes[l], now);
-        if (l != lane && s->lanes[l].up && end > from)
+        if (l != lane && s->lanes[l].up && end > from && !is_stuck(&s->lanes[l], model, now))
             done += capacity(&model->lanes[l], SAC_BATCH_SIZES, end - from, work - done);
     }
     return done >= work;
@@ -435,12 +445,14 @@ static bool is_any_busy(const struct sac_scheduler *s)
 
 /* While none works, the fastest lane leaves nothing to others: they may reckon
  * likewise, and nobody would take it. */
-static bool must_take(const struct sac_scheduler *s, const struct model *model, int lane)
+static bool must_take(const struct sac_scheduler *s, const struct model *model, int lane,
+                      uint64_t now)
 {
     uint64_t one = time_of(&model->lanes[lane], 0);
 
     for (int l = 0; l < s->lane_count; l++)
-        if (s->lanes[l].up && l != lane && time_of(&model->lanes[l], 0) < one)
+        if (s->lanes[l].up && l != lane && time_of(&model->lanes[l], 0) < one &&
+            !is_stuck(&s->lanes[l], model, now))
             return false;
     return !is_any_busy(s);
 }
@@ -467,7 +479,7 @@ static int choose_size(const struct sac_scheduler *s, const struct model *model,
             (double)time_of(table, best) * (1 << k) >= 1.05 * (double)took * (1 << best))
             best = k;
     }
-    return best < 0 && must_take(s, model, lane) ? 0 : best;
+    return best < 0 && must_take(s, model, lane, now) ? 0 : best;
 }
 
 /* The model to serve next, but for those in the mask; −1: none has work. */

@@ -91,8 +91,10 @@ static int add_lanes(struct sac_service *service, struct sac_error *err)
 
     for (int d = 0; d < service->options.device_count; d++) {
         const struct sac_device *device = service->options.devices[d];
-        for (int i = 0; i < lanes_of(service, device) && rc == 0; i++)
-            rc = add_lane(service, d, is_cpu(device) ? i : -1, err);
+        int count = lanes_of(service, device);
+        bool pins = is_cpu(device) && sac_cpu_is_pinning_wise(count);
+        for (int i = 0; i < count && rc == 0; i++)
+            rc = add_lane(service, d, pins ? i : -1, err);
     }
     return rc;
 }

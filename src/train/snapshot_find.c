@@ -392,10 +392,13 @@ static bool is_listed(int64_t iteration, const int64_t *keep, int keep_count)
 static int prune_one(const char *path, bool listed, int *left, struct sac_error *err)
 {
     struct sac_sidecar sidecar = {0};
-    int rc = sac_sidecar_load(&sidecar, path, err);
+    struct sac_error why = {0};
+    int rc = 0;
 
-    if (rc < 0)
-        return rc;
+    if (sac_sidecar_load(&sidecar, path, &why) < 0) {
+        sac_log(SAC_LOG_WARNING, "left where it is: %s", why.text);
+        return 0; /* what it belongs to is not known */
+    }
     if (!has_state(path, &sidecar))
         rc = remove_snapshot(path, &sidecar, err);
     else if (*left > 0)

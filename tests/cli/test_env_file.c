@@ -97,6 +97,7 @@ static void what_a_shell_would_do_differently_is_refused_by_line(void **state)
     (void)state;
     assert_refused("MEAN=a\n\nDEPLOY_PROTEXT=\"b\n", "f: line 3: a quote that is opened here is "
                                                      "not closed");
+    assert_refused("MEAN=\"b\\", "f: line 1: a quote that is opened here is not closed");
     assert_refused("A=1\\\n2\nMEAN=$HOME/m\n", "f: line 3: $ and ` are not expanded here: write "
                                                "the value out");
     assert_refused("serve it\n", "f: line 1: expected NAME=value");

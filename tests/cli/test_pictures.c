@@ -58,12 +58,14 @@ static void a_list_gives_its_lines_with_or_without_labels(void **state)
     make_folder("list");
     sac_test_write("list/a b.jpg", jpeg_head, sizeof jpeg_head);
     sac_test_write("list/c.jpg", jpeg_head, sizeof jpeg_head);
-    const char *list = sac_test_write("list/l.txt", "a b.jpg 3\r\nc.jpg\n\ngone.jpg 1\n", 29);
+    const char *list =
+        sac_test_write("list/l.txt", "a b.jpg 3\r\nc.jpg\n\ngone.jpg 1\nnot here.jpg\n", 42);
     assert_ok(sac_pictures_add(&pictures, list, &err), err);
-    assert_int_equal(pictures.count, 3);
+    assert_int_equal(pictures.count, 4);
     assert_path(&pictures, 0, "/list/a b.jpg");
     assert_path(&pictures, 1, "/list/c.jpg");
     assert_string_equal(pictures.paths[2], "gone.jpg");
+    assert_string_equal(pictures.paths[3], "not here.jpg"); /* so that the error names it whole */
     sac_pictures_done(&pictures);
 }
 
@@ -71,10 +73,16 @@ static void what_is_not_there_is_said(void **state)
 {
     struct sac_pictures pictures = {0};
     struct sac_error err = {0};
+    char folder[512];
 
     (void)state;
     assert_int_equal(sac_pictures_add(&pictures, "/nowhere.jpg", &err), SAC_ENOENT);
     assert_string_equal(err.text, "/nowhere.jpg: no such file or folder");
+    make_folder("bare");
+    snprintf(folder, sizeof folder, "%s/bare", sac_test_tmpdir());
+    err.code = 0;
+    assert_int_equal(sac_pictures_add(&pictures, folder, &err), SAC_ENOENT);
+    assert_says(err, "/bare: no JPEG or PNG in this folder");
     sac_pictures_done(&pictures);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bf16.h"
+#include "base/f16.h"
 
 struct sac_op_rig {
     struct sac_device *device;
@@ -89,6 +90,8 @@ static void put(const struct sac_tensor *t, char *host, const float *plain)
             ((float *)host)[at] = plain[i];
         else if (t->form.type == SAC_BF16)
             ((uint16_t *)host)[at] = sac_bf16_from_float(plain[i]);
+        else if (t->form.type == SAC_F16)
+            ((uint16_t *)host)[at] = sac_f16_from_float(plain[i]);
         else
             ((uint8_t *)host)[at] = (uint8_t)plain[i];
     }
@@ -97,17 +100,19 @@ static void put(const struct sac_tensor *t, char *host, const float *plain)
 static int upload(struct sac_op_rig *rig, const struct sac_tensor *t, const float *plain,
                   struct sac_error *err)
 {
+    const struct sac_device_table *table = rig->device->table;
     size_t bytes = span_of(t) * sac_type_bytes(t->form.type);
-    char *host = calloc(1, bytes);
-    int rc = host ? 0 : sac_fail(err, SAC_ENOMEM, "a rig: out of memory");
+    void *host = NULL;
+    int rc = table->memory_new(rig->device, SAC_MEMORY_STAGING, bytes, &host, err);
 
     if (rc == 0) {
+        memset(host, 0, bytes);
         put(t, host, plain);
-        rc = rig->device->table->copy(rig->stream, SAC_COPY_TO_DEVICE, t->data, host, bytes, err);
+        rc = table->copy(rig->stream, SAC_COPY_TO_DEVICE, t->data, host, bytes, err);
     }
     if (rc == 0)
-        rc = rig->device->table->stream_sync(rig->stream, err);
-    free(host);
+        rc = table->stream_sync(rig->stream, err);
+    table->memory_free(rig->device, SAC_MEMORY_STAGING, host);
     return rc;
 }
 
@@ -165,7 +170,10 @@ static int build_graph(struct sac_op_rig *rig, struct sac_error *err)
 static int query(struct sac_op_rig *rig, struct sac_error *err)
 {
     const struct sac_node *node = &rig->graph->nodes[0];
-    enum sac_type type = rig->options.ops.precision == SAC_PRECISION_BF16 ? SAC_BF16 : SAC_F32;
+    enum sac_precision precision = rig->options.ops.precision;
+    enum sac_type type = precision == SAC_PRECISION_BF16  ? SAC_BF16
+                         : precision == SAC_PRECISION_F16 ? SAC_F16
+                                                          : SAC_F32;
     int rc;
 
     for (int i = 0; i < node->src_count; i++)
@@ -312,6 +320,8 @@ static void fetch(const struct sac_tensor *t, const char *host, int64_t i, float
         out[2 * i + 1] = ((const struct sac_topk_pair *)host)[at].value;
     } else if (t->form.type == SAC_F32) {
         out[i] = ((const float *)host)[at];
+    } else if (t->form.type == SAC_F16) {
+        out[i] = sac_f16_to_float(((const uint16_t *)host)[at]);
     } else {
         out[i] = sac_bf16_to_float(((const uint16_t *)host)[at]);
     }
@@ -319,21 +329,21 @@ static void fetch(const struct sac_tensor *t, const char *host, int64_t i, float
 
 float *sac_op_rig_result(struct sac_op_rig *rig, int index, size_t *ret_count)
 {
+    const struct sac_device_table *table = rig->device->table;
     const struct sac_tensor *t = &rig->dst[index];
     int64_t elements = sac_shape_count(&t->shape);
     size_t bytes = span_of(t) * sac_type_bytes(t->form.type);
-    char *host = malloc(bytes);
     float *out = malloc((size_t)elements * 2 * sizeof *out);
-    struct sac_error err = {0};
+    void *host = NULL;
 
-    if (!host || !out ||
-        rig->device->table->copy(rig->stream, SAC_COPY_TO_HOST, host, t->data, bytes, &err) != 0 ||
-        rig->device->table->stream_sync(rig->stream, &err) != 0)
+    if (!out || table->memory_new(rig->device, SAC_MEMORY_STAGING, bytes, &host, NULL) != 0 ||
+        table->copy(rig->stream, SAC_COPY_TO_HOST, host, t->data, bytes, NULL) != 0 ||
+        table->stream_sync(rig->stream, NULL) != 0)
         abort();
     for (int64_t i = 0; i < elements; i++)
         fetch(t, host, i, out);
     *ret_count = (size_t)elements * (t->form.type == SAC_TOPK_PAIR ? 2 : 1);
-    free(host);
+    table->memory_free(rig->device, SAC_MEMORY_STAGING, host);
     return out;
 }
 

@@ -47,6 +47,24 @@ static void a_device_that_is_not_there_is_an_error(void **state)
     }
 }
 
+static void without_a_module_auto_is_the_cpu_and_cuda_says_why_not(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_device *devices[2];
+    int count = 0;
+
+    (void)state;
+    assert_ok(sac_devices_open(devices, 2, &count, "auto", &err), err);
+    assert_int_equal(count, 1);
+    assert_string_equal(devices[0]->info.name, "cpu");
+    sac_device_close(devices[0]);
+    assert_true(sac_devices_open(devices, 2, &count, "cuda", &err) < 0);
+    assert_says(err, "there is no saccade_cuda.so");
+    err = (struct sac_error){0};
+    assert_true(sac_device_cuda_count(&count, &err) < 0);
+    assert_says(err, "there is no saccade_cuda.so");
+}
+
 static void memory_is_aligned_and_copies_copy(void **state)
 {
     struct sac_error err = {0};
@@ -129,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_cpu_opens_by_name_and_by_auto),
         cmocka_unit_test(a_device_that_is_not_there_is_an_error),
+        cmocka_unit_test(without_a_module_auto_is_the_cpu_and_cuda_says_why_not),
         cmocka_unit_test(memory_is_aligned_and_copies_copy),
         cmocka_unit_test(weights_are_packed_once_by_name_and_packing),
     };

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -184,6 +185,37 @@ def _():
     need(first.stop(9) == -9)
     with Server(port=first.port) as second:
         need(second.classify(read(data("images/cat.jpg"))).status == 200)
+
+
+@case("a shell's limit on open files does not bound the connections")
+def _():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with Server() as server:
+            limits = read("/proc/%d/limits" % server.process.pid).decode()
+            soft, hard = re.search(r"Max open files +(\S+) +(\S+)", limits).groups()
+            need(soft == hard and int(soft) == before[1], limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@case("classify goes on where it was stopped, and leaves other files alone")
+def _():
+    pictures = [data("images/cat.jpg"), data("images/fish-bike.jpg"), data("images/cat_gray.jpg")]
+    words = ["classify", "--model", squeezenet()]
+    for style in ("--json", "--csv"):
+        whole = run(*words, style, *pictures)
+        out = os.path.join(folder(), "out" + style)
+        with open(out, "wb") as file:
+            file.write(whole[:-40])
+        run(*words, style, "-o", out, *pictures)
+        need(read(out) == whole, style, read(out), whole)
+        other = os.path.join(folder(), "picture.jpg")
+        with open(other, "wb") as file:
+            file.write(read(pictures[0]))
+        run(*words, style, "-o", other, *pictures, status=1)
+        need(read(other) == read(pictures[0]), style)
 
 
 @case("bench counts what the server answered, and says how it wants to be called")

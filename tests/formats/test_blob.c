@@ -116,6 +116,13 @@ static void a_blob_without_shape_has_the_old_four_or_is_one_number(void **state)
     blob.width = 3;
     blob.n_data = 6;
     expect(&blob, 4, six, 6);
+    /* Blob::FromProto looks at the old ones first. */
+    Caffe__BlobShape shape = CAFFE__BLOB_SHAPE__INIT;
+    int64_t other[1] = {5};
+    shape.dim = other;
+    shape.n_dim = 1;
+    blob.shape = &shape;
+    expect(&blob, 4, six, 6);
 }
 
 static void an_empty_blob_is_empty(void **state)
@@ -193,7 +200,7 @@ static void a_file_that_is_no_blob_is_named(void **state)
 
     assert_int_equal(sac_caffe_blob_load(&blob, sac_test_write("e.binaryproto", "", 0), &empty),
                      SAC_EFORMAT);
-    assert_says(empty, "e.binaryproto: the file is empty");
+    assert_says(empty, "e.binaryproto: the file is empty; expected a binaryproto");
     assert_true(sac_caffe_blob_load(&blob, sac_test_write("t.binaryproto", "name: 'x'", 9), &text) <
                 0);
     assert_says(text, "t.binaryproto: byte ");

@@ -21,7 +21,7 @@ static void load_prototxt(const char *path)
 {
     struct sac_error err = {0};
 
-    if (strstr(path, "solver")) {
+    if (strstr(strrchr(path, '/'), "solver")) {
         struct sac_caffe_solver solver;
         assert_ok(sac_caffe_solver_load(&solver, path, &err), err);
         assert_true(solver.solver->has_base_lr);

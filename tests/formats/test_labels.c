@@ -100,7 +100,9 @@ static void a_file_without_labels_is_refused(void **state)
     struct sac_error err = {0};
     struct sac_labels labels;
 
-    refuse("", 0, SAC_EFORMAT, "has no labels");
+    refuse("", 0, SAC_EFORMAT, "the file is empty");
+    refuse("<!doctype html>\n<p>Not found", 28, SAC_EFORMAT,
+           "a web page; expected one label a line");
     refuse("\n \r\n\n", 5, SAC_EFORMAT, "has no labels");
     assert_int_equal(sac_labels_load(&labels, "/nonexistent/labels.txt", &err), SAC_ENOENT);
 }

@@ -103,6 +103,28 @@ static void head_is_get_without_the_body(void **state)
     fixture_stop(&fixture);
 }
 
+/* RFC 9110, 6.6.1 and 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT". */
+static void answers_say_when_they_were_made(void **state)
+{
+    time_t before = time(NULL);
+    struct tm utc = {0};
+
+    (void)state;
+    fixture_start(&fixture, NULL);
+    int fd = client_connect(&fixture);
+    client_puts(fd, "GET /null HTTP/1.1\r\n" HOST "\r\n");
+    struct answer answer = client_read(fd, false);
+    const char *date = strstr(answer.head, "\r\nDate: ");
+    assert_non_null(date);
+    const char *end = strptime(date + 8, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+    assert_true(end && end == date + 8 + 29 && strncmp(end, "\r\n", 2) == 0);
+    time_t said = timegm(&utc);
+    assert_true(said >= before && said <= time(NULL));
+    answer_done(&answer);
+    close(fd);
+    fixture_stop(&fixture);
+}
+
 static void errors_are_json_and_a_503_says_when_to_retry(void **state)
 {
     struct answer answer;
@@ -853,6 +875,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_handler_sees_what_was_sent),
         cmocka_unit_test(head_is_get_without_the_body),
+        cmocka_unit_test(answers_say_when_they_were_made),
         cmocka_unit_test(errors_are_json_and_a_503_says_when_to_retry),
         cmocka_unit_test(http_1_0_keeps_alive_when_asked),
         cmocka_unit_test(continue_is_sent_once_the_head_has_passed),

@@ -54,8 +54,8 @@ static void the_kind_is_told_by_content(void **state)
 
 static void what_is_neither_is_unsupported(void **state)
 {
-    static const char *const others[] = {
-        "", "\xff", "\xff\xd8", "GIF89a", "RIFF....WEBP", "BM", "\x89PNG\r\n\x1a", "<svg/>"};
+    static const char *const others[] = {"\xff", "\xff\xd8",        "GIF89a", "RIFF....WEBP",
+                                         "BM",   "\x89PNG\r\n\x1a", "<svg/>"};
     struct sac_image_info info;
     struct sac_image image;
 
@@ -69,6 +69,18 @@ static void what_is_neither_is_unsupported(void **state)
                          SAC_EUNSUPPORTED);
         free(file.data);
     }
+}
+
+static void no_bytes_are_no_picture(void **state)
+{
+    struct bytes file = picture_copy((const uint8_t *)"", 0);
+    struct sac_error err = {0};
+    struct sac_image image;
+
+    (void)state;
+    assert_int_equal(decode(file, &image, &err), SAC_EFORMAT);
+    assert_string_equal(err.text, "picture: there are no bytes");
+    free(file.data);
 }
 
 static void other_numbers_of_channels_are_refused(void **state)
@@ -377,11 +389,37 @@ static void pictures_decoded_at_one_time_share_one_bound(void **state)
     free(file.data);
 }
 
+/* Ten that have each had a picture of 101,469 bytes, three fitting at once. */
+static void decoders_that_rest_leave_room_for_the_next(void **state)
+{
+    struct bytes file = picture_read("jpeg/testorig.jpg");
+    struct sac_preprocess how = sac_preprocess_default(3, 227, 149);
+    struct sac_decoder *decoders[10];
+    struct sac_error err = {0};
+    uint8_t *pixels = malloc(227 * 149 * 3);
+
+    free_decoder(state);
+    make_decoder(state);
+    sac_image_set_memory_max(227 * 149 * 3 * 3 + 100000);
+    for (int i = 0; i < 10; i++) {
+        assert_ok(sac_decoder_new(&decoders[i], &err), err);
+        assert_ok(
+            sac_preprocess_pixels(&how, decoders[i], file.data, file.size, NULL, pixels, &err),
+            err);
+    }
+    for (int i = 0; i < 10; i++)
+        sac_decoder_free(decoders[i]);
+    sac_image_set_memory_max(0);
+    free(pixels);
+    free(file.data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_kind_is_told_by_content),
         cmocka_unit_test(what_is_neither_is_unsupported),
+        cmocka_unit_test(no_bytes_are_no_picture),
         cmocka_unit_test(other_numbers_of_channels_are_refused),
         cmocka_unit_test(limits_can_be_set_and_stand_in_the_sentence),
         cmocka_unit_test(every_truncation_is_an_error),
@@ -393,6 +431,7 @@ int main(void)
         cmocka_unit_test(a_decoder_gives_the_same_whatever_it_did_before),
         cmocka_unit_test(pixel_memory_is_used_again),
         cmocka_unit_test(pictures_decoded_at_one_time_share_one_bound),
+        cmocka_unit_test(decoders_that_rest_leave_room_for_the_next),
         cmocka_unit_test(memory_does_not_grow_with_pictures),
         cmocka_unit_test(a_bound_on_memory_is_felt_and_is_an_error),
     };

@@ -139,6 +139,8 @@ int sac_classifier_decode(struct sac_classifier *classifier, int slot, const uin
 
     memcpy(text, bytes, size < sizeof text - 1 ? size : sizeof text - 1);
     atomic_fetch_add(&fake_decoded, 1);
+    if (size == 0)
+        return sac_fail(err, SAC_EFORMAT, "no bytes");
     if (strcmp(text, "damaged") == 0)
         return sac_fail(err, SAC_EFORMAT, "the picture is damaged");
     if (strcmp(text, "huge") == 0)

@@ -307,6 +307,20 @@ static void a_higher_priority_goes_first_and_a_lower_one_does_not_starve(void **
     assert_in_range(turn, 2, 20);
 }
 
+/* The fast lane has been woken, and its core does not run it. */
+static void a_slow_lane_takes_what_an_idle_fast_one_lets_lie(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, cpu_ms);
+    int slow = sac_scheduler_add_lane(f->s);
+
+    note(f, slow, model, cpu_ms, 4);
+    submit(f, 0, model, MS, 0);
+    assert_int_equal(take(f, slow, MS), 0);
+    assert_int_equal(take(f, slow, 11 * MS), 0);
+    assert_int_equal(take(f, slow, 12 * MS), 1);
+}
+
 static void a_canceled_job_leaves_no_hole(void **state)
 {
     struct fixture *f = *state;
@@ -737,6 +751,7 @@ int main(void)
         CASE(the_batch_meets_the_earliest_deadline),
         CASE(idle_lanes_share_what_waits),
         CASE(a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner),
+        CASE(a_slow_lane_takes_what_an_idle_fast_one_lets_lie),
         CASE(idle_lanes_do_not_leave_the_same_jobs_to_each_other),
         CASE(a_lane_that_hangs_is_not_waited_for),
         CASE(wake_names_the_fastest_idle_lane),

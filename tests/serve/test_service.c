@@ -164,7 +164,8 @@ static void a_model_is_chosen_by_name(void **state)
     expect_body(post(f, "/api/classify?model=second", NULL, "picture 1"), both);
     expect_body(post(f, "/api/models/second/classify", NULL, "picture 1"), both);
     expect(post(f, "/api/classify?model=third", NULL, "picture 1"), 404, "first, second");
-    expect(post(f, "/api/models/third/classify", NULL, "picture 1"), 404, "first, second");
+    expect(post(f, "/api/models/third/classify", NULL, "picture 1"), 404,
+           "no model is called \\\"third\\\"; there is: first, second");
     expect(post(f, "/api/models/second", NULL, "picture 1"), 404, "NAME/classify");
 }
 
@@ -184,13 +185,13 @@ static void several_pictures_in_a_form_get_an_answer_or_an_error_each(void **sta
 {
     struct fixture *f = *state;
 
-    expect_body(
-        post(f, "/api/classify?topk=1", FORM,
-             PART("a.jpg", "picture 3") PART("b.txt", "text")
-                 PART("c.png", "picture 4") "--xx--\r\n"),
-        "[{\"file\":\"a.jpg\",\"predictions\":[{\"confidence\":0.5000,\"label\":\"fox\"}]},"
-        "{\"file\":\"b.txt\",\"error\":\"neither JPEG nor PNG\"},"
-        "{\"file\":\"c.png\",\"predictions\":[{\"confidence\":0.5000,\"label\":\"owl\"}]}]");
+    expect_body(post(f, "/api/classify?topk=1", FORM,
+                     PART("a.jpg", "picture 3") PART("b.txt", "text") PART("", "")
+                         PART("c.png", "picture 4") PART("d.png", "") "--xx--\r\n"),
+                "[{\"file\":\"a.jpg\",\"predictions\":[{\"confidence\":0.5000,\"label\":\"fox\"}]},"
+                "{\"file\":\"b.txt\",\"error\":\"neither JPEG nor PNG\"},"
+                "{\"file\":\"c.png\",\"predictions\":[{\"confidence\":0.5000,\"label\":\"owl\"}]},"
+                "{\"file\":\"d.png\",\"error\":\"no bytes\"}]");
 }
 
 static void a_form_with_too_many_pictures_or_none_is_refused(void **state)
@@ -205,7 +206,9 @@ static void a_form_with_too_many_pictures_or_none_is_refused(void **state)
     expect(post(f, "/api/classify", FORM,
                 "--xx\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\n1\r\n--xx--\r\n"),
            400, "no file");
-    expect(post(f, "/api/classify", FORM, PART("a", "") "--xx--\r\n"), 400, "empty");
+    /* What a browser sends where no file was chosen. */
+    expect(post(f, "/api/classify", FORM, PART("", "") "--xx--\r\n"), 400, "no file");
+    expect(post(f, "/api/classify", FORM, PART("a", "") "--xx--\r\n"), 400, "no bytes");
     expect(post(f, "/api/classify", "Content-Type: multipart/form-data\r\n", "x"), 400, "boundary");
 }
 

@@ -37,7 +37,8 @@ static void *run(void *user)
 static void start(struct fixture *f)
 {
     struct sac_error err = {0};
-    const char *dir = sac_test_squeezenet("{\"preprocess\":{\"mean\":[104,117,123]}}");
+    const char *dir = sac_test_squeezenet(
+        "{\"preprocess\":{\"mean\":[104,117,123]},\"timeout_ms\":600000}"); /* none is late */
     struct sac_model_files files = {.dir = dir};
     struct sac_model_overrides overrides = SAC_MODEL_OVERRIDES_NONE;
 
@@ -142,6 +143,7 @@ static void *ask(void *user)
 static void check_under_load(struct fixture *f, const char *want)
 {
     struct asker askers[ASKERS];
+    int different = 0;
 
     for (int i = 0; i < ASKERS; i++) {
         askers[i] = (struct asker){.f = f, .want = want};
@@ -149,8 +151,9 @@ static void check_under_load(struct fixture *f, const char *want)
     }
     for (int i = 0; i < ASKERS; i++) {
         pthread_join(askers[i].thread, NULL);
-        assert_int_equal(askers[i].different, 0);
+        different += askers[i].different;
     }
+    assert_int_equal(different, 0);
 }
 
 static void a_picture_gets_one_answer_raw_in_a_form_and_under_load(void **state)

@@ -489,8 +489,9 @@ static void the_last_and_the_best_are_kept(void **state)
 
     (void)state;
     snprintf(prefix, sizeof prefix, "%s", made_prefix("prune", "net"));
-    for (int i = 1; i <= 7; i++)
+    for (int i = 0; i <= 7; i++)
         save(prefix, SAC_SNAPSHOT_BINARY, i);
+    cut(path_of(prefix, "_iter_0.saccade"), 10);    /* broken: stays, and stops nobody */
     unlink(path_of(prefix, "_iter_2.saccade"));     /* not ours: stays */
     unlink(path_of(prefix, "_iter_6.solverstate")); /* a save that was interrupted */
     sac_test_write("prune/net_iter_9.caffemodel.tmp", "x", 1);
@@ -501,15 +502,15 @@ static void the_last_and_the_best_are_kept(void **state)
         const char *file;
         bool kept;
     } files[] = {
-        {"_iter_1.solverstate", false},  {"_iter_1.caffemodel", false},
-        {"_iter_1.saccade", false},      {"_iter_2.solverstate", true},
-        {"_iter_2.caffemodel", true},    {"_iter_3.solverstate", true},
-        {"_iter_3.caffemodel", true},    {"_iter_4.solverstate", false},
-        {"_iter_5.solverstate", true},   {"_iter_5.caffemodel", true},
-        {"_iter_6.caffemodel", false},   {"_iter_6.saccade", false},
-        {"_iter_7.solverstate", true},   {"_iter_7.caffemodel", true},
-        {"_iter_100.solverstate", true}, {"_iter_9.caffemodel.tmp", false},
-        {"_iter_9.notes.tmp", true},
+        {"_iter_0.solverstate", true},     {"_iter_1.solverstate", false},
+        {"_iter_1.caffemodel", false},     {"_iter_1.saccade", false},
+        {"_iter_2.solverstate", true},     {"_iter_2.caffemodel", true},
+        {"_iter_3.solverstate", true},     {"_iter_3.caffemodel", true},
+        {"_iter_4.solverstate", false},    {"_iter_5.solverstate", true},
+        {"_iter_5.caffemodel", true},      {"_iter_6.caffemodel", false},
+        {"_iter_6.saccade", false},        {"_iter_7.solverstate", true},
+        {"_iter_7.caffemodel", true},      {"_iter_100.solverstate", true},
+        {"_iter_9.caffemodel.tmp", false}, {"_iter_9.notes.tmp", true},
     };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         if (sac_file_exists(path_of(prefix, files[i].file)) != files[i].kept)

@@ -251,6 +251,15 @@ static void a_full_disk_keeps_the_snapshot_of_the_same_iteration(void **state)
     assert_int_equal(newest_whole(prefix), 5);
 }
 
+static char mounted[1024];
+
+static void unmount(void)
+{
+    if (mounted[0])
+        umount2(mounted, MNT_DETACH);
+    mounted[0] = 0;
+}
+
 static void a_full_file_system_keeps_the_old_snapshot(void **state)
 {
     struct sac_error err = {0};
@@ -265,11 +274,13 @@ static void a_full_file_system_keeps_the_old_snapshot(void **state)
         print_message("# skipped: a tmpfs cannot be mounted here\n");
         skip();
     }
+    snprintf(mounted, sizeof mounted, "%s", folder);
+    atexit(unmount); /* should the test fail; before the folder is removed */
     snprintf(prefix, sizeof prefix, "%s/net", folder);
     for (; rc == 0 && at < 100; at++)
         rc = made_save(prefix, SAC_SNAPSHOT_BINARY, at, NULL, &err);
     int64_t found = rc == 0 ? -1 : newest_whole(prefix);
-    umount(folder);
+    unmount();
     assert_int_equal(rc, SAC_EIO);
     assert_says(err, "No space left on device");
     assert_int_equal(found, at - 2);

@@ -28,7 +28,7 @@ void sac_cpu_onednn_one_thread(void)
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/cpu/forms.h"
+#include "device/forms.h"
 #include "device/cpu/loops.h"
 
 /* The layout of packed weights is asked for at this batch, whatever the batch
@@ -368,7 +368,7 @@ static bool can(const struct sac_cpu_ask *ask)
     struct problem p;
     struct sac_op_caps forms = {0};
 
-    sac_cpu_forms(ask, &forms);
+    sac_usual_forms(ask->graph, ask->node, ask->type, &forms);
     dnnl_primitive_desc_t pd = choose(ask, forms.dst.type, &p);
     bool found = pd != NULL;
 

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/cpu/forms.h"
 #include "device/cpu/kernel.h"
 #include "device/cpu/onednn.h"
 #include "device/cpu/vector.h"
+#include "device/forms.h"
 
 enum { KERNELS_MAX = 4 };
 
@@ -76,9 +76,9 @@ int sac_cpu_op_query(struct sac_device *device, const struct sac_graph *graph,
     if (rc != 0)
         return rc;
     const struct sac_cpu_kernel *kernel = choose(&ask);
-    sac_cpu_forms(&ask, &caps);
+    sac_usual_forms(graph, node, ask.type, &caps);
     caps.kernel = caps.alias ? "alias" : kernel->name;
-    caps.flops = caps.alias ? 0 : sac_cpu_flops(&ask);
+    caps.flops = caps.alias ? 0 : sac_op_flops(graph, node);
     if (kernel->query)
         rc = kernel->query(&ask, &caps, err);
     if (rc == 0)
@@ -182,6 +182,16 @@ int sac_cpu_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac_
 {
     (void)stream;
     return op->kernel->forward(op, err);
+}
+
+int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
+                  const struct sac_op_options *options, struct sac_error *err)
+{
+    (void)device;
+    (void)err;
+    if (!options->reference && !options->training)
+        sac_fuse_epilogues(graph);
+    return 0;
 }
 
 /* Plain copies of weights. */

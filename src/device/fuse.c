@@ -1,4 +1,4 @@
-#include "device/cpu/ops.h"
+#include "device/forms.h"
 
 static bool takes_relu(const struct sac_node *node)
 {
@@ -66,13 +66,8 @@ static void fuse_sum(struct sac_graph *graph, struct sac_node *sum)
     absorb(graph, node, sum);
 }
 
-int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
-                  const struct sac_op_options *options, struct sac_error *err)
+void sac_fuse_epilogues(struct sac_graph *graph)
 {
-    (void)device;
-    (void)err;
-    if (options->reference || options->training)
-        return 0;
     for (int i = 0; i < graph->node_count; i++) {
         struct sac_node *node = &graph->nodes[i];
         if (node->kind == SAC_OP_RELU)
@@ -81,5 +76,4 @@ int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
             fuse_sum(graph, node);
     }
     sac_graph_compact(graph);
-    return 0;
 }

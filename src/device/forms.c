@@ -1,11 +1,17 @@
-#include "device/cpu/forms.h"
+#include "device/forms.h"
 
-static const struct sac_value *src_value(const struct sac_cpu_ask *ask, int index)
+struct ask {
+    const struct sac_graph *graph;
+    const struct sac_node *node;
+    enum sac_type type;
+};
+
+static const struct sac_value *src_value(const struct ask *ask, int index)
 {
     return &ask->graph->values[ask->node->src[index]];
 }
 
-static const struct sac_value *dst_value(const struct sac_cpu_ask *ask)
+static const struct sac_value *dst_value(const struct ask *ask)
 {
     return &ask->graph->values[ask->node->dst[0]];
 }
@@ -89,7 +95,7 @@ static bool makes_scores(enum sac_op_kind kind)
 }
 
 /* The value stays where it is; only its name or shape changes. */
-static void alias_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
+static void alias_forms(const struct ask *ask, struct sac_op_caps *caps)
 {
     const struct sac_value *src = src_value(ask, 0), *dst = dst_value(ask);
 
@@ -105,7 +111,7 @@ static void alias_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
     caps->dst.layout = order_is_free(&dst->shape) ? usual_layout(&dst->shape) : SAC_PLAIN;
 }
 
-void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
+static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
 {
     const struct sac_node *node = ask->node;
     const struct sac_value *src = src_value(ask, 0), *dst = dst_value(ask);
@@ -144,11 +150,17 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
     caps->in_place = is_elementwise(node->kind) && caps->src.type == caps->dst.type;
 }
 
-static double weighted_flops(const struct sac_cpu_ask *ask)
+void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node, enum sac_type type,
+                     struct sac_op_caps *caps)
 {
-    const struct sac_node *node = ask->node;
-    const struct sac_shape *src = &src_value(ask, 0)->shape, *dst = &dst_value(ask)->shape;
-    const struct sac_shape *weight = &ask->graph->constants[node->weight[0]].shape;
+    usual_forms(&(struct ask){graph, node, type}, caps);
+}
+
+static double weighted_flops(const struct sac_graph *graph, const struct sac_node *node)
+{
+    const struct sac_shape *src = &graph->values[node->src[0]].shape;
+    const struct sac_shape *dst = &graph->values[node->dst[0]].shape;
+    const struct sac_shape *weight = &graph->constants[node->weight[0]].shape;
     double taps = (double)sac_shape_count_between(weight, 1, weight->rank);
 
     switch (node->kind) {
@@ -164,13 +176,12 @@ static double weighted_flops(const struct sac_cpu_ask *ask)
     }
 }
 
-double sac_cpu_flops(const struct sac_cpu_ask *ask)
+double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node)
 {
-    const struct sac_node *node = ask->node;
     const int64_t *kernel = node->param.pool.window.kernel;
-    double out = (double)sac_shape_count(&dst_value(ask)->shape);
+    double out = (double)sac_shape_count(&graph->values[node->dst[0]].shape);
 
     if (node->weight_count > 0)
-        return weighted_flops(ask);
+        return weighted_flops(graph, node);
     return node->kind == SAC_OP_POOL ? out * (double)(kernel[0] * kernel[1]) : out;
 }

@@ -1,0 +1,23 @@
+/*
+ * The forms that devices usually give values: channels-last for images, plain for
+ * the rest, in one type; scores that only softmax, top-k or the caller read stay
+ * fp32. A device starts from them and changes what its kernels want otherwise.
+ * Any thread.
+ */
+#ifndef SAC_DEVICE_FORMS_H
+#define SAC_DEVICE_FORMS_H
+
+#include "device/device.h"
+
+/* Fills src, dst, in_place and alias. `type`: what the precision stores. */
+void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node, enum sac_type type,
+                     struct sac_op_caps *caps);
+
+/* Of one forward, for the report. */
+double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node);
+
+/* Lets convolutions, inner products and sums do the ReLU behind them, and
+ * convolutions the sum: for devices whose kernels take epilogues. */
+void sac_fuse_epilogues(struct sac_graph *graph);
+
+#endif

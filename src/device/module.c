@@ -1,0 +1,92 @@
+#include "device/module.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards `loaded` */
+static const struct sac_module *loaded;
+
+enum { PATH_SIZE = 4096 };
+
+static void beside_the_program(char *path, size_t size)
+{
+    ssize_t len = readlink("/proc/self/exe", path, size - 1);
+
+    path[len > 0 ? len : 0] = 0;
+    char *slash = strrchr(path, '/');
+    if (slash)
+        *slash = 0;
+}
+
+static int check(void *handle, const char *path, const struct sac_module **ret,
+                 struct sac_error *err)
+{
+    const struct sac_module *module = dlsym(handle, "sac_cuda_module");
+
+    if (!module)
+        return sac_fail(err, SAC_EFORMAT, "%s: not a module of Saccade's", path);
+    if (module->version != SAC_MODULE_VERSION)
+        return sac_fail(err, SAC_EFORMAT, "%s: a module of version %d, expected %d", path,
+                        module->version, SAC_MODULE_VERSION);
+    *ret = module;
+    return 0;
+}
+
+/* Closed again only when it is refused: its device may outlive any caller. */
+static int load(const char *folder, const struct sac_module **ret, struct sac_error *err)
+{
+    char path[PATH_SIZE + 64];
+
+    snprintf(path, sizeof path, "%s/saccade_cuda.so", folder);
+    if (access(path, F_OK) != 0)
+        return sac_fail(err, SAC_ENOENT, "there is no saccade_cuda.so");
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!handle)
+        return sac_fail(err, SAC_EDEVICE, "%s", dlerror());
+    int rc = check(handle, path, ret, err);
+    if (rc != 0)
+        dlclose(handle);
+    return rc;
+}
+
+/* The first that is there decides: a broken one is not passed over. */
+static int search(const struct sac_module **ret, struct sac_error *err)
+{
+    static const char *const beneath[] = {"", "/src/device/cuda", "/../device/cuda",
+                                          "/../../src/device/cuda", "/../../../src/device/cuda"};
+    const char *given = getenv("SACCADE_MODULE_DIR");
+    char program[PATH_SIZE], folder[PATH_SIZE + 32];
+    struct sac_error why = {0};
+    int rc = SAC_ENOENT;
+
+    if (given && *given)
+        return load(given, ret, err);
+    beside_the_program(program, sizeof program);
+    for (size_t i = 0; i < sizeof beneath / sizeof *beneath && rc == SAC_ENOENT; i++) {
+        why = (struct sac_error){0};
+        snprintf(folder, sizeof folder, "%s%s", program, beneath[i]);
+        rc = load(folder, ret, &why);
+    }
+    if (rc == SAC_ENOENT) {
+        why = (struct sac_error){0};
+        rc = load(SACCADE_MODULE_DIR, ret, &why);
+    }
+    return rc == 0 ? 0 : sac_fail(err, rc, "%s", why.text);
+}
+
+int sac_module_cuda(const struct sac_module **ret, struct sac_error *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&lock);
+    if (!loaded)
+        rc = search(&loaded, err);
+    if (rc == 0)
+        *ret = loaded;
+    pthread_mutex_unlock(&lock);
+    return rc;
+}

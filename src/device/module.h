@@ -1,0 +1,27 @@
+/*
+ * Devices that live in a module loaded at run time, so that the program starts
+ * without their libraries: saccade_cuda.so brings the CUDA device. Looked for in
+ * $SACCADE_MODULE_DIR (and, when that is set, only there), beside the program,
+ * in src/device/cuda beneath it (a build folder), and where it is installed.
+ * Any thread; a module that was loaded stays.
+ */
+#ifndef SAC_DEVICE_MODULE_H
+#define SAC_DEVICE_MODULE_H
+
+#include "device/device.h"
+
+/* Changes with this struct and with the device table. */
+enum { SAC_MODULE_VERSION = 1 };
+
+/* What a module exports, by the name sac_cuda_module. */
+struct sac_module {
+    int version; /* the first member, for ever */
+    /* How many devices there are; SAC_EDEVICE says why none can be asked for. */
+    int (*count)(int *ret, struct sac_error *err);
+    int (*open)(struct sac_device **ret, int index, struct sac_error *err);
+};
+
+/* The CUDA module; SAC_ENOENT where none can be loaded, with what the loader said. */
+int sac_module_cuda(const struct sac_module **ret, struct sac_error *err);
+
+#endif

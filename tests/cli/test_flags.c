@@ -1,0 +1,44 @@
+#include "support/support.h"
+
+#include <string.h>
+
+#include "cli/flags.h"
+
+static const struct option options[] = {{"queue", required_argument, NULL, SAC_FLAG_OWN},
+                                        {"json", no_argument, NULL, 1},
+                                        {"output", required_argument, NULL, 'o'},
+                                        {0}};
+
+static void assert_refused(const char *a, const char *b, const char *sentence)
+{
+    char name[] = "serve", first[32], second[32];
+    char *argv[] = {name, strcpy(first, a), strcpy(second, b), NULL};
+    struct sac_error err = {0};
+    int option;
+
+    optind = 0;
+    do
+        option = getopt_long(3, argv, SAC_FLAGS_SHORT "o:", options, NULL);
+    while (option != -1 && option != '?' && option != ':');
+    assert_int_not_equal(option, -1);
+    assert_int_equal(sac_flag_refused(option, argv, &err), SAC_EINVAL);
+    assert_string_equal(err.text, sentence);
+}
+
+static void what_getopt_refuses_is_one_sentence(void **state)
+{
+    (void)state;
+    assert_refused("--bogus", "x", "--bogus is not an option");
+    assert_refused("--json", "-x", "-x is not an option");
+    assert_refused("--json", "--queue", "--queue: expected a value behind it");
+    assert_refused("--json", "-o", "-o: expected a value behind it");
+    assert_refused("--json=5", "x", "--json takes no value");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_getopt_refuses_is_one_sentence),
+    };
+    return cmocka_run_group_tests_name("flags", tests, NULL, NULL);
+}

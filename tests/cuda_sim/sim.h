@@ -1,0 +1,71 @@
+/*
+ * Stand-ins on host memory for the CUDA runtime, cuDNN, cuBLAS and cublasLt
+ * calls that the CUDA device uses, so that its logic can be tested without a
+ * GPU: N devices, truly asynchronous streams, events, graph capture, and checks
+ * that a card does not make. It proves logic, never speed.
+ *
+ * This header is what tests may ask beyond CUDA's own API. Any thread.
+ *
+ * The environment, read at the first call:
+ *   SACCADE_SIM_DEVICES   how many devices there are (1)
+ *   SACCADE_SIM_MEMORY    bytes of each device (8 GiB)
+ *   SACCADE_SIM_ARCH      compute capability, 60 to 120 (90); TF32 and bf16 from 80
+ *   SACCADE_SIM_SEED      random delays before operations, so that missing waits show (none)
+ *   SACCADE_SIM_CHECKS    abort (default), record or off: what a failed check does
+ *   SACCADE_SIM_PAGEABLE  1: asynchronous copies of pageable memory are no failed check
+ *   SACCADE_SIM_FAULT     sim_fault_set's words
+ */
+#ifndef SACCADE_CUDA_SIM_H
+#define SACCADE_CUDA_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum sim_checks { SIM_CHECKS_ABORT, SIM_CHECKS_RECORD, SIM_CHECKS_OFF };
+
+/* What a failed check does: one sentence on stderr and abort(), or recorded. */
+void sim_checks_set(enum sim_checks checks);
+
+/* How many checks failed since the last sim_checks_clear(), and the last one's sentence. */
+int sim_checks_failed(void);
+const char *sim_checks_last(void); /* valid until the thread asks again; "" when there is none */
+void sim_checks_clear(void);
+
+void sim_pageable_allow(bool allow);
+
+/* Random delays from here on; 0 turns them off. */
+void sim_seed_set(uint64_t seed);
+
+/*
+ * Faults, comma separated; device and k are counted from 0, replacing earlier ones:
+ *   lost:DEVICE:K   the K-th call to that device fails with cudaErrorLaunchFailure,
+ *                   and all later ones do; what is queued there does not run
+ *   oom:DEVICE:K    the K-th allocation of that device fails
+ *   slow:DEVICE:MS  every operation of that device, a whole graph too, takes MS
+ *                   milliseconds longer
+ * Counts start anew. NULL or "" removes all faults but does not bring a lost
+ * device back: sim_device_restore does, as cudaDeviceReset. Returns false, and
+ * changes nothing, when the words cannot be read.
+ */
+bool sim_fault_set(const char *faults);
+void sim_device_restore(int device);
+
+/* Anything that the caller has not given back. */
+struct sim_live {
+    int allocations, pinned, streams, events, graphs, handles, descriptors;
+};
+struct sim_live sim_live(void);
+
+/* Calls counted for `lost`, and operations that ran, of one device. */
+unsigned long sim_device_calls(int device);
+unsigned long sim_device_operations(int device);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,421 @@
+/* The CUDA device's table on simulated GPUs: memory, streams, errors, the cache. */
+#include "support/support.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cuda_sim/sim.h"
+#include "device/op_cases.h"
+#include "net/rig.h"
+
+static const char *cache;
+
+static int use_fresh_cache(void **state)
+{
+    (void)state;
+    cache = sac_test_tmpdir();
+    setenv("XDG_CACHE_HOME", cache, 1);
+    return 0;
+}
+
+static struct sac_device *open_device(const char *name)
+{
+    struct sac_error err = {0};
+    struct sac_device *device = NULL;
+
+    assert_ok(sac_device_open(&device, name, &err), err);
+    return device;
+}
+
+static void devices_open_by_number_and_auto_takes_the_first(void **state)
+{
+    const char *const names[] = {"cuda", "cuda:0", "auto", "cuda:1"};
+    int count = 0;
+    struct sac_error err = {0};
+
+    (void)state;
+    assert_ok(sac_device_cuda_count(&count, &err), err);
+    assert_int_equal(count, 2);
+    for (int i = 0; i < 4; i++) {
+        struct sac_device *device = open_device(names[i]);
+        assert_string_equal(device->table->kind, "cuda");
+        assert_string_equal(device->info.name, i < 3 ? "cuda:0" : "cuda:1");
+        assert_false(device->info.host_memory);
+        assert_true(device->info.memory_bytes > 0);
+        assert_true(device->info.precisions & 1u << SAC_PRECISION_F16);
+        assert_int_equal(device->table->health(device, &err), 0);
+        sac_device_close(device);
+    }
+}
+
+static void a_device_that_is_not_there_is_an_error(void **state)
+{
+    const char *const names[] = {"cuda:2", "cuda:", "cuda:x", "cuda:-1", "cuda:0,1"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct sac_error err = {0};
+        struct sac_device *device = NULL;
+        assert_true(sac_device_open(&device, names[i], &err) < 0);
+        assert_null(device);
+        assert_says(err, names[i]);
+    }
+}
+
+static void several_devices_open_by_list(void **state)
+{
+    static const struct {
+        const char *names;
+        int count;
+        const char *first, *last;
+    } good[] = {{"cuda", 2, "cuda:0", "cuda:1"},
+                {"auto", 2, "cuda:0", "cuda:1"},
+                {"cuda:1,0", 2, "cuda:1", "cuda:0"},
+                {"cuda:1", 1, "cuda:1", "cuda:1"},
+                {"cpu", 1, "cpu", "cpu"}};
+    static const char *const bad[] = {"cuda:0,0", "cuda:0,", "cuda:", "cuda:0,2", "cuda:,1", "gpu"};
+    struct sac_device *devices[4];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct sac_error err = {0};
+        int count = 0;
+        assert_ok(sac_devices_open(devices, 4, &count, good[i].names, &err), err);
+        assert_int_equal(count, good[i].count);
+        assert_string_equal(devices[0]->info.name, good[i].first);
+        assert_string_equal(devices[count - 1]->info.name, good[i].last);
+        while (count > 0)
+            sac_device_close(devices[--count]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct sac_error err = {0};
+        int count = -1;
+        assert_true(sac_devices_open(devices, 4, &count, bad[i], &err) < 0);
+        assert_int_equal(count, -1);
+        assert_true(err.text[0]);
+    }
+}
+
+static void copies_go_there_and_back_in_the_stream_and_events_order_streams(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cuda:0");
+    const struct sac_device_table *table = device->table;
+    struct sac_stream *one, *two;
+    struct sac_event *event;
+    void *memory, *other;
+    void *staging = NULL;
+
+    (void)state;
+    sim_seed_set(7);
+    assert_ok(table->stream_new(device, &one, &err), err);
+    assert_ok(table->stream_new_at(device, -1, &two, &err), err);
+    assert_ok(table->event_new(device, &event, &err), err);
+    assert_ok(table->memory_new(device, SAC_MEMORY_DEVICE, 100, &memory, &err), err);
+    assert_ok(table->memory_new(device, SAC_MEMORY_DEVICE, 0, &other, &err), err);
+    assert_ok(table->memory_new(device, SAC_MEMORY_STAGING, 100, &staging, &err), err);
+    assert_int_equal((uintptr_t)memory % 64, 0);
+    strcpy(staging, "hello");
+    assert_ok(table->copy(one, SAC_COPY_TO_DEVICE, memory, staging, 6, &err), err);
+    assert_ok(table->copy(one, SAC_COPY_ON_DEVICE, other, memory, 6, &err), err);
+    assert_ok(table->event_record(event, one, &err), err);
+    assert_ok(table->stream_wait(two, event, &err), err);
+    assert_ok(table->copy(two, SAC_COPY_TO_HOST, (char *)staging + 50, other, 6, &err), err);
+    assert_ok(table->stream_sync(two, &err), err);
+    assert_string_equal((char *)staging + 50, "hello");
+    sim_seed_set(0);
+    table->memory_free(device, SAC_MEMORY_DEVICE, memory);
+    table->memory_free(device, SAC_MEMORY_DEVICE, other);
+    table->memory_free(device, SAC_MEMORY_STAGING, staging);
+    table->memory_free(device, SAC_MEMORY_DEVICE, NULL);
+    table->event_free(event);
+    table->event_free(NULL);
+    table->stream_free(one);
+    table->stream_free(two);
+    table->stream_free(NULL);
+    sac_device_close(device);
+}
+
+static void what_does_not_fit_is_refused_with_the_numbers(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cuda:0");
+    void *memory = NULL;
+
+    (void)state;
+    assert_int_equal(
+        device->table->memory_new(device, SAC_MEMORY_DEVICE, (size_t)1 << 40, &memory, &err),
+        SAC_ENOMEM);
+    assert_null(memory);
+    assert_says(err, "1048576.0 MiB are needed");
+    assert_says(err, "free");
+    assert_int_equal(device->table->health(device, NULL), 0);
+    sac_device_close(device);
+}
+
+static void memory_that_runs_out_all_the_same_is_no_lost_device(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cuda:0");
+    void *memory = NULL;
+
+    (void)state;
+    assert_true(sim_fault_set("oom:0:0"));
+    assert_int_equal(device->table->memory_new(device, SAC_MEMORY_DEVICE, 64, &memory, &err),
+                     SAC_ENOMEM);
+    assert_null(memory);
+    assert_true(sim_fault_set(NULL));
+    assert_int_equal(device->table->health(device, NULL), 0);
+    assert_ok(device->table->memory_new(device, SAC_MEMORY_DEVICE, 64, &memory, &err), err);
+    device->table->memory_free(device, SAC_MEMORY_DEVICE, memory);
+    sac_device_close(device);
+}
+
+static void a_lost_device_says_to_what_and_the_others_live(void **state)
+{
+    struct sac_error err = {0}, first = {0}, later = {0};
+    struct sac_device *lost = open_device("cuda:1"), *other = open_device("cuda:0");
+    struct sac_stream *stream;
+    void *memory = NULL;
+
+    (void)state;
+    assert_ok(lost->table->stream_new(lost, &stream, &err), err);
+    assert_true(sim_fault_set("lost:1:0"));
+    assert_int_equal(lost->table->stream_sync(stream, &first), SAC_EDEVICE);
+    assert_says(first, "cuda:1");
+    assert_says(first, "cudaErrorLaunchFailure");
+    assert_int_equal(lost->table->health(lost, &later), SAC_EDEVICE);
+    assert_says(later, "cuda:1 is lost: ");
+    assert_true(lost->table->memory_new(lost, SAC_MEMORY_DEVICE, 64, &memory, NULL) < 0);
+    assert_int_equal(other->table->health(other, NULL), 0);
+    assert_ok(other->table->memory_new(other, SAC_MEMORY_DEVICE, 64, &memory, &err), err);
+    other->table->memory_free(other, SAC_MEMORY_DEVICE, memory);
+    assert_true(sim_fault_set(NULL));
+    sim_device_restore(1);
+    lost->table->stream_free(stream);
+    sac_device_close(lost);
+    sac_device_close(other);
+}
+
+/* ---- The cache of algorithms ---------------------------------------------- */
+
+static unsigned long operations_of_a_convolution(void)
+{
+    struct sac_op_case what = sac_op_case_conv("cached", 16, 9, 9, 24, 3, 1, 1, 1, 1);
+    struct sac_op_rig_options options = {.batch = 2};
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cuda:0");
+    struct sac_op_rig *rig;
+    unsigned long before = sim_device_operations(0);
+
+    assert_ok(sac_op_rig_new(&rig, device, &what, &options, &err), err);
+    unsigned long out = sim_device_operations(0) - before;
+    sac_op_rig_free(rig);
+    sac_device_close(device);
+    return out;
+}
+
+/* The one file in the cache's folder. */
+static void cache_file(char *path, size_t size)
+{
+    char folder[512];
+    int files = 0;
+
+    snprintf(folder, sizeof folder, "%s/saccade", cache);
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, size, "%s/%.200s", folder, entry->d_name);
+        files++;
+    }
+    closedir(dir);
+    assert_int_equal(files, 1);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void algorithms_are_measured_once_and_kept_on_disk(void **state)
+{
+    unsigned long measured = operations_of_a_convolution();
+    unsigned long kept = operations_of_a_convolution();
+    char path[1024], text[512] = {0};
+
+    (void)state;
+    assert_true(kept < measured); /* opening a device again forgets all but the disk */
+    cache_file(path, sizeof path);
+    assert_non_null(strstr(path, "/cudnn-"));
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    assert_non_null(strstr(text, "conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1\n"));
+}
+
+static void a_bad_cache_costs_time_only(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "something else\n1 1 conv\n",
+        "saccade algorithms 1\nnot a line\n99 1 conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 "
+        "g 1\n",
+        "saccade algorithms 1\n-1 -1 conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1\n",
+        "saccade algorithms 1\n1",
+    };
+    unsigned long kept = operations_of_a_convolution();
+    char path[1024];
+
+    (void)state;
+    cache_file(path, sizeof path);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_file(path, bad[i]);
+        assert_true(operations_of_a_convolution() > kept);
+        assert_int_equal(operations_of_a_convolution(), kept);
+    }
+}
+
+static void a_cache_that_cannot_be_written_is_no_error(void **state)
+{
+    (void)state;
+    setenv("XDG_CACHE_HOME", "/proc/no/such/folder", 1);
+    unsigned long first = operations_of_a_convolution();
+    assert_int_equal(operations_of_a_convolution(), first);
+    setenv("XDG_CACHE_HOME", cache, 1);
+}
+
+static void a_precision_that_the_card_lacks_is_refused(void **state)
+{
+    struct sac_op_case what = sac_op_case_inner("inner", 8, 1, 1, 4);
+    struct sac_op_rig_options options = {.ops = {.precision = (enum sac_precision)9}, .batch = 1};
+    struct sac_error err = {0};
+    struct sac_device *device = open_device("cuda:0");
+    struct sac_op_rig *rig;
+
+    (void)state;
+    assert_int_equal(sac_op_rig_new(&rig, device, &what, &options, &err), SAC_EUNSUPPORTED);
+    assert_says(err, "cuda:0 does not compute in");
+    sac_device_close(device);
+}
+
+/* ---- Recordings ----------------------------------------------------------- */
+
+static void from_the_second_run_on_a_plan_is_one_recording(void **state)
+{
+    struct rig rig = {.device = open_device("cuda:0")};
+    const struct sac_device_table *table = rig.device->table;
+    struct sac_graph *graph = make_graph();
+    struct sac_error err = {0};
+    int data = make_input(graph, "data", make_shape(4, 2, 3, 9, 9));
+
+    (void)state;
+    make_outputs(graph, 1,
+                 make_inner(graph, "fc", make_conv(graph, "c", data, 8, 3, 1, 1, 1, 1), 4));
+    assert_ok(table->store_new(rig.device, &rig.store, &err), err);
+    assert_ok(table->stream_new(rig.device, &rig.stream, &err), err);
+    struct sac_plan *plan = rig_plan(&rig, graph, &(struct sac_plan_options){0});
+    rig_forward(&rig, plan);
+    assert_int_equal(sim_live().graphs, 0);
+    for (int i = 0; i < 3; i++) {
+        rig_forward(&rig, plan);
+        assert_int_equal(sim_live().graphs, 1);
+    }
+    sac_plan_free(plan);
+    assert_int_equal(sim_live().graphs, 0);
+    rig_close(&rig);
+}
+
+static void a_plan_on_a_lost_device_fails_with_the_reason(void **state)
+{
+    struct rig rig = {.device = open_device("cuda:1")};
+    const struct sac_device_table *table = rig.device->table;
+    struct sac_graph *graph = make_graph();
+    struct sac_error err = {0};
+    int data = make_input(graph, "data", make_shape(4, 2, 3, 9, 9));
+
+    (void)state;
+    make_outputs(graph, 1, make_relu(graph, "relu", data));
+    assert_ok(table->store_new(rig.device, &rig.store, &err), err);
+    assert_ok(table->stream_new(rig.device, &rig.stream, &err), err);
+    struct sac_plan *plan = rig_plan(&rig, graph, &(struct sac_plan_options){0});
+    for (int run = 0; run < 3; run++)
+        rig_forward(&rig, plan);
+    assert_true(sim_fault_set("lost:1:0"));
+    assert_int_equal(sac_plan_forward(plan, &err), SAC_EDEVICE);
+    assert_says(err, "cuda:1");
+    assert_int_equal(table->health(rig.device, NULL), SAC_EDEVICE);
+    assert_true(sim_fault_set(NULL));
+    sim_device_restore(1);
+    sac_plan_free(plan);
+    rig_close(&rig);
+}
+
+static void a_net_that_does_not_fit_is_refused_with_the_numbers(void **state)
+{
+    struct rig rig = {.device = open_device("cuda:0")};
+    const struct sac_device_table *table = rig.device->table;
+    struct sac_graph *graph = make_graph();
+    struct sac_plan *plan = NULL;
+    struct sac_error err = {0};
+    int data = make_input(graph, "data", make_shape(4, 256, 3, 1100, 1100));
+
+    (void)state;
+    make_outputs(graph, 1, make_relu(graph, "relu", data));
+    assert_ok(table->store_new(rig.device, &rig.store, &err), err);
+    assert_ok(table->stream_new(rig.device, &rig.stream, &err), err);
+    int rc = sac_plan_from_graph(&plan, graph, "huge", rig.device, rig.store, rig.stream,
+                                 &(struct sac_plan_options){0}, &err);
+    assert_int_equal(rc, SAC_ENOMEM);
+    assert_null(plan);
+    assert_says(err, "net huge: batch 256 needs");
+    assert_says(err, "MiB are needed");
+    assert_says(err, "MiB are free");
+    rig_close(&rig);
+}
+
+static int nothing_is_left(void **state)
+{
+    struct sim_live live = sim_live(), none = {0};
+
+    (void)state;
+    if (sim_checks_failed() == 0 && memcmp(&live, &none, sizeof live) == 0)
+        return 0;
+    print_message("left: %d allocations, %d pinned, %d streams, %d events, %d graphs, %d handles, "
+                  "%d descriptors; %d checks failed: %s\n",
+                  live.allocations, live.pinned, live.streams, live.events, live.graphs,
+                  live.handles, live.descriptors, sim_checks_failed(), sim_checks_last());
+    return -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices_open_by_number_and_auto_takes_the_first),
+        cmocka_unit_test(a_device_that_is_not_there_is_an_error),
+        cmocka_unit_test(several_devices_open_by_list),
+        cmocka_unit_test(copies_go_there_and_back_in_the_stream_and_events_order_streams),
+        cmocka_unit_test(what_does_not_fit_is_refused_with_the_numbers),
+        cmocka_unit_test(memory_that_runs_out_all_the_same_is_no_lost_device),
+        cmocka_unit_test(algorithms_are_measured_once_and_kept_on_disk),
+        cmocka_unit_test(a_bad_cache_costs_time_only),
+        cmocka_unit_test(a_cache_that_cannot_be_written_is_no_error),
+        cmocka_unit_test(a_precision_that_the_card_lacks_is_refused),
+        cmocka_unit_test(a_net_that_does_not_fit_is_refused_with_the_numbers),
+        cmocka_unit_test(from_the_second_run_on_a_plan_is_one_recording),
+        cmocka_unit_test(a_plan_on_a_lost_device_fails_with_the_reason),
+        cmocka_unit_test(a_lost_device_says_to_what_and_the_others_live),
+    };
+
+    setenv("SACCADE_SIM_DEVICES", "2", 1);
+    return cmocka_run_group_tests(tests, use_fresh_cache, nothing_is_left);
+}

@@ -1,0 +1,220 @@
+/* Plans on a GPU, simulated or not, against the layers one by one on the CPU's loops. */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/cuda/card.h"
+#include "net/rig.h"
+
+static struct rig cuda, cpu;
+
+static int open_rigs(void **state)
+{
+    struct sac_error err = {0};
+
+    (void)state;
+    cpu = rig_open();
+    cuda.device = card_open();
+    assert_ok(cuda.device->table->store_new(cuda.device, &cuda.store, &err), err);
+    assert_ok(cuda.device->table->stream_new(cuda.device, &cuda.stream, &err), err);
+    return 0;
+}
+
+static int close_rigs(void **state)
+{
+    (void)state;
+    rig_close(&cuda);
+    rig_close(&cpu);
+    return 0;
+}
+
+/* Convolutions with folded norms, a residual sum, a concatenation, pooling, LRN,
+ * a classifier. */
+static struct sac_graph *residual_net(int batch)
+{
+    struct sac_graph *graph = make_graph();
+    int data = make_input(graph, "data", make_shape(4, batch, 3, 17, 17));
+    int conv = make_conv(graph, "conv1", data, 16, 3, 2, 1, 1, true);
+    int norm = make_batchnorm(graph, "bn1", conv, 2, 1e-5f);
+    int scaled = make_scale(graph, "scale1", norm, true);
+    int stem = make_relu(graph, "relu1", scaled);
+    int left = make_conv(graph, "left", stem, 16, 3, 1, 1, 1, true);
+    int sum = make_sum(graph, "sum", stem, left);
+    int relu = make_relu(graph, "relu2", sum);
+    int deep = make_conv(graph, "depthwise", relu, 16, 3, 1, 1, 16, false);
+    int wide = make_concat(graph, "concat", deep, relu);
+    int pool = make_pool(graph, "pool", wide, SAC_POOL_MAX, 3, 2);
+    int inner = make_inner(graph, "fc", pool, 10);
+    int out = make_softmax(graph, "prob", inner);
+
+    make_outputs(graph, 1, out);
+    return graph;
+}
+
+static float *fetch(const struct sac_tensor *t, int64_t *ret_count)
+{
+    const struct sac_device_table *table = cuda.device->table;
+    size_t bytes = sac_tensor_bytes(&t->shape, t->form.type);
+    struct sac_error err = {0};
+    float *out = malloc(bytes);
+    void *staging = NULL;
+
+    assert_non_null(out);
+    assert_ok(table->memory_new(cuda.device, SAC_MEMORY_STAGING, bytes, &staging, &err), err);
+    assert_ok(table->copy(cuda.stream, SAC_COPY_TO_HOST, staging, t->data, bytes, &err), err);
+    assert_ok(table->stream_sync(cuda.stream, &err), err);
+    memcpy(out, staging, bytes);
+    table->memory_free(cuda.device, SAC_MEMORY_STAGING, staging);
+    *ret_count = sac_shape_count(&t->shape);
+    return out;
+}
+
+static float *run_on_cuda(struct sac_plan *plan, uint64_t seed)
+{
+    const struct sac_device_table *table = cuda.device->table;
+    const struct sac_tensor *input = sac_plan_input(plan, 0);
+    size_t bytes = sac_tensor_bytes(&input->shape, SAC_F32);
+    struct sac_error err = {0};
+    void *staging = NULL;
+    int64_t count;
+
+    assert_ok(table->memory_new(cuda.device, SAC_MEMORY_STAGING, bytes, &staging, &err), err);
+    make_floats(staging, sac_shape_count(&input->shape), seed);
+    assert_ok(table->copy(cuda.stream, SAC_COPY_TO_DEVICE, input->data, staging, bytes, &err), err);
+    assert_ok(sac_plan_forward(plan, &err), err);
+    float *out = fetch(sac_plan_output(plan, 0), &count);
+    table->memory_free(cuda.device, SAC_MEMORY_STAGING, staging);
+    return out;
+}
+
+static struct sac_plan *plan_of(struct rig *rig, int batch, struct sac_op_options ops)
+{
+    return rig_plan(rig, residual_net(batch), &(struct sac_plan_options){.ops = ops});
+}
+
+static void agree(enum sac_precision precision, double tolerance)
+{
+    if (!card_does(cuda.device, precision)) {
+        print_message("%s: not on this card\n", sac_precision_name(precision));
+        return;
+    }
+    for (int batch = 1; batch <= 4; batch += 3) {
+        struct sac_plan *fast =
+            plan_of(&cuda, batch, (struct sac_op_options){.precision = precision});
+        struct sac_plan *plain = plan_of(&cpu, batch, (struct sac_op_options){.reference = true});
+        for (uint64_t seed = 1; seed <= 4; seed++) { /* the first run, the recorded, two replays */
+            int64_t count;
+            rig_run(&cpu, plain, seed);
+            const float *expected = rig_output(plain, 0, &count);
+            float *got = run_on_cuda(fast, seed);
+            assert_int_equal(count, batch * 10);
+            for (int64_t i = 0; i < count; i++)
+                if (!(fabs((double)got[i] - expected[i]) <= tolerance))
+                    fail_msg("%s, batch %d, run %d: number %d is %g, expected %g",
+                             sac_precision_name(precision), batch, (int)seed, (int)i, got[i],
+                             expected[i]);
+            free(got);
+        }
+        sac_plan_free(fast);
+        sac_plan_free(plain);
+    }
+}
+
+/* Probabilities, absolute; a TF32 product is within 2⁻¹⁰, and five follow one another. */
+static void a_net_agrees_with_its_layers_in_every_precision(void **state)
+{
+    (void)state;
+    agree(SAC_PRECISION_F32, 1e-5);
+    agree(SAC_PRECISION_TF32, 3e-3);
+    agree(SAC_PRECISION_F16, 1e-2);
+    agree(SAC_PRECISION_BF16, 2e-2);
+}
+
+static void batch_norm_sum_and_relu_ride_on_convolutions(void **state)
+{
+    struct sac_plan *plan = plan_of(&cuda, 2, (struct sac_op_options){0});
+    int convolutions = 0;
+
+    (void)state;
+    for (int i = 0; i < sac_plan_step_count(plan); i++) {
+        struct sac_plan_step step;
+        sac_plan_step(plan, i, &step);
+        convolutions += strcmp(step.kernel, "cuDNN") == 0;
+        assert_int_not_equal(step.kind, SAC_OP_RELU);
+        assert_int_not_equal(step.kind, SAC_OP_ELTWISE);
+        assert_int_not_equal(step.kind, SAC_OP_BATCHNORM);
+    }
+    assert_int_equal(convolutions, 2);
+    sac_plan_free(plan);
+}
+
+static void later_runs_repeat_the_first_bit_for_bit(void **state)
+{
+    struct sac_plan *plan = plan_of(&cuda, 2, (struct sac_op_options){0});
+    float *first = run_on_cuda(plan, 5);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        free(run_on_cuda(plan, 6));
+        float *again = run_on_cuda(plan, 5);
+        assert_memory_equal(again, first, 20 * sizeof *first);
+        free(again);
+    }
+    free(first);
+    sac_plan_free(plan);
+}
+
+static void pixels_go_in_and_only_pairs_come_out(void **state)
+{
+    union sac_op_param pixels = {
+        .pixels = {.mean = {104, 117, 123}, .scale = 1.0f / 64, .swap = true}};
+    struct sac_plan_options options = {
+        .ops = {.precision = SAC_PRECISION_F16}, .pixels = &pixels, .topk = 3};
+    const struct sac_device_table *table = cuda.device->table;
+    struct sac_plan *plan = rig_plan(&cuda, residual_net(2), &options);
+    struct sac_plan *plain;
+    struct sac_error err = {0};
+    int64_t count;
+    void *staging = NULL;
+
+    (void)state;
+    options.ops = (struct sac_op_options){.reference = true};
+    plain = rig_plan(&cpu, residual_net(2), &options);
+    const struct sac_tensor *input = sac_plan_input(plan, 0);
+    size_t bytes = sac_tensor_bytes(&input->shape, SAC_U8);
+    assert_int_equal(input->form.type, SAC_U8);
+    assert_ok(table->memory_new(cuda.device, SAC_MEMORY_STAGING, bytes, &staging, &err), err);
+    for (size_t i = 0; i < bytes; i++)
+        ((uint8_t *)staging)[i] = (uint8_t)(i * 2654435761u >> 24);
+    memcpy(sac_plan_input(plain, 0)->data, staging, bytes);
+    assert_ok(table->copy(cuda.stream, SAC_COPY_TO_DEVICE, input->data, staging, bytes, &err), err);
+    assert_ok(sac_plan_forward(plan, &err), err);
+    rig_forward(&cpu, plain);
+    float *got = fetch(sac_plan_output(plan, 0), &count);
+    const struct sac_topk_pair *pairs = (const struct sac_topk_pair *)got;
+    const struct sac_topk_pair *expected = sac_plan_output(plain, 0)->data;
+    assert_int_equal(count, 6);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(pairs[i].index, expected[i].index);
+        assert_true(fabsf(pairs[i].value - expected[i].value) < 1e-2f);
+    }
+    free(got);
+    table->memory_free(cuda.device, SAC_MEMORY_STAGING, staging);
+    sac_plan_free(plan);
+    sac_plan_free(plain);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_net_agrees_with_its_layers_in_every_precision),
+        cmocka_unit_test(batch_norm_sum_and_relu_ride_on_convolutions),
+        cmocka_unit_test(later_runs_repeat_the_first_bit_for_bit),
+        cmocka_unit_test(pixels_go_in_and_only_pairs_come_out),
+    };
+
+    card_or_skip();
+    return cmocka_run_group_tests(tests, open_rigs, close_rigs);
+}

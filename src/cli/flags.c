@@ -196,16 +196,26 @@ int sac_model_flags_open(const struct sac_model_flags *flags, struct sac_model *
     return rc ? rc : opened;
 }
 
-int sac_flag_precision(const char *value, enum sac_precision *ret, struct sac_error *err)
+int sac_flag_precision(const char *value, const struct sac_device *device, enum sac_precision *ret,
+                       struct sac_error *err)
 {
+    static const enum sac_precision all[] = {SAC_PRECISION_F32, SAC_PRECISION_TF32,
+                                             SAC_PRECISION_F16, SAC_PRECISION_BF16};
+
     *ret = SAC_PRECISION_F32;
-    if (!value || strcmp(value, "auto") == 0 || strcmp(value, "f32") == 0)
+    if (!value || strcmp(value, "auto") == 0)
         return 0;
-    if (strcmp(value, "bf16") != 0)
-        return sac_fail(err, SAC_EINVAL, "--precision: expected auto, f32 or bf16, found \"%s\"",
-                        value);
-    *ret = SAC_PRECISION_BF16;
-    return 0;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (strcmp(value, sac_precision_name(all[i])) != 0)
+            continue;
+        if (!(device->info.precisions & 1u << all[i]))
+            return sac_fail(err, SAC_EUNSUPPORTED, "--precision: device %s does not do %s",
+                            device->info.name, value);
+        *ret = all[i];
+        return 0;
+    }
+    return sac_fail(err, SAC_EINVAL,
+                    "--precision: expected auto, f32, tf32, f16 or bf16, found \"%s\"", value);
 }
 
 int sac_usage_error(const char *command, const char *format, ...)

@@ -92,8 +92,10 @@ int sac_flag_int(const char *flag, const char *value, long least, long most, int
 int sac_flag_number(const char *flag, const char *value, double least, double most, double *ret,
                     struct sac_error *err);
 
-/* --precision of a net without a model: NULL and "auto" are f32. */
-int sac_flag_precision(const char *value, enum sac_precision *ret, struct sac_error *err);
+/* --precision of a net without a model: NULL and "auto" are f32; SAC_EUNSUPPORTED:
+ * the device does not do it. */
+int sac_flag_precision(const char *value, const struct sac_device *device, enum sac_precision *ret,
+                       struct sac_error *err);
 
 /* "saccade serve: sentence" and where help is, to standard error; EXIT_USAGE. */
 int sac_usage_error(const char *command, const char *format, ...)

@@ -9,6 +9,7 @@ enum { WORKERS_MAX = 64 };
 struct race {
     const struct sac_relay *relay;
     void *user;
+    bool pins;                 /* each worker has a core of its own */
     pthread_mutex_t take_lock; /* guards `next`; held while a round is taken */
     int64_t next;
     pthread_mutex_t lock; /* guards what follows */
@@ -86,7 +87,8 @@ static void *run(void *argument)
     void *worker = NULL;
     int64_t round = 0;
 
-    sac_cpu_pin(runner->index);
+    if (race->pins)
+        sac_cpu_pin(runner->index);
     int rc = race->relay->open(race->user, &worker, &err);
     if (rc)
         end(race, &err);
@@ -103,6 +105,7 @@ int sac_relay_run(const struct sac_relay *relay, int workers, void *user, struct
 {
     struct race race = {.relay = relay,
                         .user = user,
+                        .pins = sac_cpu_is_pinning_wise(workers),
                         .take_lock = PTHREAD_MUTEX_INITIALIZER,
                         .lock = PTHREAD_MUTEX_INITIALIZER,
                         .changed = PTHREAD_COND_INITIALIZER};

@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 
-/* Each on the worker's own pinned thread. */
+/* Each on the worker's own thread, pinned where that is wise. */
 struct sac_relay {
     int (*open)(void *user, void **ret_worker, struct sac_error *err);
     void (*close)(void *worker); /* takes NULL */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "cli/command.h"
 
 static const char help[] =
@@ -96,12 +95,13 @@ static int parse(struct sac_test *t, int argc, char **argv, bool *ret_help, stru
 {
     int option, rc = 0;
 
-    while (rc == 0 && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+    while (rc == 0 &&
+           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?')
-            return sac_fail(err, SAC_EINVAL, "an option that is not understood");
+        if (option == '?' || option == ':')
+            return sac_flag_refused(option, argv, err);
         rc = take(t, option, optarg, err);
     }
     if (rc == 0 && optind < argc)
@@ -334,7 +334,7 @@ static int run(struct sac_test *t, struct sac_error *err)
 
 int sac_command_test(int argc, char **argv)
 {
-    struct sac_test t = {.flags = sac_model_flags_none(), .workers = sac_cpu_count()};
+    struct sac_test t = {.flags = sac_model_flags_none()};
     struct sac_error err = {0};
     bool wants_help = false;
     int rc = parse(&t, argc, argv, &wants_help, &err);

@@ -23,7 +23,7 @@ enum { SAC_TEST_OUTPUTS_MAX = 64 };
 struct sac_test {
     struct sac_model_flags flags;
     const char *net, *data, *predictions; /* as on the command line, or NULL */
-    int iterations, batch, workers;       /* 0: not said, but for workers */
+    int iterations, batch, workers;       /* 0: not said */
     bool json;
 
     struct sac_device *device;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "cli/relay.h"
 #include "cli/test.h"
@@ -265,8 +266,8 @@ int sac_test_model_run(struct sac_test_model **ret, struct sac_test *test, struc
         return sac_fail(err, SAC_ENOMEM, "out of memory");
     *ret = run; /* the caller frees it, whatever happens */
     run->test = test;
-    int rc = prepare(run, err);
-    return rc ? rc : sac_relay_run(&relay, test->workers, run, err);
+    int rc = prepare(run, err), workers = test->workers > 0 ? test->workers : sac_cpu_count();
+    return rc ? rc : sac_relay_run(&relay, workers, run, err);
 }
 
 void sac_test_model_free(struct sac_test_model *run)

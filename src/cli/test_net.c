@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "cli/relay.h"
 #include "cli/test.h"
@@ -312,7 +313,8 @@ static int read_net(struct sac_test_net *run, struct sac_error *err)
 static int prepare(struct sac_test_net *run, struct sac_error *err)
 {
     struct sac_test *test = run->test;
-    int rc = sac_flag_precision(test->flags.overrides.precision, &run->precision, err);
+    int rc =
+        sac_flag_precision(test->flags.overrides.precision, test->device, &run->precision, err);
 
     if (rc == 0)
         rc = read_net(run, err);
@@ -544,6 +546,16 @@ static int give(void *argument, int64_t round, struct sac_error *err)
 
 static const struct sac_relay relay = {worker_open, worker_close, take, work, give};
 
+/* As many as the device runs at once with profit. */
+static int worker_count(const struct sac_test *test)
+{
+    int streams = test->device->info.streams > 0 ? test->device->info.streams : 1;
+
+    if (test->workers > 0)
+        return test->workers;
+    return streams < sac_cpu_count() ? streams : sac_cpu_count();
+}
+
 int sac_test_net_run(struct sac_test_net **ret, struct sac_test *test, struct sac_error *err)
 {
     struct sac_test_net *run = calloc(1, sizeof *run);
@@ -554,7 +566,7 @@ int sac_test_net_run(struct sac_test_net **ret, struct sac_test *test, struct sa
     run->test = test;
     int rc = prepare(run, err);
     if (rc == 0)
-        rc = sac_relay_run(&relay, test->workers, run, err);
+        rc = sac_relay_run(&relay, worker_count(test), run, err);
     if (rc == 0)
         test->corrupt = sac_feed_stats(run->feed).corrupt;
     return rc;

@@ -259,7 +259,8 @@ static int time_net(struct time_command *t, struct sac_error *err)
     struct sac_stream *stream = NULL;
     struct sac_plan *plan = NULL;
 
-    int rc = sac_flag_precision(t->flags.overrides.precision, &options.ops.precision, err);
+    int rc =
+        sac_flag_precision(t->flags.overrides.precision, t->device, &options.ops.precision, err);
     sac_cpu_pin(0);
     if (rc == 0)
         rc = sac_net_load(&net, t->net, &net_options, err);

@@ -7,14 +7,14 @@
 
 #include "cli/relay.h"
 
-/* What a run does, and what came of it. Only `inside` is touched by several. */
+/* What a run does, and what came of it. */
 struct log {
     int64_t rounds;                             /* there are */
     int64_t take_fails, work_fails, also_fails; /* rounds; −1: none */
     int open_fails;                             /* the worker of that number */
     atomic_int opened, closed, taking, giving, working, most;
     int64_t taken, given; /* in order, so far */
-    bool disorder;
+    atomic_bool disorder; /* told by takers and givers */
 };
 
 struct worker {

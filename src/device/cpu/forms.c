@@ -53,6 +53,7 @@ static bool only_scores(const struct sac_graph *graph, int value, int depth)
         if (!takes(node, value))
             continue;
         bool passes = node->kind == SAC_OP_SOFTMAX || node->kind == SAC_OP_TOPK ||
+                      node->kind == SAC_OP_SOFTMAX_LOSS || node->kind == SAC_OP_ACCURACY ||
                       (node->kind == SAC_OP_CONVERT && is_output(graph, node->dst[0])) ||
                       ((node->kind == SAC_OP_RESHAPE || node->kind == SAC_OP_DROPOUT) &&
                        depth < 4 && only_scores(graph, node->dst[0], depth + 1));
@@ -77,6 +78,7 @@ static bool is_elementwise(enum sac_op_kind kind)
     case SAC_OP_BIAS:
     case SAC_OP_AFFINE:
     case SAC_OP_BATCHNORM:
+    case SAC_OP_DROPOUT:
         return true;
     default:
         return false;
@@ -95,7 +97,7 @@ static void alias_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
 
     caps->alias = true;
     caps->src = src->form;
-    if (ask->node->kind == SAC_OP_DROPOUT) {
+    if (ask->node->kind != SAC_OP_RESHAPE) {
         caps->dst = src->form;
         return;
     }
@@ -115,8 +117,12 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
     switch (node->kind) {
     case SAC_OP_DROPOUT:
     case SAC_OP_RESHAPE:
+    case SAC_OP_SPLIT:
         alias_forms(ask, caps);
-        return;
+        if (!(node->kind == SAC_OP_DROPOUT && node->param.dropout.mask))
+            return;
+        caps->alias = false;
+        break;
     case SAC_OP_CONVERT:
         caps->src = src->form;
         caps->dst = dst->form;
@@ -130,6 +136,13 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
         if (node->param.inner.axis != 1)
             caps->src.layout = SAC_PLAIN;
         caps->dst.layout = SAC_PLAIN;
+        break;
+    case SAC_OP_SOFTMAX_LOSS:
+    case SAC_OP_EUCLIDEAN_LOSS:
+    case SAC_OP_SIGMOID_LOSS:
+    case SAC_OP_ACCURACY:
+        caps->src.type = SAC_F32; /* labels are whole numbers beyond bf16's */
+        caps->dst = (struct sac_form){SAC_F32, SAC_PLAIN};
         break;
     case SAC_OP_SOFTMAX:
     case SAC_OP_TOPK:

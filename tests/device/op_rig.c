@@ -177,6 +177,13 @@ static int build_graph(struct sac_op_rig *rig, struct sac_error *err)
         rig->plain[SAC_CASE_VALUES_MAX] = numbers(rig, &shape, 77, false);
     }
     node->weight_count = what->weight_count;
+    if (rig->options.ops.training) {
+        node->src_grad = sac_arena_zalloc(rig->graph->arena, SAC_CASE_VALUES_MAX, sizeof(bool));
+        for (int i = 0; i < what->src_count; i++)
+            node->src_grad[i] = sac_node_gives_gradient(node, i);
+        for (int i = 0; i < what->weight_count; i++)
+            node->weight_grad[i] = what->kind != SAC_OP_BATCHNORM;
+    }
     for (int i = 0; i < what->weight_count; i++) {
         char name[] = "weight 0";
         name[7] = (char)('0' + i);

@@ -119,7 +119,7 @@ void sac_cpu_forms(const struct sac_cpu_ask *ask, struct sac_op_caps *caps)
     case SAC_OP_RESHAPE:
     case SAC_OP_SPLIT:
         alias_forms(ask, caps);
-        if (!(node->kind == SAC_OP_DROPOUT && node->param.dropout.mask))
+        if (!(node->kind == SAC_OP_DROPOUT && node->param.dropout.mask && ask->options->training))
             return;
         caps->alias = false;
         break;

@@ -24,7 +24,11 @@ static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
     [SAC_OP_TOPK] = {&sac_cpu_vector},
 };
 
-static const struct sac_cpu_backward *const backwards[SAC_OP_KINDS][KERNELS_MAX] = {{NULL}};
+static const struct sac_cpu_backward *const backwards[SAC_OP_KINDS][KERNELS_MAX] = {
+    [SAC_OP_CONV] = {&sac_cpu_backward_onednn},
+    [SAC_OP_DECONV] = {&sac_cpu_backward_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_backward_onednn},
+};
 
 /* Without bf16 arithmetic, bf16 values would make everything slower and less
  * exact: fp32 then does what bf16 was asked for. */
@@ -108,6 +112,8 @@ static int copy_param(struct sac_op *op, const struct sac_cpu_ask *ask)
     int64_t count = 0;
 
     op->param = node->param;
+    if (node->kind == SAC_OP_DROPOUT && !ask->options->training)
+        op->param.dropout.mask = false;
     if (node->kind == SAC_OP_ELTWISE && node->param.eltwise.coeff) {
         from = node->param.eltwise.coeff;
         count = node->src_count;

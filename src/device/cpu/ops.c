@@ -21,13 +21,16 @@ static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
     [SAC_OP_SCALE] = {&sac_cpu_vector},   [SAC_OP_BIAS] = {&sac_cpu_vector},
     [SAC_OP_SOFTMAX] = {&sac_cpu_vector}, [SAC_OP_PIXELS] = {&sac_cpu_vector},
     [SAC_OP_CONVERT] = {&sac_cpu_vector}, [SAC_OP_AFFINE] = {&sac_cpu_vector},
-    [SAC_OP_TOPK] = {&sac_cpu_vector},
+    [SAC_OP_TOPK] = {&sac_cpu_vector},    [SAC_OP_DROPOUT] = {&sac_cpu_vector},
 };
 
 static const struct sac_cpu_backward *const backwards[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cpu_backward_onednn},
-    [SAC_OP_DECONV] = {&sac_cpu_backward_onednn},
-    [SAC_OP_INNER] = {&sac_cpu_backward_onednn},
+    [SAC_OP_CONV] = {&sac_cpu_backward_onednn},    [SAC_OP_DECONV] = {&sac_cpu_backward_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_backward_onednn},   [SAC_OP_POOL] = {&sac_cpu_backward_vector},
+    [SAC_OP_LRN] = {&sac_cpu_backward_vector},     [SAC_OP_RELU] = {&sac_cpu_backward_vector},
+    [SAC_OP_DROPOUT] = {&sac_cpu_backward_vector}, [SAC_OP_SPLIT] = {&sac_cpu_backward_vector},
+    [SAC_OP_ELTWISE] = {&sac_cpu_backward_vector}, [SAC_OP_CONCAT] = {&sac_cpu_backward_vector},
+    [SAC_OP_CONVERT] = {&sac_cpu_backward_vector},
 };
 
 /* Without bf16 arithmetic, bf16 values would make everything slower and less

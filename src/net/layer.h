@@ -14,6 +14,7 @@
 #include "device/graph.h"
 #include "device/tensor.h"
 #include "formats/caffe.h"
+#include "net/fillers.h"
 #include "net/net.h"
 
 enum { SAC_LAYER_WEIGHTS_MAX = 4, SAC_ANY_COUNT = 1024 };
@@ -28,6 +29,7 @@ struct sac_param {
     float *data;      /* calloc'ed: pages that are never read or written cost nothing */
     const char *name; /* "layer/0", of its first owner */
     int index;        /* among the net's */
+    struct sac_filler filler; /* its first owner's */
     float lr_mult, decay_mult;
     bool has_lr_mult, has_decay_mult; /* some owner said so */
 };
@@ -43,6 +45,7 @@ struct sac_layer {
     int weight_count;
     struct sac_shape weight_shapes[SAC_LAYER_WEIGHTS_MAX];
     struct sac_param *weights[SAC_LAYER_WEIGHTS_MAX];
+    struct sac_filler fillers[SAC_LAYER_WEIGHTS_MAX]; /* set by setup; zeros without type */
     const float *loss_weights; /* one a top; one for a loss without tops */
     const bool *cut;           /* bottoms that no gradient goes to; NULL: none */
 };
@@ -97,6 +100,9 @@ const struct sac_layer_type *sac_layer_type_find(const char *name);
 /* Zeroed memory for layer->state; NULL when memory is out, with the sentence. */
 void *sac_layer_state_new(struct sac_layer *layer, const struct sac_layer_setup *setup, size_t size,
                           struct sac_error *err);
+/* What weight `index` starts as in training; copies the message. */
+int sac_layer_set_filler(struct sac_layer *layer, const struct sac_layer_setup *setup, int index,
+                         const Caffe__FillerParameter *filler, struct sac_error *err);
 /* -1 is the last axis, and so on. `limit`: the rank, or the rank + 1. */
 int sac_layer_axis(int axis, int limit, int *ret, struct sac_error *err);
 int sac_layer_expect_rank(const struct sac_shape *shape, int rank, struct sac_error *err);

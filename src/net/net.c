@@ -369,6 +369,9 @@ static int new_param(struct build *build, struct sac_layer *layer, int index, co
         return no_memory(err);
     param->index = net->param_count;
     param->lr_mult = param->decay_mult = 1;
+    param->filler = layer->fillers[index];
+    if (!param->filler.type)
+        param->filler = sac_filler_constant(0);
     param->shape = layer->weight_shapes[index];
     param->count = sac_shape_count(&param->shape);
     layer->weights[index] = param;
@@ -595,6 +598,17 @@ void sac_net_param(const struct sac_net *net, int index, struct sac_net_param *r
         .lr_mult = param->lr_mult,
         .decay_mult = param->decay_mult,
     };
+}
+
+int sac_net_fill(struct sac_net *net, uint64_t seed, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < net->param_count; i++) {
+        struct sac_param *param = net->params[i];
+        rc = sac_filler_fill(&param->filler, param->name, &param->shape, seed, param->data, err);
+    }
+    return rc;
 }
 
 int sac_net_layer_count(const struct sac_net *net)

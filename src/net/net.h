@@ -86,6 +86,9 @@ struct sac_net_param {
 int sac_net_param_count(const struct sac_net *net);
 void sac_net_param(const struct sac_net *net, int index, struct sac_net_param *ret);
 
+/* Fills all weights as their layers' fillers say, from the seed: training starts so. */
+int sac_net_fill(struct sac_net *net, uint64_t seed, struct sac_error *err);
+
 /* Gives input `index` a new shape and infers all others again; on failure the
  * net keeps its old shapes. */
 int sac_net_reshape(struct sac_net *net, int index, const struct sac_shape *shape,

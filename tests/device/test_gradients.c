@@ -129,15 +129,21 @@ static int own_cases(struct sac_op_case *list)
     return n;
 }
 
-static struct sac_op_rig *rig_of(const struct sac_op_case *what, bool reference, int batch)
+static struct sac_op_rig *rig_with(const struct sac_op_case *what, bool reference, int batch,
+                                   enum sac_precision precision)
 {
-    struct sac_op_rig_options options = {.ops = {.training = true, .reference = reference},
-                                         .batch = batch};
+    struct sac_op_rig_options options = {
+        .ops = {.training = true, .reference = reference, .precision = precision}, .batch = batch};
     struct sac_op_rig *rig;
     struct sac_error err = {0};
 
     assert_ok(sac_op_rig_new(&rig, device, what, &options, &err), err);
     return rig;
+}
+
+static struct sac_op_rig *rig_of(const struct sac_op_case *what, bool reference, int batch)
+{
+    return rig_with(what, reference, batch, SAC_PRECISION_F32);
 }
 
 /* The results, weighted by the gradients given to them. */
@@ -256,21 +262,23 @@ static void losses_and_training_layers_are_what_central_differences_say(void **s
 }
 
 static void agree(const struct sac_op_case *what, const char *which, const float *fast,
-                  const float *loops, size_t count)
+                  const float *loops, size_t count, double tolerance)
 {
     double most = 1e-6;
 
     for (size_t k = 0; k < count; k++)
         most = fabs(loops[k]) > most ? fabs(loops[k]) : most;
     for (size_t k = 0; k < count; k++)
-        if (!(fabs((double)fast[k] - loops[k]) <= 1e-4 * most))
+        if (!(fabs((double)fast[k] - loops[k]) <= tolerance * most))
             fail_msg("%s, %s: element %zu is %g, the loops say %g", what->name, which, k, fast[k],
                      loops[k]);
 }
 
-static void compare(const struct sac_op_case *what, int batch)
+static void compare(const struct sac_op_case *what, int batch, enum sac_precision precision)
 {
-    struct sac_op_rig *rigs[] = {rig_of(what, false, batch), rig_of(what, true, batch)};
+    struct sac_op_rig *rigs[] = {rig_with(what, false, batch, precision),
+                                 rig_of(what, true, batch)};
+    double tolerance = precision == SAC_PRECISION_F32 ? 1e-4 : 2e-2;
     struct sac_error err = {0};
 
     for (int i = 0; i < 2; i++) {
@@ -281,7 +289,7 @@ static void compare(const struct sac_op_case *what, int batch)
         float *fast = sac_op_rig_source_gradient(rigs[0], i);
         float *loops = sac_op_rig_source_gradient(rigs[1], i);
         if (loops)
-            agree(what, "source", fast, loops, sac_op_rig_source_count(rigs[0], i));
+            agree(what, "source", fast, loops, sac_op_rig_source_count(rigs[0], i), tolerance);
         free(fast);
         free(loops);
     }
@@ -289,26 +297,38 @@ static void compare(const struct sac_op_case *what, int batch)
         size_t count;
         sac_op_rig_master(rigs[0], i, &count);
         agree(what, "weight", sac_op_rig_weight_gradient(rigs[0], i),
-              sac_op_rig_weight_gradient(rigs[1], i), count);
+              sac_op_rig_weight_gradient(rigs[1], i), count, tolerance);
     }
     sac_op_rig_free(rigs[0]);
     sac_op_rig_free(rigs[1]);
 }
 
-static void fast_kernels_go_back_as_the_loops_do(void **state)
+static void compare_all(enum sac_precision precision)
 {
     struct sac_op_case own[OWN_MAX];
     int own_count = own_cases(own);
 
-    (void)state;
     for (int i = 0; i < sac_op_case_count() + own_count; i++) {
         struct sac_op_case what =
             i < own_count ? own[i] : training_case(sac_op_case(i - own_count));
         if (!has_backward(&what))
             continue;
-        compare(&what, 1);
-        compare(&what, 5);
+        compare(&what, 1, precision);
+        compare(&what, 5, precision);
     }
+}
+
+static void fast_kernels_go_back_as_the_loops_do(void **state)
+{
+    (void)state;
+    compare_all(SAC_PRECISION_F32);
+}
+
+/* Gradients of the weights stay fp32, of the values go through bf16. */
+static void bf16_goes_back_as_the_loops_do_in_f32(void **state)
+{
+    (void)state;
+    compare_all(SAC_PRECISION_BF16);
 }
 
 /* s ← .9 s + 1 = 1.9; mean ← .9 · 10 + 2.5; var ← .9 · 20 + 4/3 · 1.25. */
@@ -395,6 +415,7 @@ int main(void)
         cmocka_unit_test(backward_is_what_central_differences_say),
         cmocka_unit_test(losses_and_training_layers_are_what_central_differences_say),
         cmocka_unit_test(fast_kernels_go_back_as_the_loops_do),
+        cmocka_unit_test(bf16_goes_back_as_the_loops_do_in_f32),
         cmocka_unit_test(batch_norm_keeps_running_sums_as_caffe_does),
         cmocka_unit_test(accuracy_counts_ties_against_the_label),
         cmocka_unit_test(a_label_that_is_no_class_is_refused),

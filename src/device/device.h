@@ -13,7 +13,8 @@
  * tensor, filter and convolution descriptors over bound addresses, forward only
  * enqueues. How training fits: a binding carries the gradients' addresses beside
  * the values', query tells what forward must save, and the two backward entries
- * enqueue; a store's generation tells packed copies that their masters moved on.
+ * enqueue; a generation beside the masters' addresses tells packed copies that their
+ * masters moved on.
  */
 #ifndef SAC_DEVICE_DEVICE_H
 #define SAC_DEVICE_DEVICE_H
@@ -53,12 +54,29 @@ struct sac_op_caps {
     struct sac_form src; /* what it wants of all sources; the plan converts where they differ */
     struct sac_form dst; /* what it stores */
     size_t workspace_bytes;
+<<<<<<< HEAD
     size_t saved_bytes; /* kept from forward to backward */
     bool in_place;      /* dst 0 may share src 0's memory */
     bool strided_dst;   /* dst may be a view with longer strides */
     bool alias;         /* nothing to do: dst 0 is src 0's memory */
     const char *kernel; /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
     double flops;       /* of one forward, for the report */
+=======
+    size_t saved_bytes;  /* kept from forward to backward */
+    bool in_place;       /* dst 0 may share src 0's memory */
+    bool strided_dst;    /* dst may be a view with longer strides */
+    bool alias;          /* nothing to do: dst 0 is src 0's memory */
+    /* Training. */
+    bool backward_src, backward_dst; /* backward reads the sources, the results */
+    bool grad_in_place; /* src_grad 0 may share dst_grad 0's memory; weights come first */
+    const char *kernel;  /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
+    double flops;        /* of one forward, for the report */
+>>>>>>> train
+};
+
+/* What masks are drawn from, with the operation's stream and the element's index. */
+struct sac_op_random {
+    uint64_t seed, iteration;
 };
 
 /* Where a node's tensors are. Sources in the node's order; sum last is
@@ -68,9 +86,21 @@ struct sac_binding {
     const struct sac_tensor *src, *dst;
     struct sac_tensor sum;
     void *workspace, *saved;
+<<<<<<< HEAD
     struct sac_tensor *src_grad; /* written by backward_data; data NULL: not wanted */
     const struct sac_tensor *dst_grad;
     float *const *weight_grad; /* added to by backward_weights; NULL: not wanted */
+=======
+    struct sac_tensor *src_grad;       /* written by backward_data; data NULL: not wanted */
+    const struct sac_tensor *dst_grad; /* data NULL: zeros */
+    float *const *weight_grad;         /* added to by backward_weights; NULL: not wanted */
+    /* The weights' masters, plain fp32 on the device, one a weight of the node; NULL:
+     * the numbers of the constants, through the store. Copies packed from masters are
+     * made again by the forward that finds *generation changed. */
+    float *const *weight;
+    const uint64_t *generation;
+    const struct sac_op_random *random; /* read by each forward and its backward */
+>>>>>>> train
 };
 
 struct sac_device_info {
@@ -141,6 +171,7 @@ struct sac_device_table {
                       struct sac_op **ret, struct sac_error *err);
     void (*op_free)(struct sac_op *op); /* takes NULL */
     int (*op_forward)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+    /* After the op's forward, with dst_grad there; NULL where a device cannot train. */
     int (*op_backward_data)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
     int (*op_backward_weights)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
 

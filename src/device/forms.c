@@ -4,6 +4,7 @@ struct ask {
     const struct sac_graph *graph;
     const struct sac_node *node;
     enum sac_type type;
+    bool training;
 };
 
 static const struct sac_value *src_value(const struct ask *ask, int index)
@@ -59,6 +60,7 @@ static bool only_scores(const struct sac_graph *graph, int value, int depth)
         if (!takes(node, value))
             continue;
         bool passes = node->kind == SAC_OP_SOFTMAX || node->kind == SAC_OP_TOPK ||
+                      node->kind == SAC_OP_SOFTMAX_LOSS || node->kind == SAC_OP_ACCURACY ||
                       (node->kind == SAC_OP_CONVERT && is_output(graph, node->dst[0])) ||
                       ((node->kind == SAC_OP_RESHAPE || node->kind == SAC_OP_DROPOUT) &&
                        depth < 4 && only_scores(graph, node->dst[0], depth + 1));
@@ -83,6 +85,7 @@ static bool is_elementwise(enum sac_op_kind kind)
     case SAC_OP_BIAS:
     case SAC_OP_AFFINE:
     case SAC_OP_BATCHNORM:
+    case SAC_OP_DROPOUT:
         return true;
     default:
         return false;
@@ -101,7 +104,7 @@ static void alias_forms(const struct ask *ask, struct sac_op_caps *caps)
 
     caps->alias = true;
     caps->src = src->form;
-    if (ask->node->kind == SAC_OP_DROPOUT) {
+    if (ask->node->kind != SAC_OP_RESHAPE) {
         caps->dst = src->form;
         return;
     }
@@ -121,8 +124,12 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
     switch (node->kind) {
     case SAC_OP_DROPOUT:
     case SAC_OP_RESHAPE:
+    case SAC_OP_SPLIT:
         alias_forms(ask, caps);
-        return;
+        if (!(node->kind == SAC_OP_DROPOUT && node->param.dropout.mask && ask->training))
+            return;
+        caps->alias = false;
+        break;
     case SAC_OP_CONVERT:
         caps->src = src->form;
         caps->dst = dst->form;
@@ -136,6 +143,13 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
         if (node->param.inner.axis != 1)
             caps->src.layout = SAC_PLAIN;
         caps->dst.layout = SAC_PLAIN;
+        break;
+    case SAC_OP_SOFTMAX_LOSS:
+    case SAC_OP_EUCLIDEAN_LOSS:
+    case SAC_OP_SIGMOID_LOSS:
+    case SAC_OP_ACCURACY:
+        caps->src.type = SAC_F32; /* labels are whole numbers beyond bf16's */
+        caps->dst = (struct sac_form){SAC_F32, SAC_PLAIN};
         break;
     case SAC_OP_SOFTMAX:
     case SAC_OP_TOPK:
@@ -151,9 +165,9 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
 }
 
 void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node, enum sac_type type,
-                     struct sac_op_caps *caps)
+                     bool training, struct sac_op_caps *caps)
 {
-    usual_forms(&(struct ask){graph, node, type}, caps);
+    usual_forms(&(struct ask){graph, node, type, training}, caps);
 }
 
 static double weighted_flops(const struct sac_graph *graph, const struct sac_node *node)

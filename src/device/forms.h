@@ -9,9 +9,10 @@
 
 #include "device/device.h"
 
-/* Fills src, dst, in_place and alias. `type`: what the precision stores. */
+/* Fills src, dst, in_place and alias. `type`: what the precision stores; `training`: dropout
+ * drops. */
 void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node, enum sac_type type,
-                     struct sac_op_caps *caps);
+                     bool training, struct sac_op_caps *caps);
 
 /* Of one forward, for the report. */
 double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node);

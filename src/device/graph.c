@@ -26,6 +26,11 @@ const char *sac_op_kind_name(enum sac_op_kind kind)
         [SAC_OP_SCALE] = "scale",
         [SAC_OP_BIAS] = "bias",
         [SAC_OP_SOFTMAX] = "softmax",
+        [SAC_OP_SOFTMAX_LOSS] = "softmax loss",
+        [SAC_OP_EUCLIDEAN_LOSS] = "Euclidean loss",
+        [SAC_OP_SIGMOID_LOSS] = "sigmoid loss",
+        [SAC_OP_ACCURACY] = "accuracy",
+        [SAC_OP_SPLIT] = "split",
         [SAC_OP_PIXELS] = "pixels",
         [SAC_OP_CONVERT] = "convert",
         [SAC_OP_AFFINE] = "affine",
@@ -97,7 +102,7 @@ int sac_graph_add_constant(struct sac_graph *graph, const char *name, const stru
     if (!constants || !copy)
         return -1;
     constants[graph->constant_count] =
-        (struct sac_constant){.name = copy, .shape = *shape, .data = data};
+        (struct sac_constant){.name = copy, .shape = *shape, .data = data, .param = -1};
     return graph->constant_count++;
 }
 
@@ -149,6 +154,34 @@ int sac_graph_set_inputs(struct sac_graph *graph, const int *values, int count)
 int sac_graph_set_outputs(struct sac_graph *graph, const int *values, int count)
 {
     return set_list(graph, &graph->outputs, &graph->output_count, values, count);
+}
+
+int sac_graph_add_loss(struct sac_graph *graph, int value, float weight)
+{
+    struct sac_graph_loss *losses =
+        with_room(graph, graph->losses, graph->loss_count, &graph->loss_cap, sizeof *losses);
+
+    if (!losses)
+        return -1;
+    graph->losses = losses;
+    losses[graph->loss_count] = (struct sac_graph_loss){
+        .name = graph->values[value].name, .value = value, .weight = weight};
+    return graph->loss_count++;
+}
+
+bool sac_node_gives_gradient(const struct sac_node *node, int src)
+{
+    switch ((int)node->kind) {
+    case SAC_OP_ACCURACY:
+    case SAC_OP_TOPK:
+    case SAC_OP_PIXELS:
+        return false;
+    case SAC_OP_SOFTMAX_LOSS:
+    case SAC_OP_SIGMOID_LOSS:
+        return src == 0 && !(node->cut && node->cut[0]);
+    default:
+        return !(node->cut && node->cut[src]);
+    }
 }
 
 static void replace(int *list, int count, int from, int to)

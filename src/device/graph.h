@@ -39,7 +39,12 @@ enum sac_op_kind {
     SAC_OP_SCALE,     /* y = x · s (+ b); s, b from weights, or src 1 when there are none */
     SAC_OP_BIAS,      /* y = x + b; likewise */
     SAC_OP_SOFTMAX,
+    SAC_OP_SOFTMAX_LOSS,   /* scores, labels → loss (, softmax of the scores) */
+    SAC_OP_EUCLIDEAN_LOSS, /* a, b → Σ(a − b)² / 2N */
+    SAC_OP_SIGMOID_LOSS,   /* logits, targets → loss (, sigmoid of the logits) */
+    SAC_OP_ACCURACY,       /* scores, labels → share of hits (, one a class); no gradient */
     /* What passes and plans add. */
+    SAC_OP_SPLIT,  /* the source, several times: where several uses give it gradients */
     SAC_OP_PIXELS, /* u8 N × H × W × C interleaved → N × C × H × W, mean and scale applied */
     SAC_OP_CONVERT, /* another type or layout */
     SAC_OP_AFFINE,  /* y = x · a[c] + b[c] over axis 1; weights: a [C], b [C] */
@@ -53,6 +58,8 @@ struct sac_window { /* of a convolution or pool; [0] is vertical, [1] horizontal
 
 enum sac_pool_method { SAC_POOL_MAX, SAC_POOL_AVE };
 enum sac_lrn_region { SAC_LRN_ACROSS_CHANNELS, SAC_LRN_WITHIN_CHANNEL };
+/* What a sum of losses is divided by: all places, those that count, the batch, 1. */
+enum sac_loss_norm { SAC_LOSS_FULL, SAC_LOSS_VALID, SAC_LOSS_BATCH_SIZE, SAC_LOSS_NONE };
 enum sac_eltwise_method { SAC_ELTWISE_PROD, SAC_ELTWISE_SUM, SAC_ELTWISE_MAX };
 
 /* Which member counts is the node's kind. Formulas and Caffe's defaults: the
@@ -88,6 +95,8 @@ union sac_op_param {
     } power;
     struct {
         float ratio;
+        bool mask;       /* training: zero this share and scale the rest by 1 / (1 − ratio) */
+        uint64_t stream; /* tells one layer's mask from another's */
     } dropout;
     struct {
         int axis;
@@ -113,6 +122,14 @@ union sac_op_param {
         const float *mean_image; /* C × H × W in the net's order, or NULL */
     } pixels;
     struct {
+        int axis; /* of the classes; softmax and accuracy */
+        enum sac_loss_norm norm;
+        bool ignores; /* places whose label is `ignored` do not count */
+        int ignored;
+        float smoothing; /* the label gets 1 − this, and all classes share the rest */
+        int top_k;       /* accuracy */
+    } loss;              /* SOFTMAX_LOSS, SIGMOID_LOSS, ACCURACY */
+    struct {
         int k;
     } topk;
 };
@@ -137,6 +154,8 @@ struct sac_constant {
     const char *name;
     struct sac_shape shape;
     const float *data; /* host, plain; borrowed from the net or from the graph's arena */
+    int param;         /* which of the net's parameters it is; -1: none */
+    bool trains;       /* its gradient is wanted when training */
 };
 
 struct sac_node {
@@ -147,6 +166,18 @@ struct sac_node {
     int *src, *dst; /* value indices */
     int weight[4];  /* constant indices */
     struct sac_epilogue epilogue;
+    /* Training. `cut`: no gradient goes to this source (propagate_down); NULL: none
+     * is cut. The other two are what the plan found to be wanted. */
+    bool *cut;
+    bool *src_grad; /* one a source; NULL: none */
+    bool weight_grad[4];
+};
+
+/* A value that is to become small, as a sum of its elements times a weight. */
+struct sac_graph_loss {
+    const char *name;
+    int value;
+    float weight;
 };
 
 struct sac_graph {
@@ -158,6 +189,8 @@ struct sac_graph {
     int value_cap, constant_cap, node_cap;
     int *inputs, *outputs; /* value indices, in the net's order */
     int input_count, output_count;
+    struct sac_graph_loss *losses;
+    int loss_count, loss_cap;
 };
 
 int sac_graph_new(struct sac_graph **ret, struct sac_error *err);
@@ -172,7 +205,11 @@ int sac_graph_add_constant(struct sac_graph *graph, const char *name, const stru
 struct sac_node *sac_graph_add_node(struct sac_graph *graph, enum sac_op_kind kind,
                                     const char *name, int src_count, int dst_count);
 int sac_graph_set_inputs(struct sac_graph *graph, const int *values, int count);
+int sac_graph_add_loss(struct sac_graph *graph, int value, float weight);
 int sac_graph_set_outputs(struct sac_graph *graph, const int *values, int count);
+
+/* A gradient can flow from the node to its source: labels and accuracies give none. */
+bool sac_node_gives_gradient(const struct sac_node *node, int src);
 
 /* Makes every use of `from` (sources, sums, outputs) a use of `to`. */
 void sac_graph_replace_uses(struct sac_graph *graph, int from, int to);

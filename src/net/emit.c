@@ -13,6 +13,7 @@ struct emission {
     int *place;               /* one a value: its value in the graph */
     int *outputs;             /* the net's values */
     int output_count;
+    bool judged;                /* with losses and accuracies */
     struct sac_shape *in, *out; /* one layer's */
     int *src, *dst;
 };
@@ -79,11 +80,9 @@ static int shapes_for_batch(struct emission *e, int batch, struct sac_error *err
     return rc;
 }
 
-static bool has_operation(const struct sac_net *net, int value)
+static bool is_run(const struct emission *e, const struct sac_layer *layer)
 {
-    const struct sac_layer_type *type = net->layers[net->values[value].layer].type;
-
-    return type->emit != NULL;
+    return layer->type->emit && (e->judged || !layer->type->judges);
 }
 
 /* Values that operations make and no operation takes. */
@@ -93,11 +92,11 @@ static void default_outputs(struct emission *e)
 
     for (int i = 0; i < net->layer_count; i++) {
         const struct sac_layer *layer = &net->layers[i];
-        for (int k = 0; layer->type->emit && k < layer->bottom_count; k++)
+        for (int k = 0; is_run(e, layer) && k < layer->bottom_count; k++)
             e->needed[layer->bottoms[k]] = true; /* borrowed here for "taken" */
     }
     for (int i = 0; i < net->value_count; i++) {
-        if (!e->needed[i] && has_operation(net, i))
+        if (!e->needed[i] && is_run(e, &net->layers[net->values[i].layer]))
             e->outputs[e->output_count++] = i;
         e->needed[i] = false;
     }
@@ -116,11 +115,26 @@ static int choose_outputs(struct emission *e, const char *const *wanted, int wan
     }
     if (wanted_count == 0)
         default_outputs(e);
-    return e->output_count > 0 ? 0 : sac_fail(err, SAC_EINVAL, "the net has nothing to compute");
+    return e->output_count > 0 || e->judged
+               ? 0
+               : sac_fail(err, SAC_EINVAL, "the net has nothing to compute");
+}
+
+/* By an output, or for its loss. */
+static bool is_needed(const struct emission *e, const struct sac_layer *layer)
+{
+    int tops = layer->top_count == 0 && layer->type->loss ? 1 : layer->top_count;
+    bool needed = false;
+
+    for (int k = 0; k < layer->top_count; k++)
+        needed |= e->needed[layer->tops[k]];
+    for (int k = 0; e->judged && k < tops; k++)
+        needed |= layer->loss_weights[k] != 0;
+    return needed && !layer->type->feeds;
 }
 
 /* From the outputs back to the inputs. */
-static int mark_needed(struct emission *e, struct sac_error *err)
+static void mark_needed(struct emission *e)
 {
     const struct sac_net *net = e->net;
 
@@ -128,22 +142,9 @@ static int mark_needed(struct emission *e, struct sac_error *err)
         e->needed[e->outputs[i]] = true;
     for (int i = net->layer_count - 1; i >= 0; i--) {
         const struct sac_layer *layer = &net->layers[i];
-        bool needed = false;
-        for (int k = 0; k < layer->top_count; k++)
-            needed |= e->needed[layer->tops[k]];
-        if (!needed || layer->type->feeds)
-            continue;
-        if (!layer->type->emit)
-            return sac_layer_blame(
-                layer,
-                sac_fail(err, SAC_EUNSUPPORTED,
-                         "its result is wanted, and there is no operation for it: it belongs to "
-                         "training"),
-                err);
-        for (int k = 0; k < layer->bottom_count; k++)
+        for (int k = 0; is_needed(e, layer) && k < layer->bottom_count; k++)
             e->needed[layer->bottoms[k]] = true;
     }
-    return 0;
 }
 
 static int add_inputs(struct emission *e, struct sac_error *err)
@@ -177,9 +178,42 @@ static int add_constants(struct sac_graph *graph, const struct sac_layer *layer,
         constants[i] =
             sac_graph_add_constant(graph, name, &layer->weight_shapes[i], layer->weights[i]->data);
         rc = constants[i] < 0 ? no_memory(err) : 0;
+        if (rc != 0)
+            break;
+        graph->constants[constants[i]].param = layer->weights[i]->index;
+        graph->constants[constants[i]].trains = layer->weights[i]->lr_mult != 0;
     }
     free(name);
     return rc;
+}
+
+/* The layer's nodes, from `first` on, give no gradient to bottoms that are cut off. */
+static int cut_bottoms(struct emission *e, const struct sac_layer *layer, int first,
+                       struct sac_error *err)
+{
+    struct sac_graph *graph = e->graph;
+
+    for (int t = first; layer->cut && t < graph->node_count; t++) {
+        struct sac_node *node = &graph->nodes[t];
+        node->cut = sac_arena_zalloc(graph->arena, (size_t)node->src_count + 1, sizeof *node->cut);
+        if (!node->cut)
+            return no_memory(err);
+        for (int i = 0; i < node->src_count; i++)
+            for (int k = 0; k < layer->bottom_count; k++)
+                node->cut[i] |= layer->cut[k] && e->src[k] == node->src[i];
+    }
+    return 0;
+}
+
+static int add_losses(struct emission *e, const struct sac_layer *layer, struct sac_error *err)
+{
+    int tops = layer->top_count == 0 && layer->type->loss ? 1 : layer->top_count;
+
+    for (int k = 0; e->judged && k < tops; k++)
+        if (layer->loss_weights[k] != 0 &&
+            sac_graph_add_loss(e->graph, e->dst[k], layer->loss_weights[k]) < 0)
+            return no_memory(err);
+    return 0;
 }
 
 static int emit_layer(struct emission *e, const struct sac_layer *layer, struct sac_error *err)
@@ -190,7 +224,7 @@ static int emit_layer(struct emission *e, const struct sac_layer *layer, struct 
                             .out = e->out,
                             .src = e->src,
                             .dst = e->dst};
-    int rc = add_constants(e->graph, layer, emit.constants, err);
+    int rc = add_constants(e->graph, layer, emit.constants, err), first = e->graph->node_count;
 
     for (int i = 0; i < layer->bottom_count; i++) {
         e->in[i] = e->shapes[layer->bottoms[i]];
@@ -200,6 +234,10 @@ static int emit_layer(struct emission *e, const struct sac_layer *layer, struct 
         e->out[i] = e->shapes[layer->tops[i]];
     if (rc == 0)
         rc = layer->type->emit(&emit, err);
+    if (rc == 0)
+        rc = cut_bottoms(e, layer, first, err);
+    if (rc == 0)
+        rc = add_losses(e, layer, err);
     for (int i = 0; i < layer->top_count; i++)
         e->place[layer->tops[i]] = e->dst[i];
     return sac_layer_blame(layer, rc, err);
@@ -212,10 +250,7 @@ static int emit_layers(struct emission *e, struct sac_error *err)
 
     for (int i = 0; rc == 0 && i < net->layer_count; i++) {
         const struct sac_layer *layer = &net->layers[i];
-        bool needed = false;
-        for (int k = 0; k < layer->top_count; k++)
-            needed |= e->needed[layer->tops[k]];
-        if (needed && !layer->type->feeds)
+        if (is_needed(e, layer))
             rc = emit_layer(e, layer, err);
     }
     return rc;
@@ -230,20 +265,21 @@ static int set_outputs(struct emission *e, struct sac_error *err)
     return 0;
 }
 
-int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted, int wanted_count,
-                  struct sac_graph **ret, struct sac_error *err)
+static int make_graph(const struct sac_net *net, int batch, bool judged, const char *const *wanted,
+                      int wanted_count, struct sac_graph **ret, struct sac_error *err)
 {
     struct emission e = {0};
 
     if (batch < 0)
         return sac_fail(err, SAC_EINVAL, "a batch of %d; it has to be at least 1", batch);
     int rc = emission_init(&e, net, wanted_count, err);
+    e.judged = judged;
     if (rc == 0)
         rc = shapes_for_batch(&e, batch, err);
     if (rc == 0)
         rc = choose_outputs(&e, wanted, wanted_count, err);
     if (rc == 0)
-        rc = mark_needed(&e, err);
+        mark_needed(&e);
     if (rc == 0)
         rc = add_inputs(&e, err);
     if (rc == 0)
@@ -256,4 +292,16 @@ int sac_net_graph(const struct sac_net *net, int batch, const char *const *wante
     }
     emission_done(&e);
     return rc;
+}
+
+int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted, int wanted_count,
+                  struct sac_graph **ret, struct sac_error *err)
+{
+    return make_graph(net, batch, false, wanted, wanted_count, ret, err);
+}
+
+int sac_net_judged_graph(const struct sac_net *net, int batch, struct sac_graph **ret,
+                         struct sac_error *err)
+{
+    return make_graph(net, batch, true, NULL, 0, ret, err);
 }

@@ -13,6 +13,16 @@ void *sac_layer_state_new(struct sac_layer *layer, const struct sac_layer_setup 
     return state;
 }
 
+int sac_layer_set_filler(struct sac_layer *layer, const struct sac_layer_setup *setup, int index,
+                         const Caffe__FillerParameter *filler, struct sac_error *err)
+{
+    struct sac_filler *to = &layer->fillers[index];
+
+    *to = sac_filler_of(filler);
+    to->type = sac_arena_strdup(setup->arena, to->type);
+    return to->type ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+}
+
 int sac_layer_axis(int axis, int limit, int *ret, struct sac_error *err)
 {
     if (axis < -limit || axis >= limit)

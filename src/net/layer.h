@@ -14,6 +14,7 @@
 #include "device/graph.h"
 #include "device/tensor.h"
 #include "formats/caffe.h"
+#include "net/fillers.h"
 #include "net/net.h"
 
 enum { SAC_LAYER_WEIGHTS_MAX = 4, SAC_ANY_COUNT = 1024 };
@@ -25,7 +26,12 @@ enum { SAC_LAYER_WEIGHTS_MAX = 4, SAC_ANY_COUNT = 1024 };
 struct sac_param {
     struct sac_shape shape;
     int64_t count;
-    float *data; /* calloc'ed: pages that are never read or written cost nothing */
+    float *data;      /* calloc'ed: pages that are never read or written cost nothing */
+    const char *name; /* "layer/0", of its first owner */
+    int index;        /* among the net's */
+    struct sac_filler filler; /* its first owner's */
+    float lr_mult, decay_mult;
+    bool has_lr_mult, has_decay_mult; /* some owner said so */
 };
 
 struct sac_layer {
@@ -39,6 +45,9 @@ struct sac_layer {
     int weight_count;
     struct sac_shape weight_shapes[SAC_LAYER_WEIGHTS_MAX];
     struct sac_param *weights[SAC_LAYER_WEIGHTS_MAX];
+    struct sac_filler fillers[SAC_LAYER_WEIGHTS_MAX]; /* set by setup; zeros without type */
+    const float *loss_weights; /* one a top; one for a loss without tops */
+    const bool *cut;           /* bottoms that no gradient goes to; NULL: none */
 };
 
 struct sac_layer_setup {
@@ -70,6 +79,9 @@ struct sac_layer_type {
     bool as_many_tops; /* as bottoms */
     bool feeds;        /* its tops are the net's inputs */
     bool labels;       /* and those after the first share its batch */
+    bool judges;       /* a loss or an accuracy: in a graph only where that is wanted */
+    bool loss;         /* its first top is a loss, of weight 1 unless told otherwise */
+    bool statistics;   /* its weights are no solver's business */
     /* Reads and checks the message; NULL: nothing to read. */
     int (*setup)(struct sac_layer *layer, const struct sac_layer_setup *setup,
                  struct sac_error *err);
@@ -77,8 +89,8 @@ struct sac_layer_type {
      * bottom 0. Dimensions and sizes of the result are checked by the net. */
     int (*shape)(const struct sac_layer *layer, struct sac_layer_shapes *shapes,
                  struct sac_error *err);
-    /* Adds the layer's operations and fills emit->dst. NULL: there is no operation
-     * for it (losses, accuracies, and inputs, which the net adds itself). */
+    /* Adds the layer's operations and fills emit->dst (its first for a loss without
+     * tops too). NULL: the net adds its inputs itself. */
     int (*emit)(struct sac_emit *emit, struct sac_error *err);
 };
 
@@ -88,6 +100,9 @@ const struct sac_layer_type *sac_layer_type_find(const char *name);
 /* Zeroed memory for layer->state; NULL when memory is out, with the sentence. */
 void *sac_layer_state_new(struct sac_layer *layer, const struct sac_layer_setup *setup, size_t size,
                           struct sac_error *err);
+/* What weight `index` starts as in training; copies the message. */
+int sac_layer_set_filler(struct sac_layer *layer, const struct sac_layer_setup *setup, int index,
+                         const Caffe__FillerParameter *filler, struct sac_error *err);
 /* -1 is the last axis, and so on. `limit`: the rank, or the rank + 1. */
 int sac_layer_axis(int axis, int limit, int *ret, struct sac_error *err);
 int sac_layer_expect_rank(const struct sac_shape *shape, int rank, struct sac_error *err);

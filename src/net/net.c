@@ -177,6 +177,45 @@ static int link_tops(struct sac_net *net, struct sac_layer *layer,
     return 0;
 }
 
+/* loss_weight, one a top, or what the type has by default. */
+static int read_loss_weights(struct sac_net *net, struct sac_layer *layer,
+                             const Caffe__LayerParameter *source, struct sac_error *err)
+{
+    int tops = layer->top_count == 0 && layer->type->loss ? 1 : layer->top_count;
+    float *weights = sac_arena_zalloc(net->arena, (size_t)tops + 1, sizeof *weights);
+
+    if (!weights)
+        return no_memory(err);
+    if (source->n_loss_weight > 0 && source->n_loss_weight != (size_t)tops)
+        return sac_fail(err, SAC_EFORMAT, "%d top%s need as many loss_weight, and there are %zu",
+                        tops, tops == 1 ? "" : "s", source->n_loss_weight);
+    weights[0] = layer->type->loss ? 1 : 0;
+    for (size_t i = 0; i < source->n_loss_weight; i++)
+        weights[i] = source->loss_weight[i];
+    layer->loss_weights = weights;
+    return 0;
+}
+
+static int read_propagate_down(struct sac_net *net, struct sac_layer *layer,
+                               const Caffe__LayerParameter *source, struct sac_error *err)
+{
+    size_t count = source->n_propagate_down;
+
+    if (count == 0)
+        return 0;
+    if (count != (size_t)layer->bottom_count)
+        return sac_fail(err, SAC_EFORMAT,
+                        "%d bottoms need as many propagate_down, and there are %zu",
+                        layer->bottom_count, count);
+    bool *cut = sac_arena_zalloc(net->arena, count, sizeof *cut);
+    if (!cut)
+        return no_memory(err);
+    for (size_t i = 0; i < count; i++)
+        cut[i] = !source->propagate_down[i];
+    layer->cut = cut;
+    return 0;
+}
+
 static int setup_layer(struct build *build, struct sac_layer *layer,
                        const Caffe__LayerParameter *source, struct sac_error *err)
 {
@@ -189,6 +228,10 @@ static int setup_layer(struct build *build, struct sac_layer *layer,
         rc = link_bottoms(net, layer, source, err);
     if (rc == 0)
         rc = link_tops(net, layer, source, err);
+    if (rc == 0)
+        rc = read_loss_weights(net, layer, source, err);
+    if (rc == 0)
+        rc = read_propagate_down(net, layer, source, err);
     if (rc == 0 && layer->type->setup)
         rc = layer->type->setup(layer, &setup, err);
     return sac_layer_blame(layer, rc, err);
@@ -256,6 +299,38 @@ static bool shareable(const struct sac_param *param, const struct sac_shape *sha
     return sac_shape_equal(&param->shape, shape);
 }
 
+/* Who owns a parameter together says the same of it, or nothing. */
+static int set_multiplier(float *value, bool *has, bool given, float wanted, const char *which,
+                          struct sac_error *err)
+{
+    if (!given)
+        return 0;
+    if (*has && *value != wanted)
+        return sac_fail(err, SAC_EFORMAT, "a shared parameter's %s is %g here and %g before", which,
+                        (double)wanted, (double)*value);
+    *value = wanted;
+    *has = true;
+    return 0;
+}
+
+static int set_multipliers(struct sac_param *param, const struct sac_layer *layer,
+                           const Caffe__ParamSpec *spec, struct sac_error *err)
+{
+    int rc = 0;
+
+    if (layer->type->statistics) {
+        param->lr_mult = param->decay_mult = 0;
+        return 0;
+    }
+    if (spec)
+        rc = set_multiplier(&param->lr_mult, &param->has_lr_mult, spec->has_lr_mult, spec->lr_mult,
+                            "lr_mult", err);
+    if (rc == 0 && spec)
+        rc = set_multiplier(&param->decay_mult, &param->has_decay_mult, spec->has_decay_mult,
+                            spec->decay_mult, "decay_mult", err);
+    return rc;
+}
+
 static int share_param(const struct build *build, struct sac_layer *layer, int index, int owner,
                        const Caffe__ParamSpec *spec, struct sac_error *err)
 {
@@ -265,20 +340,38 @@ static int share_param(const struct build *build, struct sac_layer *layer, int i
 
     layer->weights[index] = param;
     if (shareable(param, shape, spec))
-        return 0;
+        return set_multipliers(param, layer, spec, err);
     return sac_fail(err, SAC_EFORMAT, "parameter \"%.64s\" is shared, and is %s here and %s before",
                     spec->name, sac_shape_text(shape, a, sizeof a),
                     sac_shape_text(&param->shape, b, sizeof b));
 }
 
+static const char *param_name(struct sac_net *net, const struct sac_layer *layer, int index)
+{
+    size_t size = strlen(layer->key) + 16;
+    char *name = sac_arena_alloc(net->arena, size);
+
+    if (name)
+        snprintf(name, size, "%s/%d", layer->key, index);
+    return name;
+}
+
 static int new_param(struct build *build, struct sac_layer *layer, int index, const char *name,
-                     struct sac_error *err)
+                     const Caffe__ParamSpec *spec, struct sac_error *err)
 {
     struct sac_net *net = build->net;
     struct sac_param *param = sac_arena_zalloc(net->arena, 1, sizeof *param);
 
     if (!param || (name && !sac_names_put(&build->param_names, name, net->param_count)))
         return no_memory(err);
+    param->name = param_name(net, layer, index);
+    if (!param->name)
+        return no_memory(err);
+    param->index = net->param_count;
+    param->lr_mult = param->decay_mult = 1;
+    param->filler = layer->fillers[index];
+    if (!param->filler.type)
+        param->filler = sac_filler_constant(0);
     param->shape = layer->weight_shapes[index];
     param->count = sac_shape_count(&param->shape);
     layer->weights[index] = param;
@@ -287,7 +380,7 @@ static int new_param(struct build *build, struct sac_layer *layer, int index, co
     if (net->weight_count > SAC_NET_WEIGHTS_MAX)
         return sac_fail(err, SAC_ELIMIT, "with it the net's weights are over %lld GiB",
                         (long long)(SAC_NET_WEIGHTS_MAX >> 28));
-    return 0;
+    return set_multipliers(param, layer, spec, err);
 }
 
 static int add_params(struct build *build, struct sac_layer *layer,
@@ -299,7 +392,7 @@ static int add_params(struct build *build, struct sac_layer *layer,
         const Caffe__ParamSpec *spec = spec_of(source, i);
         const char *name = spec && spec->name && *spec->name ? spec->name : NULL;
         int owner = name ? sac_names_find(&build->param_names, name) : -1;
-        rc = owner < 0 ? new_param(build, layer, i, name, err)
+        rc = owner < 0 ? new_param(build, layer, i, name, spec, err)
                        : share_param(build, layer, i, owner, spec, err);
     }
     return sac_layer_blame(layer, rc, err);
@@ -486,6 +579,36 @@ bool sac_net_blob_shape(const struct sac_net *net, const char *blob, struct sac_
 int64_t sac_net_weight_count(const struct sac_net *net)
 {
     return net->weight_count;
+}
+
+int sac_net_param_count(const struct sac_net *net)
+{
+    return net->param_count;
+}
+
+void sac_net_param(const struct sac_net *net, int index, struct sac_net_param *ret)
+{
+    const struct sac_param *param = net->params[index];
+
+    *ret = (struct sac_net_param){
+        .name = param->name,
+        .shape = param->shape,
+        .count = param->count,
+        .data = param->data,
+        .lr_mult = param->lr_mult,
+        .decay_mult = param->decay_mult,
+    };
+}
+
+int sac_net_fill(struct sac_net *net, uint64_t seed, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < net->param_count; i++) {
+        struct sac_param *param = net->params[i];
+        rc = sac_filler_fill(&param->filler, param->name, &param->shape, seed, param->data, err);
+    }
+    return rc;
 }
 
 int sac_net_layer_count(const struct sac_net *net)

@@ -75,6 +75,20 @@ int sac_layer_weight_count(const struct sac_layer *layer);
 /* fp32, plain; borrowed from the net. */
 const float *sac_layer_weight(const struct sac_layer *layer, int index, struct sac_shape *ret);
 
+/* What a solver updates, in Caffe's order; shared ones once. */
+struct sac_net_param {
+    const char *name; /* "conv1/0", of its first owner */
+    struct sac_shape shape;
+    int64_t count;
+    float *data;               /* fp32, plain; the net's own */
+    float lr_mult, decay_mult; /* 0 and 0 for BatchNorm's statistics */
+};
+int sac_net_param_count(const struct sac_net *net);
+void sac_net_param(const struct sac_net *net, int index, struct sac_net_param *ret);
+
+/* Fills all weights as their layers' fillers say, from the seed: training starts so. */
+int sac_net_fill(struct sac_net *net, uint64_t seed, struct sac_error *err);
+
 /* Gives input `index` a new shape and infers all others again; on failure the
  * net keeps its old shapes. */
 int sac_net_reshape(struct sac_net *net, int index, const struct sac_shape *shape,
@@ -83,10 +97,15 @@ int sac_net_reshape(struct sac_net *net, int index, const struct sac_shape *shap
 /* The net as a graph, with axis 0 of every input set to `batch` (0: as it is).
  * The graph borrows the net's weights. `wanted`: blob names that become the
  * outputs, in this order; none: the net's outputs, with what losses and accuracies
- * take in their place, for which there is no operation. Layers that no output
+ * take in their place. Layers that no output
  * needs are left out; inputs all stay. The net itself does not change; any
  * thread. */
 int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted, int wanted_count,
                   struct sac_graph **ret, struct sac_error *err);
+
+/* The same with losses and accuracies: the net's outputs are the graph's, and what
+ * has a loss weight is among its losses. For training, and for the tests between. */
+int sac_net_judged_graph(const struct sac_net *net, int batch, struct sac_graph **ret,
+                         struct sac_error *err);
 
 #endif

@@ -10,6 +10,7 @@
 
 struct step {
     struct sac_op *op;
+    bool forward, data, weights; /* which ways it has */
     struct sac_plan_step report;
 };
 
@@ -29,6 +30,12 @@ struct sac_plan {
     int step_count;
     struct sac_recording *recording; /* all steps, where the device records */
     bool has_run, records_not;
+    bool changes; /* its weights do: runs are not recorded */
+    struct sac_plan_loss *losses;
+    int loss_count;
+    float *loss_values;  /* on the host: room for any loss */
+    uint64_t generation; /* of the weights' masters */
+    struct sac_op_random random;
 };
 
 static int out_of_memory(const struct sac_plan *plan, struct sac_error *err)
@@ -97,6 +104,58 @@ static struct sac_tensor *tensors_at(struct sac_plan *plan, const struct sac_pla
     return tensors;
 }
 
+static struct sac_tensor grad_at(const struct sac_plan *plan, const struct sac_plan_build *build,
+                                 int value, int layout)
+{
+    struct sac_tensor tensor = tensor_at(plan, build, value, layout);
+
+    tensor.data = (char *)plan->memory + build->grad_offset[value];
+    return tensor;
+}
+
+static int bind_gradients(struct sac_plan *plan, const struct sac_plan_build *build, int index,
+                          struct sac_binding *ret, struct sac_error *err)
+{
+    const struct sac_node *node = &build->graph->nodes[index];
+    const struct sac_op_caps *caps = &build->caps[index];
+    struct sac_tensor *dst = zalloc(plan, node->dst_count, sizeof *dst);
+
+    ret->src_grad = zalloc(plan, node->src_count, sizeof *ret->src_grad);
+    if (!dst || !ret->src_grad)
+        return out_of_memory(plan, err);
+    for (int i = 0; i < node->src_count; i++)
+        if (node->src_grad[i])
+            ret->src_grad[i] = grad_at(plan, build, node->src[i], caps->src.layout);
+    for (int i = 0; i < node->dst_count; i++)
+        if (build->has_grad[node->dst[i]])
+            dst[i] = grad_at(plan, build, node->dst[i], caps->dst.layout);
+    ret->dst_grad = dst;
+    return 0;
+}
+
+/* Where the weights of a node, and their gradients, stand. */
+static int bind_masters(struct sac_plan *plan, const struct sac_plan_build *build, int index,
+                        struct sac_binding *ret, struct sac_error *err)
+{
+    const struct sac_node *node = &build->graph->nodes[index];
+    const struct sac_plan_options *options = build->options;
+    float **weight = zalloc(plan, node->weight_count, sizeof *weight);
+    float **grad = zalloc(plan, node->weight_count, sizeof *grad);
+
+    if (!weight || !grad)
+        return out_of_memory(plan, err);
+    for (int i = 0; i < node->weight_count; i++) {
+        int param = build->graph->constants[node->weight[i]].param;
+        weight[i] = param >= 0 ? options->weights[param] : NULL;
+        if (param >= 0 && options->weight_grads && node->weight_grad[i])
+            grad[i] = options->weight_grads[param];
+    }
+    ret->weight = weight;
+    ret->weight_grad = grad;
+    ret->generation = &plan->generation;
+    return 0;
+}
+
 static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int index,
                 struct sac_binding *ret, struct sac_error *err)
 {
@@ -113,7 +172,11 @@ static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int i
         ret->workspace = (char *)plan->memory + build->workspace_offset;
     if (caps->saved_bytes > 0)
         ret->saved = (char *)plan->memory + build->saved_offset[index];
-    return 0;
+    ret->random = &plan->random;
+    int rc = 0;
+    if (build->options->weights)
+        rc = bind_masters(plan, build, index, ret, err);
+    return rc == 0 && build->has_grad ? bind_gradients(plan, build, index, ret, err) : rc;
 }
 
 /* ---- Steps ---------------------------------------------------------------- */
@@ -167,6 +230,18 @@ static int describe(struct sac_plan *plan, const struct sac_plan_build *build, i
     return 0;
 }
 
+static void find_ways(struct step *step, const struct sac_plan_build *build, int index,
+                      const struct sac_binding *binding)
+{
+    const struct sac_node *node = &build->graph->nodes[index];
+
+    step->forward = !build->caps[index].alias;
+    for (int i = 0; build->has_grad && i < node->src_count; i++)
+        step->data |= node->src_grad[i];
+    for (int i = 0; binding->weight_grad && i < node->weight_count; i++)
+        step->weights |= binding->weight_grad[i] != NULL;
+}
+
 static int prepare_step(struct sac_plan *plan, const struct sac_plan_build *build, int index,
                         struct sac_store *store, struct sac_error *err)
 {
@@ -181,6 +256,8 @@ static int prepare_step(struct sac_plan *plan, const struct sac_plan_build *buil
                                              &build->graph->nodes[index], &build->options->ops,
                                              &binding, &step->op, err);
     if (rc == 0)
+        find_ways(step, build, index, &binding);
+    if (rc == 0)
         plan->step_count++;
     return rc;
 }
@@ -194,7 +271,8 @@ static int prepare_steps(struct sac_plan *plan, const struct sac_plan_build *bui
     if (!plan->steps)
         return out_of_memory(plan, err);
     for (int i = 0; i < build->graph->node_count && rc == 0; i++)
-        if (!build->caps[i].alias)
+        if (!build->caps[i].alias ||
+            (build->has_grad && build->graph->nodes[i].kind == SAC_OP_SPLIT))
             rc = prepare_step(plan, build, i, store, err);
     return rc;
 }
@@ -211,6 +289,56 @@ static int bind_ends(struct sac_plan *plan, const struct sac_plan_build *build,
     return plan->inputs && plan->outputs ? 0 : SAC_ENOMEM;
 }
 
+/* ---- Losses --------------------------------------------------------------- */
+
+/* A loss's weight, in each element of the gradient that it starts. */
+static int write_seed(struct sac_plan *plan, const struct sac_plan_build *build, int value,
+                      float weight, struct sac_error *err)
+{
+    struct sac_tensor grad = grad_at(plan, build, value, SAC_PLAIN);
+    size_t count = (size_t)sac_shape_count(&grad.shape);
+    const struct sac_device_table *table = plan->device->table;
+
+    if (grad.form.type != SAC_F32)
+        return sac_fail(err, SAC_EUNSUPPORTED, "loss %s: it is %s, and losses have to be f32",
+                        build->graph->values[value].name, sac_type_name(grad.form.type));
+    for (size_t i = 0; i < count; i++)
+        plan->loss_values[i] = weight;
+    int rc = table->copy(plan->stream, SAC_COPY_TO_DEVICE, grad.data, plan->loss_values,
+                         count * sizeof(float), err);
+    return rc == 0 ? table->stream_sync(plan->stream, err) : rc;
+}
+
+static int bind_losses(struct sac_plan *plan, const struct sac_plan_build *build,
+                       struct sac_error *err)
+{
+    const struct sac_graph *graph = build->graph;
+    int64_t most = 1;
+    int rc = 0;
+
+    for (int i = 0; i < graph->loss_count; i++) {
+        int64_t count = sac_shape_count(&graph->values[graph->losses[i].value].shape);
+        most = count > most ? count : most;
+    }
+    plan->losses = zalloc(plan, graph->loss_count, sizeof *plan->losses);
+    plan->loss_values = sac_arena_zalloc(plan->arena, (size_t)most, sizeof(float));
+    if (!plan->losses || !plan->loss_values)
+        return out_of_memory(plan, err);
+    plan->loss_count = graph->loss_count;
+    for (int i = 0; i < graph->loss_count && rc == 0; i++) {
+        const struct sac_graph_loss *loss = &graph->losses[i];
+        struct sac_plan_loss *to = &plan->losses[i];
+        to->name = sac_arena_strdup(plan->arena, loss->name);
+        to->weight = loss->weight;
+        to->value = tensor_at(plan, build, loss->value, SAC_PLAIN);
+        if (!to->name)
+            rc = out_of_memory(plan, err);
+        if (rc == 0 && build->has_grad && build->seed[i] >= 0)
+            rc = write_seed(plan, build, build->seed[i], loss->weight, err);
+    }
+    return rc;
+}
+
 /* ---- Making and freeing --------------------------------------------------- */
 
 static int batch_of(const struct sac_graph *graph)
@@ -223,12 +351,23 @@ static int batch_of(const struct sac_graph *graph)
     return shape->rank > 0 ? (int)shape->dim[0] : 1;
 }
 
+/* What training asks of the device and the caller. */
+static int check_training(const struct sac_plan_build *build, struct sac_error *err)
+{
+    if (!build->options->ops.training)
+        return 0;
+    if (!build->device->table->op_backward_data || !build->device->table->op_backward_weights)
+        return sac_fail(err, SAC_EUNSUPPORTED, "device %s cannot train", build->device->info.name);
+    return 0;
+}
+
 static int init(struct sac_plan *plan, const char *name, const struct sac_plan_build *build,
                 struct sac_stream *stream, struct sac_error *err)
 {
     plan->device = build->device;
     plan->stream = stream;
     plan->batch = batch_of(build->graph);
+    plan->changes = build->options->weights != NULL;
     plan->arena = sac_arena_new(0);
     plan->name = plan->arena ? sac_arena_strdup(plan->arena, name) : NULL;
     return plan->name && build->scratch ? 0 : out_of_memory(plan, err);
@@ -237,7 +376,10 @@ static int init(struct sac_plan *plan, const char *name, const struct sac_plan_b
 static int build_plan(struct sac_plan *plan, struct sac_plan_build *build, struct sac_store *store,
                       struct sac_error *err)
 {
-    int rc = sac_plan_choose_forms(build, err);
+    int rc = check_training(build, err);
+
+    if (rc == 0)
+        rc = sac_plan_choose_forms(build, err);
 
     if (rc == 0)
         rc = sac_plan_lay_out(build, err);
@@ -245,6 +387,8 @@ static int build_plan(struct sac_plan *plan, struct sac_plan_build *build, struc
         rc = take_memory(plan, build, err);
     if (rc == 0)
         rc = bind_ends(plan, build, err);
+    if (rc == 0)
+        rc = bind_losses(plan, build, err);
     if (rc == 0)
         rc = prepare_steps(plan, build, store, err);
     return rc;
@@ -327,7 +471,10 @@ size_t sac_plan_memory_bytes(const struct sac_plan *plan)
 int sac_plan_forward_step(struct sac_plan *plan, int index, struct sac_error *err)
 {
     assert(index >= 0 && index < plan->step_count);
-    int rc = plan->device->table->op_forward(plan->steps[index].op, plan->stream, err);
+    int rc = 0;
+
+    if (plan->steps[index].forward)
+        rc = plan->device->table->op_forward(plan->steps[index].op, plan->stream, err);
 
     if (rc != 0)
         sac_error_prefix(err, "net %s, layer %s", plan->name, plan->steps[index].report.name);
@@ -367,13 +514,83 @@ static void record(struct sac_plan *plan)
 /* The first run sets libraries up, the second is recorded, then replayed. */
 int sac_plan_forward(struct sac_plan *plan, struct sac_error *err)
 {
-    if (plan->device->table->record_begin && plan->has_run && !plan->records_not &&
-        !plan->recording)
+    if (plan->device->table->record_begin && !plan->changes && plan->has_run &&
+        !plan->records_not && !plan->recording)
         record(plan);
     if (plan->recording)
         return plan->device->table->replay(plan->recording, plan->stream, err);
     int rc = forward_steps(plan, err);
     plan->has_run |= rc == 0;
+    return rc;
+}
+
+/* Weights first: a source's gradient may overwrite the result's. */
+int sac_plan_backward_step(struct sac_plan *plan, int index, struct sac_error *err)
+{
+    assert(index >= 0 && index < plan->step_count);
+    const struct sac_device_table *table = plan->device->table;
+    const struct step *step = &plan->steps[index];
+    int rc = 0;
+
+    if (step->weights)
+        rc = table->op_backward_weights(step->op, plan->stream, err);
+    if (rc == 0 && step->data)
+        rc = table->op_backward_data(step->op, plan->stream, err);
+    if (rc != 0)
+        sac_error_prefix(err, "net %s, layer %s, backward", plan->name, step->report.name);
+    return rc;
+}
+
+int sac_plan_backward(struct sac_plan *plan, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int i = plan->step_count - 1; i >= 0 && rc == 0; i--)
+        rc = sac_plan_backward_step(plan, i, err);
+    return rc;
+}
+
+void sac_plan_weights_changed(struct sac_plan *plan)
+{
+    plan->generation++;
+}
+
+void sac_plan_set_random(struct sac_plan *plan, uint64_t seed, uint64_t iteration)
+{
+    plan->random = (struct sac_op_random){seed, iteration};
+}
+
+int sac_plan_loss_count(const struct sac_plan *plan)
+{
+    return plan->loss_count;
+}
+
+void sac_plan_loss(const struct sac_plan *plan, int index, struct sac_plan_loss *ret)
+{
+    assert(index >= 0 && index < plan->loss_count);
+    *ret = plan->losses[index];
+}
+
+int sac_plan_loss_sum(struct sac_plan *plan, double *ret, struct sac_error *err)
+{
+    const struct sac_device_table *table = plan->device->table;
+    double total = 0;
+    int rc = 0;
+
+    for (int i = 0; i < plan->loss_count && rc == 0; i++) {
+        const struct sac_plan_loss *loss = &plan->losses[i];
+        size_t count = (size_t)sac_shape_count(&loss->value.shape);
+        double sum = 0;
+        rc = table->copy(plan->stream, SAC_COPY_TO_HOST, plan->loss_values, loss->value.data,
+                         count * sizeof(float), err);
+        if (rc == 0)
+            rc = table->stream_sync(plan->stream, err);
+        for (size_t k = 0; k < count && rc == 0; k++)
+            sum += plan->loss_values[k];
+        total += sum * (double)loss->weight;
+    }
+    if (rc == 0)
+        *ret = total;
     return rc;
 }
 

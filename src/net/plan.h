@@ -24,6 +24,15 @@ struct sac_plan_options {
     /* > 0: output 0 is the k largest of each picture's values of the net's last
      * output, N × k sac_topk_pair, softmax left as the net has it. */
     int topk;
+    /* Masters of the net's weights in device memory, plain fp32, one pointer a parameter
+     * (sac_net_param), borrowed; they may change between runs. NULL: the net's numbers
+     * as they are now. Training needs them. */
+    float *const *weights;
+    /* ops.training: where sac_plan_backward adds gradients, likewise; NULL where a
+     * parameter's is not wanted. Parameters with lr_mult 0 get none. */
+    float *const *weight_grads;
+    /* The net with its losses and accuracies, and its own outputs; training has them. */
+    bool judged;
     const char *const *wanted; /* blob names to keep as outputs; none: the net's */
     int wanted_count;
     /* Use the memory of this plan (of the same thread, which never runs both at
@@ -50,6 +59,28 @@ size_t sac_plan_memory_bytes(const struct sac_plan *plan); /* its arena */
 /* Enqueues one forward pass on the plan's stream. */
 int sac_plan_forward(struct sac_plan *plan, struct sac_error *err);
 
+/* ---- Training ---- */
+
+/* Masters were written: packed copies are made again by the next run. */
+void sac_plan_weights_changed(struct sac_plan *plan);
+/* What the next forward's dropout draws from, and its backward too. */
+void sac_plan_set_random(struct sac_plan *plan, uint64_t seed, uint64_t iteration);
+
+/* Enqueues one backward pass, of the forward pass before it: adds to the weights'
+ * gradients. */
+int sac_plan_backward(struct sac_plan *plan, struct sac_error *err);
+
+/* Losses, of training and judged plans. */
+struct sac_plan_loss {
+    const char *name;
+    float weight;
+    struct sac_tensor value; /* in device memory; a loss is the sum of its elements */
+};
+int sac_plan_loss_count(const struct sac_plan *plan);
+void sac_plan_loss(const struct sac_plan *plan, int index, struct sac_plan_loss *ret);
+/* Waits for the stream, and adds all losses up by their weights. */
+int sac_plan_loss_sum(struct sac_plan *plan, double *ret, struct sac_error *err);
+
 /* The report: one row an operation that runs. */
 struct sac_plan_step {
     const char *name; /* "conv1+relu1" */
@@ -62,7 +93,8 @@ struct sac_plan_step {
 };
 int sac_plan_step_count(const struct sac_plan *plan);
 void sac_plan_step(const struct sac_plan *plan, int index, struct sac_plan_step *ret);
-/* Enqueues one operation only, for timing it. */
+/* Enqueues one operation only, for timing it; nothing where it has no such way. */
 int sac_plan_forward_step(struct sac_plan *plan, int index, struct sac_error *err);
+int sac_plan_backward_step(struct sac_plan *plan, int index, struct sac_error *err);
 
 #endif

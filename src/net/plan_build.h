@@ -1,7 +1,8 @@
 /*
  * A plan while it is made, shared by the plan's own files and nobody else. Its
- * stages, in order: plan_forms.c (the graph and its forms), plan_memory.c (where
- * each value stands), plan.c (operations prepared over those addresses).
+ * stages, in order: plan_forms.c (the graph and its forms; plan_train.c: the gradients
+ * that are wanted), plan_memory.c (where each value and gradient stands), plan.c (operations
+ * prepared over those addresses).
  */
 #ifndef SAC_NET_PLAN_BUILD_H
 #define SAC_NET_PLAN_BUILD_H
@@ -16,7 +17,11 @@ struct sac_plan_build {
     struct sac_arena *scratch; /* lives as long as the build */
     struct sac_op_caps *caps;  /* one a node, in the graph's order */
 
+    int *seed;      /* training: one a loss: the value whose gradient it starts; -1: none */
+    bool *has_grad; /* training: one a value; else NULL */
+
     size_t *value_offset;    /* one a value: in the plan's memory */
+    size_t *grad_offset;     /* training: one a value; where has_grad */
     size_t *saved_offset;    /* one a node; where its saved_bytes > 0 */
     size_t workspace_offset; /* shared by all nodes */
     size_t memory_bytes;     /* all of it */
@@ -25,6 +30,13 @@ struct sac_plan_build {
 /* Adds what the options ask for, simplifies, lets the device lower, and gives
  * every value a form; fills caps. */
 int sac_plan_choose_forms(struct sac_plan_build *build, struct sac_error *err);
+
+/* Training. Before forms are chosen: marks the gradients that are wanted, and splits
+ * the values that get several. After: conversions pass gradients on. */
+int sac_plan_find_gradients(struct sac_plan_build *build, struct sac_error *err);
+int sac_plan_follow_conversions(struct sac_plan_build *build, struct sac_error *err);
+/* Some gradient of the node is wanted. */
+bool sac_plan_goes_back(const struct sac_node *node);
 
 /* Gives every value that an input, output or node needs an offset. */
 int sac_plan_lay_out(struct sac_plan_build *build, struct sac_error *err);

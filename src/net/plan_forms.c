@@ -78,8 +78,10 @@ static int simplify(struct sac_plan_build *build, struct sac_error *err)
     int rc = 0;
 
     if (ops->training)
-        return 0;
+        return sac_plan_find_gradients(build, err);
     sac_pass_remove_dead(graph);
+    if (build->options->weights)
+        return 0; /* what is folded would not follow its masters */
     if (ops->reference)
         return 0; /* the layers as they stand are what the rest is checked against */
     rc = sac_pass_to_affine(graph, err);
@@ -359,6 +361,8 @@ int sac_plan_choose_forms(struct sac_plan_build *build, struct sac_error *err)
         rc = bring_outputs(&walk, err);
     if (rc == 0)
         rc = adopt_order(&walk, err);
+    if (rc == 0 && build->options->ops.training)
+        rc = sac_plan_follow_conversions(build, err);
     free(walk.order);
     free(walk.caps);
     free(walk.conversions);

@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A value's, and, at a class's root, that of all values that share its memory. */
+/* A value's (and, behind those, its gradient's), and, at a class's root, that of all values that
+ * share its memory. */
 struct life {
     int first, last; /* steps; first > last: nobody needs it */
     int parent;      /* towards the root of its class; itself at a root */
@@ -16,8 +17,8 @@ struct life {
 struct layout {
     struct sac_plan_build *build;
     const struct sac_graph *graph;
-    struct life *lives; /* one a value */
-    int end;            /* the last step */
+    struct life *lives; /* one a value; training: then one a gradient */
+    int end;            /* the last step; training: node t goes back at end − t */
     struct sac_block *blocks;
     int *owner; /* a block's root value; below 0: node −1 − owner's saved bytes */
     int block_count;
@@ -79,27 +80,68 @@ static void need_node(struct layout *layout, const struct sac_node *node, int st
         needed(layout, node->epilogue.sum, step);
 }
 
+static int grad_of(const struct layout *layout, int value)
+{
+    return layout->graph->value_count + value;
+}
+
+/* What the node reads and writes on its way back. Gradients pass through an alias as
+ * its values do. */
+static void need_backward(struct layout *layout, int t)
+{
+    const struct sac_node *node = &layout->graph->nodes[t];
+    const struct sac_op_caps *caps = &layout->build->caps[t];
+    int step = layout->end - t;
+
+    for (int i = 0; caps->backward_src && i < node->src_count; i++)
+        needed(layout, node->src[i], step);
+    for (int i = 0; caps->backward_dst && i < node->dst_count; i++)
+        needed(layout, node->dst[i], step);
+    for (int i = 0; i < node->src_count; i++)
+        if (node->src_grad[i])
+            needed(layout, grad_of(layout, node->src[i]), step);
+    for (int i = 0; i < node->dst_count; i++)
+        if (layout->build->has_grad[node->dst[i]])
+            needed(layout, grad_of(layout, node->dst[i]), step);
+}
+
+/* Losses stay to be read, and the gradients that they start with are written once. */
+static void need_losses(struct layout *layout)
+{
+    const struct sac_graph *graph = layout->graph;
+
+    for (int i = 0; i < graph->loss_count; i++)
+        pin(layout, &graph->losses[i].value, 1, layout->end);
+    for (int i = 0; layout->build->has_grad && i < graph->loss_count; i++) {
+        int grad = grad_of(layout, layout->build->seed[i]);
+        if (layout->build->seed[i] >= 0)
+            pin(layout, &grad, 1, 0);
+    }
+}
+
 /* Inputs stay whole for the entire run, since a caller may run twice on what it
- * wrote once; outputs from their making to the end. Training keeps everything,
- * for backward. */
+ * wrote once; outputs from their making to the end. */
 static int find_lifetimes(struct layout *layout, struct sac_error *err)
 {
     const struct sac_graph *graph = layout->graph;
     bool training = layout->build->options->ops.training;
-    int rc = 0;
+    int lives = training ? 2 * graph->value_count : graph->value_count, rc = 0;
 
-    for (int v = 0; v < graph->value_count; v++)
+    for (int v = 0; v < lives; v++)
         layout->lives[v] = (struct life){.first = INT_MAX, .last = -1, .parent = v};
     for (int t = 0; t < graph->node_count; t++)
         need_node(layout, &graph->nodes[t], t);
+    for (int t = graph->node_count - 1; training && t >= 0; t--)
+        if (sac_plan_goes_back(&graph->nodes[t]))
+            need_backward(layout, t);
     pin(layout, graph->inputs, graph->input_count, 0);
     pin(layout, graph->outputs, graph->output_count, layout->end);
-    for (int v = 0; v < graph->value_count && rc == 0; v++) {
+    need_losses(layout);
+    for (int v = 0; v < lives && rc == 0; v++) {
         struct life *life = &layout->lives[v];
         if (life->first > life->last)
             continue;
-        life->last = training ? layout->end : life->last;
-        rc = check_size(graph, v, &life->bytes, err);
+        rc = check_size(graph, v % graph->value_count, &life->bytes, err);
     }
     return rc;
 }
@@ -150,6 +192,32 @@ static bool may_overwrite(struct layout *layout, const struct sac_node *node, in
            uses_by_node(layout, node, root) == 1;
 }
 
+static void share_all(struct layout *layout, const struct sac_node *node)
+{
+    for (int i = 0; i < node->dst_count; i++)
+        share(layout, node->src[0], node->dst[i]);
+}
+
+/* Nodes in the order in which they go back; a gradient is read once. */
+static void find_grad_sharing(struct layout *layout)
+{
+    const bool *has_grad = layout->build->has_grad;
+
+    for (int t = layout->graph->node_count - 1; has_grad && t >= 0; t--) {
+        const struct sac_node *node = &layout->graph->nodes[t];
+        const struct sac_op_caps *caps = &layout->build->caps[t];
+        bool alias = caps->alias && node->kind != SAC_OP_SPLIT;
+        if (node->src_count < 1 || !node->src_grad[0] || !has_grad[node->dst[0]])
+            continue;
+        int src = grad_of(layout, node->src[0]), dst = grad_of(layout, node->dst[0]);
+        const struct life *life = &layout->lives[root_of(layout, dst)];
+        bool over = caps->grad_in_place && !life->pinned && life->last == layout->end - t &&
+                    life->bytes >= layout->lives[src].bytes;
+        if (alias || over)
+            share(layout, dst, src);
+    }
+}
+
 /* Nodes in order: what a later node shares of a class, it also uses, so that a
  * class's last step is known when it is asked for. */
 static void find_sharing(struct layout *layout)
@@ -162,7 +230,7 @@ static void find_sharing(struct layout *layout)
         if (node->dst_count < 1 || node->src_count < 1)
             continue;
         if (caps->alias)
-            share(layout, node->src[0], node->dst[0]);
+            share_all(layout, node);
         else if (sum >= 0 && may_overwrite(layout, node, t, sum))
             share(layout, sum, node->dst[0]);
         else if (caps->in_place && may_overwrite(layout, node, t, node->src[0]))
@@ -183,28 +251,37 @@ static void collect_blocks(struct layout *layout)
 {
     const struct sac_graph *graph = layout->graph;
 
-    for (int v = 0; v < graph->value_count; v++) {
+    int lives = layout->build->has_grad ? 2 * graph->value_count : graph->value_count;
+
+    for (int v = 0; v < lives; v++) {
         const struct life *life = &layout->lives[v];
         if (life->parent == v && life->first <= life->last)
             add_block(layout, v, life->first, life->last, life->bytes);
     }
     for (int t = 0; t < graph->node_count; t++)
         if (layout->build->caps[t].saved_bytes > 0)
-            add_block(layout, -1 - t, t, layout->end, layout->build->caps[t].saved_bytes);
+            add_block(layout, -1 - t, t, layout->end - (layout->build->has_grad ? t : 0),
+                      layout->build->caps[t].saved_bytes);
 }
 
 static void spread_offsets(struct layout *layout)
 {
     struct sac_plan_build *build = layout->build;
+    int values = layout->graph->value_count;
 
     for (int i = 0; i < layout->block_count; i++) {
-        if (layout->owner[i] >= 0)
-            build->value_offset[layout->owner[i]] = layout->blocks[i].offset;
+        int owner = layout->owner[i];
+        if (owner >= values)
+            build->grad_offset[owner - values] = layout->blocks[i].offset;
+        else if (owner >= 0)
+            build->value_offset[owner] = layout->blocks[i].offset;
         else
             build->saved_offset[-1 - layout->owner[i]] = layout->blocks[i].offset;
     }
     for (int v = 0; v < layout->graph->value_count; v++)
         build->value_offset[v] = build->value_offset[root_of(layout, v)];
+    for (int v = 0; build->has_grad && v < values; v++)
+        build->grad_offset[v] = build->grad_offset[root_of(layout, grad_of(layout, v)) - values];
 }
 
 /* One workspace for all nodes, behind the arena: they run one after another, and
@@ -236,18 +313,22 @@ int sac_plan_lay_out(struct sac_plan_build *build, struct sac_error *err)
     int rc;
 
     layout.end = graph->node_count > 0 ? graph->node_count - 1 : 0;
-    layout.lives = sac_arena_zalloc(scratch, values, sizeof *layout.lives);
-    layout.blocks = sac_arena_zalloc(scratch, values + nodes, sizeof *layout.blocks);
-    layout.owner = sac_arena_zalloc(scratch, values + nodes, sizeof *layout.owner);
+    if (build->has_grad)
+        layout.end = 2 * graph->node_count - 1;
+    layout.lives = sac_arena_zalloc(scratch, 2 * values, sizeof *layout.lives);
+    layout.blocks = sac_arena_zalloc(scratch, 2 * values + nodes, sizeof *layout.blocks);
+    layout.owner = sac_arena_zalloc(scratch, 2 * values + nodes, sizeof *layout.owner);
+    build->grad_offset = sac_arena_zalloc(scratch, values, sizeof *build->grad_offset);
     build->value_offset = sac_arena_zalloc(scratch, values, sizeof *build->value_offset);
     build->saved_offset = sac_arena_zalloc(scratch, nodes, sizeof *build->saved_offset);
-    if (!layout.lives || !layout.blocks || !layout.owner || !build->value_offset ||
-        !build->saved_offset)
+    if (!layout.lives || !build->grad_offset || !layout.blocks || !layout.owner ||
+        !build->value_offset || !build->saved_offset)
         return sac_fail(err, SAC_ENOMEM, "out of memory for laying out a plan");
     rc = find_lifetimes(&layout, err);
     if (rc != 0)
         return rc;
     find_sharing(&layout);
+    find_grad_sharing(&layout);
     collect_blocks(&layout);
     rc = sac_memory_plan(layout.blocks, layout.block_count, &arena, err);
     if (rc == 0)

@@ -68,7 +68,9 @@ int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_de
     struct sac_graph *graph = NULL;
     int rc;
 
-    if (options->topk > 0)
+    if (options->judged || options->ops.training)
+        rc = sac_net_judged_graph(net, options->batch, &graph, err);
+    else if (options->topk > 0)
         rc = graph_for_topk(net, options, &graph, err);
     else
         rc =

@@ -20,6 +20,8 @@ struct sac_op_case {
     struct sac_shape src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX], weight[3];
     bool sum, relu; /* the epilogue */
     float slope;
+    int labels;  /* > 0: source 1 holds whole numbers below this */
+    bool spread; /* no two numbers of the sources lie near each other, or near 0 */
 };
 
 int sac_op_case_count(void);
@@ -71,5 +73,21 @@ float *sac_op_rig_result(struct sac_op_rig *rig, int index, size_t *ret_count);
 /* The plain source that the rig gave the operation; the caller frees it. */
 float *sac_op_rig_source(const struct sac_op_rig *rig, int index);
 const float *sac_op_rig_weight(const struct sac_op_rig *rig, int index);
+
+/* Training (options.ops.training): the numbers may be changed between runs; weights
+ * are masters. */
+float *sac_op_rig_source_numbers(struct sac_op_rig *rig, int index);
+size_t sac_op_rig_source_count(const struct sac_op_rig *rig, int index);
+float *sac_op_rig_master(struct sac_op_rig *rig, int index, size_t *ret_count);
+/* After masters were changed. */
+void sac_op_rig_masters_changed(struct sac_op_rig *rig);
+/* The gradient given to result `index`: numbers of the case, as of a sum of results
+ * weighted by them. */
+const float *sac_op_rig_result_gradient(const struct sac_op_rig *rig, int index);
+/* Zeroes the weights' gradients, and runs backward after a run. */
+int sac_op_rig_backward(struct sac_op_rig *rig, struct sac_error *err);
+/* The caller frees it; NULL: the operation gives that source none. */
+float *sac_op_rig_source_gradient(struct sac_op_rig *rig, int index);
+const float *sac_op_rig_weight_gradient(struct sac_op_rig *rig, int index);
 
 #endif

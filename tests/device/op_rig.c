@@ -18,7 +18,13 @@ struct sac_op_rig {
     struct sac_tensor src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX], sum;
     float *plain[SAC_CASE_VALUES_MAX + 1]; /* the sources; the sum last */
     float *weight[3];
-    void *workspace;
+    void *workspace, *saved;
+    /* Training; masters and their gradients in device memory that is the host's. */
+    struct sac_tensor src_grad[SAC_CASE_VALUES_MAX], dst_grad[SAC_CASE_VALUES_MAX];
+    float *plain_grad[SAC_CASE_VALUES_MAX]; /* of the results */
+    float *weight_grad[4];
+    uint64_t generation;
+    struct sac_op_random random;
 };
 
 /* A number of [-1, 1) with 7 bits: exact in bf16. */
@@ -57,6 +63,25 @@ static float *numbers(const struct sac_op_rig *rig, const struct sac_shape *shap
             out[i] = out[i] < 0 ? .5f - out[i] : .5f + out[i];
     }
     return out;
+}
+
+/* Steps of 1/16 in a mixed order, none of them within 1/32 of 0. */
+static void spread(float *numbers, size_t count, size_t first)
+{
+    size_t prime = 1009;
+
+    for (size_t i = 0; i < count; i++)
+        numbers[i] = ((float)((i + first) * 389 % prime) - (float)(prime / 2) + .5f) / 16;
+}
+
+static void make_special(const struct sac_op_rig *rig, int index, const struct sac_shape *shape)
+{
+    size_t count = (size_t)sac_shape_count(shape);
+
+    if (rig->what.spread)
+        spread(rig->plain[index], count, (size_t)index * count);
+    for (size_t i = 0; rig->what.labels > 0 && index == 1 && i < count; i++)
+        rig->plain[1][i] = (float)(i * 7 % (size_t)rig->what.labels);
 }
 
 static int64_t offset_of(const struct sac_tensor *t, int64_t flat)
@@ -145,6 +170,7 @@ static int build_graph(struct sac_op_rig *rig, struct sac_error *err)
         struct sac_shape shape = batched(rig, what->src[i]);
         node->src[i] = sac_graph_add_value(rig->graph, "src", &shape);
         rig->plain[i] = numbers(rig, &shape, (uint32_t)i + 1, false);
+        make_special(rig, i, &shape);
     }
     for (int i = 0; i < what->dst_count; i++) {
         struct sac_shape shape = batched(rig, what->dst[i]);
@@ -156,6 +182,13 @@ static int build_graph(struct sac_op_rig *rig, struct sac_error *err)
         rig->plain[SAC_CASE_VALUES_MAX] = numbers(rig, &shape, 77, false);
     }
     node->weight_count = what->weight_count;
+    if (rig->options.ops.training) {
+        node->src_grad = sac_arena_zalloc(rig->graph->arena, SAC_CASE_VALUES_MAX, sizeof(bool));
+        for (int i = 0; i < what->src_count; i++)
+            node->src_grad[i] = sac_node_gives_gradient(node, i);
+        for (int i = 0; i < what->weight_count; i++)
+            node->weight_grad[i] = what->kind != SAC_OP_BATCHNORM;
+    }
     for (int i = 0; i < what->weight_count; i++) {
         char name[] = "weight 0";
         name[7] = (char)('0' + i);
@@ -189,6 +222,25 @@ static int query(struct sac_op_rig *rig, struct sac_error *err)
     return rc;
 }
 
+static int make_gradients(struct sac_op_rig *rig, struct sac_error *err)
+{
+    const struct sac_node *node = &rig->graph->nodes[0];
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < node->src_count; i++)
+        if (sac_node_gives_gradient(node, i))
+            rc = new_tensor(rig, &rig->src_grad[i], &rig->src[i].shape, rig->caps.src, false, err);
+    for (int i = 0; rc == 0 && i < node->dst_count; i++) {
+        rig->plain_grad[i] = numbers(rig, &rig->dst[i].shape, (uint32_t)i + 31, true);
+        rc = new_tensor(rig, &rig->dst_grad[i], &rig->dst[i].shape, rig->caps.dst, false, err);
+        if (rc == 0)
+            rc = upload(rig, &rig->dst_grad[i], rig->plain_grad[i], err);
+    }
+    for (int i = 0; i < node->weight_count; i++)
+        rig->weight_grad[i] = calloc((size_t)sac_shape_count(&rig->what.weight[i]), sizeof(float));
+    return rc;
+}
+
 static int make_tensors(struct sac_op_rig *rig, struct sac_error *err)
 {
     const struct sac_node *node = &rig->graph->nodes[0];
@@ -210,6 +262,11 @@ static int make_tensors(struct sac_op_rig *rig, struct sac_error *err)
     else if (rc == 0 && rig->what.sum)
         rc = new_tensor(rig, &rig->sum, &rig->graph->values[node->epilogue.sum].shape,
                         rig->caps.dst, false, err);
+    if (rc == 0 && rig->options.ops.training)
+        rc = make_gradients(rig, err);
+    if (rc == 0 && rig->caps.saved_bytes > 0)
+        rc = rig->device->table->memory_new(rig->device, SAC_MEMORY_DEVICE, rig->caps.saved_bytes,
+                                            &rig->saved, err);
     if (rc == 0 && rig->caps.workspace_bytes > 0)
         rc = rig->device->table->memory_new(rig->device, SAC_MEMORY_DEVICE,
                                             rig->caps.workspace_bytes, &rig->workspace, err);
@@ -222,6 +279,15 @@ static int prepare(struct sac_op_rig *rig, struct sac_error *err)
         .src = rig->src, .dst = rig->dst, .sum = rig->sum, .workspace = rig->workspace};
     int rc = 0;
 
+    if (rig->options.ops.training) {
+        binding.saved = rig->saved;
+        binding.src_grad = rig->src_grad;
+        binding.dst_grad = rig->dst_grad;
+        binding.weight_grad = rig->weight_grad;
+        binding.weight = rig->weight;
+        binding.generation = &rig->generation;
+        binding.random = &rig->random;
+    }
     if (!rig->options.store)
         rc = rig->device->table->store_new(rig->device, &rig->own_store, err);
     rig->store = rig->options.store ? rig->options.store : rig->own_store;
@@ -276,7 +342,12 @@ void sac_op_rig_free(struct sac_op_rig *rig)
     for (int i = 0; i < SAC_CASE_VALUES_MAX; i++) {
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->src[i].data);
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst[i].data);
+        table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->src_grad[i].data);
+        table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst_grad[i].data);
+        free(rig->plain_grad[i]);
+        free(rig->weight_grad[i]);
     }
+    table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->saved);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->sum.data);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->workspace);
     for (int i = 0; i <= SAC_CASE_VALUES_MAX; i++)
@@ -327,10 +398,9 @@ static void fetch(const struct sac_tensor *t, const char *host, int64_t i, float
     }
 }
 
-float *sac_op_rig_result(struct sac_op_rig *rig, int index, size_t *ret_count)
+static float *download(struct sac_op_rig *rig, const struct sac_tensor *t, size_t *ret_count)
 {
     const struct sac_device_table *table = rig->device->table;
-    const struct sac_tensor *t = &rig->dst[index];
     int64_t elements = sac_shape_count(&t->shape);
     size_t bytes = span_of(t) * sac_type_bytes(t->form.type);
     float *out = malloc((size_t)elements * 2 * sizeof *out);
@@ -345,6 +415,66 @@ float *sac_op_rig_result(struct sac_op_rig *rig, int index, size_t *ret_count)
     *ret_count = (size_t)elements * (t->form.type == SAC_TOPK_PAIR ? 2 : 1);
     table->memory_free(rig->device, SAC_MEMORY_STAGING, host);
     return out;
+}
+
+float *sac_op_rig_result(struct sac_op_rig *rig, int index, size_t *ret_count)
+{
+    return download(rig, &rig->dst[index], ret_count);
+}
+
+float *sac_op_rig_source_numbers(struct sac_op_rig *rig, int index)
+{
+    return rig->plain[index];
+}
+
+size_t sac_op_rig_source_count(const struct sac_op_rig *rig, int index)
+{
+    return (size_t)sac_shape_count(&rig->src[index].shape);
+}
+
+float *sac_op_rig_master(struct sac_op_rig *rig, int index, size_t *ret_count)
+{
+    *ret_count = (size_t)sac_shape_count(&rig->what.weight[index]);
+    return rig->weight[index];
+}
+
+void sac_op_rig_masters_changed(struct sac_op_rig *rig)
+{
+    rig->generation++;
+}
+
+const float *sac_op_rig_result_gradient(const struct sac_op_rig *rig, int index)
+{
+    return rig->plain_grad[index];
+}
+
+int sac_op_rig_backward(struct sac_op_rig *rig, struct sac_error *err)
+{
+    const struct sac_device_table *table = rig->device->table;
+    const struct sac_node *node = &rig->graph->nodes[0];
+    bool gives = node->kind != SAC_OP_BATCHNORM && node->weight_count > 0;
+    int rc = 0;
+
+    for (int i = 0; i < node->weight_count; i++)
+        memset(rig->weight_grad[i], 0,
+               (size_t)sac_shape_count(&rig->what.weight[i]) * sizeof(float));
+    if (gives)
+        rc = table->op_backward_weights(rig->op, rig->stream, err);
+    if (rc == 0)
+        rc = table->op_backward_data(rig->op, rig->stream, err);
+    return rc ? rc : table->stream_sync(rig->stream, err);
+}
+
+float *sac_op_rig_source_gradient(struct sac_op_rig *rig, int index)
+{
+    size_t count;
+
+    return rig->src_grad[index].data ? download(rig, &rig->src_grad[index], &count) : NULL;
+}
+
+const float *sac_op_rig_weight_gradient(struct sac_op_rig *rig, int index)
+{
+    return rig->weight_grad[index];
 }
 
 float *sac_op_rig_source(const struct sac_op_rig *rig, int index)

@@ -32,6 +32,7 @@ struct fake {
     struct sac_op *last[64]; /* in the order of their preparation */
     int last_count;
     bool fail_forward;
+    int backs; /* gradients written */
 };
 
 enum { OPERANDS = 8 };
@@ -44,6 +45,8 @@ struct sac_op {
     int src_count, dst_count;
     uint8_t *workspace, *saved;
     struct sac_op_caps caps;
+    struct sac_tensor src_grad[OPERANDS], dst_grad[OPERANDS];
+    uint8_t src_grad_tag[OPERANDS], dst_grad_tag[OPERANDS];
 };
 
 static int fake_memory_new(struct sac_device *device, enum sac_memory kind, size_t bytes,
@@ -104,6 +107,31 @@ static uint8_t tag_of(struct fake *fake, const struct sac_graph *graph, int valu
     return (uint8_t)(value + 1);
 }
 
+/* A gradient passes through an alias as its value does; a split has several. */
+static uint8_t grad_tag_of(struct fake *fake, const struct sac_graph *graph, int value)
+{
+    int at = sac_graph_producer(graph, value);
+
+    if (at >= 0 && fake->rule[graph->nodes[at].kind].caps.alias &&
+        graph->nodes[at].kind != SAC_OP_SPLIT)
+        return grad_tag_of(fake, graph, graph->nodes[at].src[0]);
+    assert_true(value < 250);
+    return (uint8_t)(value + 2);
+}
+
+static void bind_gradients(struct sac_op *op, const struct sac_graph *graph,
+                           const struct sac_node *node, const struct sac_binding *binding)
+{
+    for (int i = 0; binding->src_grad && i < node->src_count; i++) {
+        op->src_grad[i] = binding->src_grad[i];
+        op->src_grad_tag[i] = grad_tag_of(op->fake, graph, node->src[i]);
+    }
+    for (int i = 0; binding->dst_grad && i < node->dst_count; i++) {
+        op->dst_grad[i] = binding->dst_grad[i];
+        op->dst_grad_tag[i] = grad_tag_of(op->fake, graph, node->dst[i]);
+    }
+}
+
 static void bind(struct sac_op *op, const struct sac_graph *graph, const struct sac_node *node,
                  const struct sac_binding *binding)
 {
@@ -123,6 +151,7 @@ static void bind(struct sac_op *op, const struct sac_graph *graph, const struct 
         op->sum_tag = tag_of(op->fake, graph, node->epilogue.sum);
     op->workspace = binding->workspace;
     op->saved = binding->saved;
+    bind_gradients(op, graph, node, binding);
 }
 
 static int fake_prepare(struct sac_device *device, struct sac_store *store,
@@ -209,6 +238,66 @@ static int fake_forward(struct sac_op *op, struct sac_stream *stream, struct sac
     return 0;
 }
 
+static bool all_hold(const struct sac_tensor *tensors, const uint8_t *tags, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (tensors[i].data && !holds(&tensors[i], tags[i]))
+            return false;
+    return true;
+}
+
+/* What it may read is there. */
+static int fake_backward_weights(struct sac_op *op, struct sac_stream *stream,
+                                 struct sac_error *err)
+{
+    (void)stream;
+    (void)err;
+    op->fake->faults += !all_hold(op->dst_grad, op->dst_grad_tag, op->dst_count);
+    if (op->caps.backward_src)
+        op->fake->faults += !all_hold(op->src, op->src_tag, op->src_count);
+    if (op->caps.backward_dst)
+        op->fake->faults += !all_hold(op->dst, op->dst_tag, op->dst_count);
+    for (size_t i = 0; i < op->caps.saved_bytes; i++)
+        op->fake->faults += op->saved[i] != 0xef;
+    return 0;
+}
+
+static int fake_backward_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+{
+    fake_backward_weights(op, stream, err);
+    if (op->workspace)
+        memset(op->workspace, 0xee, op->caps.workspace_bytes);
+    for (int i = 0; i < op->src_count; i++) {
+        for (int k = 0; k < op->dst_count; k++)
+            if (overlap(&op->src_grad[i], &op->dst_grad[k]) &&
+                !(i == 0 && k == 0 && op->caps.grad_in_place))
+                op->fake->faults++;
+        for (int k = 0; k < i; k++)
+            op->fake->faults += overlap(&op->src_grad[i], &op->src_grad[k]);
+        if (op->src_grad[i].data)
+            memset(op->src_grad[i].data, op->src_grad_tag[i], bytes_of(&op->src_grad[i]));
+        op->fake->backs += op->src_grad[i].data != NULL;
+    }
+    return 0;
+}
+
+static int fake_copy(struct sac_stream *stream, enum sac_copy way, void *dst, const void *src,
+                     size_t bytes, struct sac_error *err)
+{
+    (void)stream;
+    (void)way;
+    (void)err;
+    memcpy(dst, src, bytes);
+    return 0;
+}
+
+static int fake_sync(struct sac_stream *stream, struct sac_error *err)
+{
+    (void)stream;
+    (void)err;
+    return 0;
+}
+
 static int fake_lower(struct sac_device *device, struct sac_graph *graph,
                       const struct sac_op_options *options, struct sac_error *err)
 {
@@ -227,6 +316,10 @@ static const struct sac_device_table fake_table = {
     .op_prepare = fake_prepare,
     .op_free = fake_op_free,
     .op_forward = fake_forward,
+    .op_backward_data = fake_backward_data,
+    .op_backward_weights = fake_backward_weights,
+    .copy = fake_copy,
+    .stream_sync = fake_sync,
     .lower = fake_lower,
 };
 
@@ -237,6 +330,7 @@ static struct fake fake_new(void)
     fake.memory_max = SIZE_MAX;
     fake.prepares_left = 1000;
     fake.rule[SAC_OP_RELU].any = true;
+    fake.rule[SAC_OP_SPLIT] = (struct rule){.caps.alias = true, .any = true};
     fake.rule[SAC_OP_PIXELS].caps.src.type = SAC_U8;
     fake.rule[SAC_OP_TOPK].caps.dst.type = SAC_TOPK_PAIR;
     return fake;
@@ -605,22 +699,42 @@ static void one_workspace_serves_all_behind_the_blobs(void **state)
     run_and_free(&fake, plan);
 }
 
-static void training_keeps_every_value_and_what_is_saved(void **state)
+/* A loss at the end of the small graph, behind weights that train. */
+static struct sac_graph *small_loss_graph(void)
+{
+    struct sac_graph *graph = small_graph();
+
+    for (int i = 0; i < graph->constant_count; i++)
+        graph->constants[i].trains = true;
+    sac_graph_add_loss(graph, graph->outputs[0], 1);
+    return graph;
+}
+
+static size_t training_bytes(bool reads)
 {
     struct fake fake = fake_new();
     struct sac_plan_options options = {.ops.training = true};
 
-    (void)state;
     fake.rule[SAC_OP_RELU].caps.in_place = true;
     fake.rule[SAC_OP_RELU].caps.saved_bytes = 100;
     fake.rule[SAC_OP_CONV].caps.saved_bytes = 100;
-    struct sac_plan *plan = plan_of(&fake, small_graph(), &options);
+    fake.rule[SAC_OP_RELU].caps.backward_src = reads;
+    struct sac_plan *plan = plan_of(&fake, small_loss_graph(), &options);
     assert_non_null(fake.last[0]->saved);
     assert_null(fake.last[2]->saved);
     assert_true(labs(fake.last[0]->saved - fake.last[1]->saved) >= 100);
-    /* data 3·2·4·4, conv and relu 3·3·4·4, fc and prob 3·5 floats, two saved; in 64s. */
-    assert_int_equal(sac_plan_memory_bytes(plan), 384 + 2 * 576 + 2 * 64 + 2 * 128);
+    assert_int_equal(fake.last[1]->dst[0].data == fake.last[1]->src[0].data, !reads);
+    size_t bytes = sac_plan_memory_bytes(plan);
     run_and_free(&fake, plan);
+    return bytes;
+}
+
+static void training_keeps_what_backward_reads_and_what_is_saved(void **state)
+{
+    (void)state;
+    /* What the ReLU reads again is not overwritten, and kept until it was read: conv's
+     * 3·3·4·4 floats are beside relu's. */
+    assert_true(training_bytes(true) > training_bytes(false));
 }
 
 static void memory_that_cannot_be_had_is_told_in_bytes_with_net_and_batch(void **state)
@@ -774,15 +888,86 @@ static void no_value_is_overwritten_while_somebody_needs_it(void **state)
     (void)state;
     for (int i = 0; i < 300; i++) {
         struct fake fake = fake_of_many_tastes();
-        struct sac_plan_options options = {.ops.training = i % 10 == 9};
         struct sac_graph *graph = random_graph(&seed);
-        struct sac_plan *plan = plan_of(&fake, graph, &options);
+        struct sac_plan *plan = plan_of(&fake, graph, NULL);
         for (int j = 0; j < fake.last_count; j++)
             shared += fake.last[j]->dst[0].data == fake.last[j]->src[0].data ||
                       fake.last[j]->dst[0].data == fake.last[j]->sum.data;
         run_and_free(&fake, plan);
     }
     assert_true(shared > 300); /* it does happen */
+}
+
+/* Some weights that train, and a loss of each output; its weight is the tag of the
+ * gradient that it starts. */
+static void add_losses(struct sac_graph *graph, uint64_t *seed)
+{
+    static const float weight[] = {1};
+    const struct sac_shape one = {.rank = 1, .dim = {1}}, scalar = {0};
+    int w = sac_graph_add_constant(graph, "w", &one, weight);
+    int outputs = graph->output_count;
+
+    graph->constants[w].trains = true;
+    for (int t = 0; t < graph->node_count; t++) {
+        graph->nodes[t].epilogue.sum = -1;
+        if (graph->nodes[t].kind == SAC_OP_CONV && some(seed, 3) == 0) {
+            graph->nodes[t].weight_count = 1;
+            graph->nodes[t].weight[0] = w;
+        }
+    }
+    for (int i = 0; i < outputs; i++) {
+        int loss = make_op(graph, SAC_OP_SOFTMAX_LOSS, "loss", scalar, 1, graph->outputs[i]);
+        float seed_weight;
+        memset(&seed_weight, loss + 2, sizeof seed_weight);
+        sac_graph_add_loss(graph, loss, seed_weight);
+    }
+}
+
+static struct fake fake_that_trains(uint64_t *seed)
+{
+    struct fake fake = fake_of_many_tastes();
+
+    for (int kind = 0; kind < SAC_OP_KINDS; kind++) {
+        struct sac_op_caps *caps = &fake.rule[kind].caps;
+        if (caps->alias)
+            continue;
+        caps->backward_src = some(seed, 2);
+        caps->backward_dst = some(seed, 2);
+        caps->grad_in_place = some(seed, 2);
+        caps->saved_bytes = some(seed, 2) ? 200 : 0;
+    }
+    fake.rule[SAC_OP_SPLIT].caps.grad_in_place = some(seed, 2);
+    return fake;
+}
+
+static void nothing_that_backward_reads_is_overwritten_before_it(void **state)
+{
+    uint64_t seed = 88172645463325252u;
+    int backs = 0;
+
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        struct fake fake = fake_that_trains(&seed);
+        struct sac_plan_options options = {.ops.training = true};
+        struct sac_graph *graph = random_graph(&seed);
+        float grad, *grads[] = {&grad}, *weights[] = {&grad};
+        struct sac_error err = {0};
+        add_losses(graph, &seed);
+        graph->constants[graph->constant_count - 1].param = 0;
+        options.weights = weights;
+        options.weight_grads = grads;
+        struct sac_plan *plan = plan_of(&fake, graph, &options);
+        for (int k = 0; k < sac_plan_input_count(plan); k++)
+            memset(sac_plan_input(plan, k)->data, k + 1, bytes_of(sac_plan_input(plan, k)));
+        for (int k = 0; k < 2; k++) {
+            assert_ok(sac_plan_forward(plan, &err), err);
+            assert_ok(sac_plan_backward(plan, &err), err);
+        }
+        assert_int_equal(fake.faults, 0);
+        backs += fake.backs;
+        run_and_free(&fake, plan);
+    }
+    assert_true(backs > 3000); /* there are gradients */
 }
 
 /* ---- Ends and reports ----------------------------------------------------- */
@@ -913,12 +1098,13 @@ int main(void)
         cmocka_unit_test(a_result_shares_the_memory_of_a_sum_that_ends_there),
         cmocka_unit_test(an_input_may_be_an_output),
         cmocka_unit_test(one_workspace_serves_all_behind_the_blobs),
-        cmocka_unit_test(training_keeps_every_value_and_what_is_saved),
+        cmocka_unit_test(training_keeps_what_backward_reads_and_what_is_saved),
         cmocka_unit_test(memory_that_cannot_be_had_is_told_in_bytes_with_net_and_batch),
         cmocka_unit_test(sizes_that_fit_no_address_space_are_refused),
         cmocka_unit_test(a_failure_half_way_leaves_nothing_behind),
         cmocka_unit_test(smaller_plans_live_in_the_memory_of_a_larger_one),
         cmocka_unit_test(no_value_is_overwritten_while_somebody_needs_it),
+        cmocka_unit_test(nothing_that_backward_reads_is_overwritten_before_it),
         cmocka_unit_test(pixels_come_first_and_the_largest_come_out),
         cmocka_unit_test(pixels_and_topk_that_cannot_be_meant_are_refused),
         cmocka_unit_test(the_report_tells_what_runs),

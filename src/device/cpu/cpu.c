@@ -130,6 +130,8 @@ static const struct sac_device_table table = {
     .op_prepare = sac_cpu_op_prepare,
     .op_free = sac_cpu_op_free,
     .op_forward = sac_cpu_op_forward,
+    .op_backward_data = sac_cpu_op_backward_data,
+    .op_backward_weights = sac_cpu_op_backward_weights,
     .lower = sac_cpu_lower,
     .free = device_free,
 };

@@ -40,6 +40,19 @@ struct sac_cpu_kernel {
     void (*free_state)(void *state);
 };
 
+/* Training: the other way through an operation whose forward any kernel did. Chosen
+ * likewise, the plain loops last. */
+struct sac_cpu_backward {
+    const char *name;
+    bool (*can)(const struct sac_cpu_ask *ask);
+    /* Raises caps->workspace_bytes to what it needs, and says what it reads. */
+    int (*query)(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err);
+    int (*prepare)(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_error *err);
+    int (*data)(struct sac_op *op, struct sac_error *err);
+    int (*weights)(struct sac_op *op, struct sac_error *err);
+    void (*free_state)(void *state);
+};
+
 /* An operation ready to run. It borrows nothing of the graph. */
 struct sac_op {
     const struct sac_cpu_kernel *kernel;
@@ -55,6 +68,15 @@ struct sac_op {
     float *floats;
     void *workspace;
     void *state;
+
+    float *master[4];           /* NULL: the numbers come from the store */
+    const uint64_t *generation; /* of the masters */
+    const struct sac_op_random *random;
+    bool training;
+    const struct sac_cpu_backward *backward; /* NULL: none */
+    void *backward_state;
+    struct sac_tensor *src_grad, *dst_grad; /* data NULL: not wanted; zeros */
+    float *weight_grad[4];                  /* NULL: not wanted */
 };
 
 /* Puts plain fp32 copies of the node's weights (one, or all), from the store, into
@@ -65,5 +87,6 @@ int sac_cpu_weights_plain(struct sac_op *op, const struct sac_cpu_ask *ask, stru
                           struct sac_error *err);
 
 extern const struct sac_cpu_kernel sac_cpu_loops;
+extern const struct sac_cpu_backward sac_cpu_backward_loops;
 
 #endif

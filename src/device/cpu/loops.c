@@ -5,7 +5,7 @@
 
 #include "device/cpu/element.h"
 
-/* CONVERT, DROPOUT and RESHAPE keep every element. */
+/* CONVERT, SPLIT and RESHAPE keep every element. */
 static sac_loop *const loops[SAC_OP_KINDS] = {
     [SAC_OP_CONV] = sac_loop_conv,
     [SAC_OP_DECONV] = sac_loop_deconv,
@@ -18,7 +18,7 @@ static sac_loop *const loops[SAC_OP_KINDS] = {
     [SAC_OP_TANH] = sac_loop_tanh,
     [SAC_OP_ELU] = sac_loop_elu,
     [SAC_OP_POWER] = sac_loop_power,
-    [SAC_OP_DROPOUT] = sac_loop_copy,
+    [SAC_OP_DROPOUT] = sac_loop_dropout,
     [SAC_OP_CONCAT] = sac_loop_concat,
     [SAC_OP_SLICE] = sac_loop_slice,
     [SAC_OP_RESHAPE] = sac_loop_copy,
@@ -27,6 +27,11 @@ static sac_loop *const loops[SAC_OP_KINDS] = {
     [SAC_OP_SCALE] = sac_loop_scale,
     [SAC_OP_BIAS] = sac_loop_bias,
     [SAC_OP_SOFTMAX] = sac_loop_softmax,
+    [SAC_OP_SOFTMAX_LOSS] = sac_loop_softmax_loss,
+    [SAC_OP_EUCLIDEAN_LOSS] = sac_loop_euclidean_loss,
+    [SAC_OP_SIGMOID_LOSS] = sac_loop_sigmoid_loss,
+    [SAC_OP_ACCURACY] = sac_loop_accuracy,
+    [SAC_OP_SPLIT] = sac_loop_split,
     [SAC_OP_PIXELS] = sac_loop_pixels,
     [SAC_OP_CONVERT] = sac_loop_copy,
     [SAC_OP_AFFINE] = sac_loop_affine,
@@ -109,6 +114,28 @@ static size_t plane_bytes(const struct sac_shape *shape)
     return shape->rank == 4 ? (size_t)(shape->dim[2] * shape->dim[3]) * sizeof(double) : 0;
 }
 
+void sac_loop_gather(const struct sac_tensor *t, float *out)
+{
+    gather(t, out);
+}
+
+void sac_loop_scatter(const struct sac_tensor *t, const float *values)
+{
+    static const struct sac_epilogue none = {.sum = -1};
+
+    scatter(t, values, t, &none);
+}
+
+size_t sac_loop_plain_bytes(const struct sac_shape *shape)
+{
+    return plain_bytes(shape, false);
+}
+
+size_t sac_loop_plane_bytes(const struct sac_shape *shape)
+{
+    return plane_bytes(shape);
+}
+
 static bool any(const struct sac_cpu_ask *ask)
 {
     (void)ask;
@@ -164,9 +191,10 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
 /* An alias that is run all the same has no workspace. */
 static void move_as_bytes(const struct sac_op *op)
 {
-    if (op->dst[0].data != op->src[0].data)
-        memmove(op->dst[0].data, op->src[0].data,
-                sac_tensor_bytes(&op->src[0].shape, op->src[0].form.type));
+    for (int i = 0; i < op->dst_count; i++)
+        if (op->dst[i].data != op->src[0].data)
+            memmove(op->dst[i].data, op->src[0].data,
+                    sac_tensor_bytes(&op->src[0].shape, op->src[0].form.type));
 }
 
 static int forward(struct sac_op *op, struct sac_error *err)
@@ -174,13 +202,20 @@ static int forward(struct sac_op *op, struct sac_error *err)
     struct state *state = op->state;
     float *const *y = state->values + op->src_count;
 
-    (void)err;
-    if (!op->workspace && (op->kind == SAC_OP_RESHAPE || op->kind == SAC_OP_DROPOUT)) {
+    bool aliases = op->kind == SAC_OP_RESHAPE || op->kind == SAC_OP_SPLIT ||
+                   (op->kind == SAC_OP_DROPOUT && !op->param.dropout.mask);
+    int rc = 0;
+
+    if (aliases) {
         move_as_bytes(op);
         return 0;
     }
     for (int i = 0; i < op->src_count; i++)
         gather(&op->src[i], state->values[i]);
+    if (op->kind == SAC_OP_SOFTMAX_LOSS || op->kind == SAC_OP_ACCURACY)
+        rc = sac_loop_check_labels(op, state->values, err);
+    if (rc != 0)
+        return rc;
     loops[op->kind](op, state->values, y, state->scratch);
     for (int i = 0; i < op->dst_count; i++) {
         if (op->dst[i].form.type == SAC_TOPK_PAIR)

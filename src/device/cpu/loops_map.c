@@ -15,6 +15,13 @@ void sac_loop_copy(const struct sac_op *op, float *const *x, float *const *y, do
     memcpy(y[0], x[0], sac_tensor_bytes(&op->src[0].shape, SAC_F32));
 }
 
+void sac_loop_split(const struct sac_op *op, float *const *x, float *const *y, double *scratch)
+{
+    (void)scratch;
+    for (int i = 0; i < op->dst_count; i++)
+        memcpy(y[i], x[0], sac_tensor_bytes(&op->src[0].shape, SAC_F32));
+}
+
 void sac_loop_relu(const struct sac_op *op, float *const *x, float *const *y, double *scratch)
 {
     (void)scratch;
@@ -162,6 +169,21 @@ static void statistics(const struct sac_op *op, const float *x, int64_t c, doubl
     *variance = squares / (double)(batch * inner);
 }
 
+/* s ← f·s + 1; mean ← f·mean + μ; var ← f·var + m/(m−1)·σ², as Caffe. */
+static void update_running(const struct sac_op *op, int64_t c, double mean, double variance)
+{
+    int64_t inner, channels = channels_of(&op->src[0].shape, &inner);
+    double m = (double)(op->src[0].shape.dim[0] * inner);
+    double fraction = op->param.batchnorm.fraction;
+
+    if (!op->training || !op->master[0])
+        return;
+    op->master[0][c] = (float)(fraction * op->master[0][c] + mean);
+    op->master[1][c] = (float)(fraction * op->master[1][c] + (m > 1 ? m / (m - 1) : 1) * variance);
+    if (c == channels - 1)
+        op->master[2][0] = (float)(fraction * op->master[2][0] + 1);
+}
+
 /* weights: mean, variance, and the factor that both were summed with. */
 void sac_loop_batchnorm(const struct sac_op *op, float *const *x, float *const *y, double *scratch)
 {
@@ -177,6 +199,7 @@ void sac_loop_batchnorm(const struct sac_op *op, float *const *x, float *const *
             variance = op->weight[1][c] * unscale;
         } else {
             statistics(op, x[0], c, &mean, &variance);
+            update_running(op, c, mean, variance);
         }
         double root = sqrt(variance + op->param.batchnorm.eps);
         for (int64_t n = 0; n < op->src[0].shape.dim[0]; n++)

@@ -9,6 +9,7 @@ static bool can(const struct sac_cpu_ask *ask)
 }
 
 const struct sac_cpu_kernel sac_cpu_onednn = {.name = "oneDNN", .can = can};
+const struct sac_cpu_backward sac_cpu_backward_onednn = {.name = "oneDNN", .can = can};
 
 const char *sac_cpu_onednn_version(void)
 {
@@ -21,7 +22,6 @@ void sac_cpu_onednn_one_thread(void)
 
 #else
 
-#include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -30,25 +30,26 @@ void sac_cpu_onednn_one_thread(void)
 
 #include "device/forms.h"
 #include "device/cpu/loops.h"
+#include "device/cpu/onednn_problem.h"
 
 /* The layout of packed weights is asked for at this batch, whatever the batch
  * that runs: so all batch sizes of a model share one copy. */
 enum { LAYOUT_BATCH = 8 };
 
-static dnnl_engine_t engine;
+dnnl_engine_t sac_onednn_engine;
 
 static void make_engine(void)
 {
-    if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)
-        engine = NULL;
+    if (dnnl_engine_create(&sac_onednn_engine, dnnl_cpu, 0) != dnnl_success)
+        sac_onednn_engine = NULL;
 }
 
-static bool have_engine(void)
+bool sac_onednn_have_engine(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
     pthread_once(&once, make_engine);
-    return engine != NULL;
+    return sac_onednn_engine != NULL;
 }
 
 const char *sac_cpu_onednn_version(void)
@@ -72,7 +73,7 @@ void sac_cpu_onednn_one_thread(void)
     done = true;
 }
 
-static int fail(struct sac_error *err, const char *name, const char *what, dnnl_status_t status)
+int sac_onednn_fail(struct sac_error *err, const char *name, const char *what, dnnl_status_t status)
 {
     return sac_fail(err, status == dnnl_out_of_memory ? SAC_ENOMEM : SAC_EDEVICE,
                     "%s: oneDNN could not %s (status %d)", name, what, (int)status);
@@ -80,7 +81,7 @@ static int fail(struct sac_error *err, const char *name, const char *what, dnnl_
 
 /* Names of implementations, kept for reports: there are few, and they live as
  * long as the program. */
-static const char *intern(const char *impl)
+const char *sac_onednn_intern(const char *impl)
 {
     enum { NAMES_MAX = 64 };
     static char *names[NAMES_MAX];
@@ -101,17 +102,6 @@ static const char *intern(const char *impl)
     pthread_mutex_unlock(&lock);
     return out;
 }
-
-/* What an operation is to oneDNN, but for the layout of its weights. */
-struct problem {
-    const struct sac_node *node;
-    dnnl_memory_desc_t src, dst, bias;
-    dnnl_memory_desc_t plain; /* the weights as Caffe has them, fp32 */
-    int weight_rank;
-    dnnl_dims_t weight_dims;
-    dnnl_data_type_t type;
-    dnnl_dims_t stride, dilation, pad_before, pad_after;
-};
 
 static dnnl_data_type_t type_of(enum sac_type type)
 {
@@ -143,7 +133,7 @@ static bool vector(dnnl_memory_desc_t *md, int64_t count)
 
 /* oneDNN's filters are [group,] out, in, kh, kw; the last pad may be negative or
  * more than the first where strides leave a rest. */
-static bool describe_window(struct problem *p, const struct sac_shape *src,
+static bool describe_window(struct sac_onednn_problem *p, const struct sac_shape *src,
                             const struct sac_shape *dst)
 {
     const struct sac_window *w = &p->node->param.conv.window;
@@ -175,16 +165,16 @@ static bool describe_window(struct problem *p, const struct sac_shape *src,
 
 /* A channels-last picture is a row of H · W · C numbers: its weights are put in
  * that order when they are packed. */
-static bool inner_of_image(const struct sac_node *node, const struct sac_shape *src)
+bool sac_onednn_inner_of_image(const struct sac_node *node, const struct sac_shape *src)
 {
     return node->param.inner.axis == 1 && src->rank == 4 && src->dim[2] * src->dim[3] > 1;
 }
 
-static bool describe_inner(struct problem *p, const struct sac_shape *src, int64_t out)
+static bool describe_inner(struct sac_onednn_problem *p, const struct sac_shape *src, int64_t out)
 {
     int axis = p->node->param.inner.axis;
     int64_t in = sac_shape_count_between(src, axis, src->rank);
-    bool transpose = p->node->param.inner.transpose && !inner_of_image(p->node, src);
+    bool transpose = p->node->param.inner.transpose && !sac_onednn_inner_of_image(p->node, src);
     dnnl_dims_t strides = {transpose ? 1 : in, transpose ? out : 1};
 
     p->weight_rank = 2;
@@ -195,15 +185,15 @@ static bool describe_inner(struct problem *p, const struct sac_shape *src, int64
 }
 
 /* `batch` stands for axis 0 (or for the rows) of source and result. */
-static bool describe(struct problem *p, const struct sac_cpu_ask *ask, enum sac_type dst_type,
-                     int64_t batch)
+bool sac_onednn_describe(struct sac_onednn_problem *p, const struct sac_cpu_ask *ask,
+                         enum sac_type dst_type, int64_t batch)
 {
     const struct sac_node *node = ask->node;
     const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
     const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
     int64_t out = dst->dim[dst->rank - 1];
 
-    *p = (struct problem){.node = node, .type = type_of(ask->type)};
+    *p = (struct sac_onednn_problem){.node = node, .type = type_of(ask->type)};
     if (node->kind == SAC_OP_INNER) {
         int64_t in = sac_shape_count_between(src, node->param.inner.axis, src->rank);
         return rows(&p->src, batch, in, ask->type) && rows(&p->dst, batch, out, dst_type) &&
@@ -217,7 +207,7 @@ static bool describe(struct problem *p, const struct sac_cpu_ask *ask, enum sac_
 }
 
 /* The batch that a problem has: pictures, or the rows of an inner product. */
-static int64_t batch_of(const struct sac_cpu_ask *ask)
+int64_t sac_onednn_batch_of(const struct sac_cpu_ask *ask)
 {
     const struct sac_shape *src = &ask->graph->values[ask->node->src[0]].shape;
 
@@ -257,8 +247,8 @@ union op_desc {
     dnnl_inner_product_desc_t inner;
 };
 
-static dnnl_status_t make_desc(const struct problem *p, const dnnl_memory_desc_t *weights,
-                               union op_desc *desc)
+static dnnl_status_t make_desc(const struct sac_onednn_problem *p,
+                               const dnnl_memory_desc_t *weights, union op_desc *desc)
 {
     const dnnl_memory_desc_t *bias = p->node->weight_count > 1 ? &p->bias : NULL;
 
@@ -293,20 +283,22 @@ static const dnnl_memory_desc_t *weights_of(const_dnnl_primitive_desc_t pd)
 
 /* References are what our loops are. A convolution that oneDNN runs as an inner
  * product is another gemm for each batch size, with other roundings. */
-static bool is_wanted(const struct problem *p, const_dnnl_primitive_desc_t pd)
+static bool is_wanted(const struct sac_onednn_problem *p, const_dnnl_primitive_desc_t pd)
 {
     const char *impl = impl_of(pd);
 
     return !strstr(impl, "ref") && !(p->node->kind == SAC_OP_CONV && strncmp(impl, "ip", 2) == 0);
 }
 
-static dnnl_primitive_desc_t first_wanted(const struct problem *p, const union op_desc *desc,
+static dnnl_primitive_desc_t first_wanted(const struct sac_onednn_problem *p,
+                                          const union op_desc *desc,
                                           const_dnnl_primitive_attr_t attr)
 {
     dnnl_primitive_desc_iterator_t it;
     dnnl_primitive_desc_t pd = NULL;
 
-    if (dnnl_primitive_desc_iterator_create(&it, desc, attr, engine, NULL) != dnnl_success)
+    if (dnnl_primitive_desc_iterator_create(&it, desc, attr, sac_onednn_engine, NULL) !=
+        dnnl_success)
         return NULL;
     do {
         pd = dnnl_primitive_desc_iterator_fetch(it);
@@ -321,7 +313,8 @@ static dnnl_primitive_desc_t first_wanted(const struct problem *p, const union o
 
 /* oneDNN's best for the problem, or NULL. `weights` NULL: in the layout that it
  * likes. */
-static dnnl_primitive_desc_t find(const struct problem *p, const dnnl_memory_desc_t *weights)
+static dnnl_primitive_desc_t find(const struct sac_onednn_problem *p,
+                                  const dnnl_memory_desc_t *weights)
 {
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr;
@@ -345,15 +338,16 @@ static dnnl_primitive_desc_t find(const struct problem *p, const dnnl_memory_des
 /* The primitive for the node as it is, with weights in the layout that all
  * batches share where it takes that one. */
 static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type dst_type,
-                                    struct problem *p)
+                                    struct sac_onednn_problem *p)
 {
-    struct problem usual;
+    struct sac_onednn_problem usual;
     dnnl_primitive_desc_t shared = NULL, pd = NULL;
 
     sac_cpu_onednn_one_thread();
-    if (!have_engine() || !describe(p, ask, dst_type, batch_of(ask)))
+    if (!sac_onednn_have_engine() ||
+        !sac_onednn_describe(p, ask, dst_type, sac_onednn_batch_of(ask)))
         return NULL;
-    if (describe(&usual, ask, dst_type, LAYOUT_BATCH))
+    if (sac_onednn_describe(&usual, ask, dst_type, LAYOUT_BATCH))
         shared = find(&usual, NULL);
     if (shared)
         pd = find(p, weights_of(shared));
@@ -365,10 +359,10 @@ static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type
 
 static bool can(const struct sac_cpu_ask *ask)
 {
-    struct problem p;
+    struct sac_onednn_problem p;
     struct sac_op_caps forms = {0};
 
-    sac_usual_forms(ask->graph, ask->node, ask->type, &forms);
+    sac_usual_forms(ask->graph, ask->node, ask->type, ask->options->training, &forms);
     dnnl_primitive_desc_t pd = choose(ask, forms.dst.type, &p);
     bool found = pd != NULL;
 
@@ -378,14 +372,15 @@ static bool can(const struct sac_cpu_ask *ask)
 
 static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
 {
-    struct problem p;
+    struct sac_onednn_problem p;
     dnnl_primitive_desc_t pd = choose(ask, caps->dst.type, &p);
 
     if (!pd)
-        return fail(err, ask->node->name, "find an implementation again", dnnl_unimplemented);
+        return sac_onednn_fail(err, ask->node->name, "find an implementation again",
+                               dnnl_unimplemented);
     caps->workspace_bytes =
         dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
-    caps->kernel = intern(impl_of(pd));
+    caps->kernel = sac_onednn_intern(impl_of(pd));
     dnnl_primitive_desc_destroy(pd);
     return 0;
 }
@@ -393,7 +388,7 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
 /* Packing: a reorder from Caffe's order, whatever the types. */
 
 struct packing {
-    const struct problem *problem;
+    const struct sac_onednn_problem *problem;
     const dnnl_memory_desc_t *to;
     const float *from;
 };
@@ -405,18 +400,18 @@ static int reorder(void *data, void *context, struct sac_error *err)
     dnnl_primitive_t primitive = NULL;
     dnnl_memory_t from = NULL, to = NULL;
     dnnl_stream_t stream = NULL;
-    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, &packing->problem->plain, engine,
-                                                              packing->to, engine, NULL);
+    dnnl_status_t status = dnnl_reorder_primitive_desc_create(
+        &pd, &packing->problem->plain, sac_onednn_engine, packing->to, sac_onednn_engine, NULL);
 
     if (status == dnnl_success)
         status = dnnl_primitive_create(&primitive, pd);
     if (status == dnnl_success)
-        status = dnnl_memory_create(&from, &packing->problem->plain, engine,
+        status = dnnl_memory_create(&from, &packing->problem->plain, sac_onednn_engine,
                                     (void *)(uintptr_t)packing->from);
     if (status == dnnl_success)
-        status = dnnl_memory_create(&to, packing->to, engine, data);
+        status = dnnl_memory_create(&to, packing->to, sac_onednn_engine, data);
     if (status == dnnl_success)
-        status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+        status = dnnl_stream_create(&stream, sac_onednn_engine, dnnl_stream_default_flags);
     if (status == dnnl_success) {
         dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
         status = dnnl_primitive_execute(primitive, stream, 2, args);
@@ -430,7 +425,7 @@ static int reorder(void *data, void *context, struct sac_error *err)
     dnnl_primitive_desc_destroy(pd);
     return status == dnnl_success
                ? 0
-               : fail(err, packing->problem->node->name, "pack the weights", status);
+               : sac_onednn_fail(err, packing->problem->node->name, "pack the weights", status);
 }
 
 /* [out][C][H · W], or transposed [C][H · W][out], to [out][H · W][C]. */
@@ -483,13 +478,14 @@ static uint64_t hash_of(const void *bytes, size_t size)
     return hash;
 }
 
-static int pack(const struct sac_cpu_ask *ask, struct sac_store *store, const struct problem *p,
-                const dnnl_memory_desc_t *layout, const void **ret, struct sac_error *err)
+static int pack(const struct sac_cpu_ask *ask, struct sac_store *store,
+                const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
+                const void **ret, struct sac_error *err)
 {
     const struct sac_node *node = ask->node;
     const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
     const struct sac_constant *weight = &ask->graph->constants[node->weight[0]];
-    bool is_image = node->kind == SAC_OP_INNER && inner_of_image(node, src);
+    bool is_image = node->kind == SAC_OP_INNER && sac_onednn_inner_of_image(node, src);
     struct image_packing packing = {{p, layout, weight->data}, src, weight};
     struct sac_packer packer = {
         .bytes = dnnl_memory_desc_get_size(layout),
@@ -512,6 +508,133 @@ static int pack(const struct sac_cpu_ask *ask, struct sac_store *store, const st
     return rc;
 }
 
+/* ---- Masters: packed again when they changed ---- */
+
+struct sac_onednn_repack {
+    dnnl_primitive_t reorder; /* NULL: the master is as it should be */
+    dnnl_memory_t from, to;
+    const float *master;
+    void *packed;
+    const uint64_t *current;
+    uint64_t made;
+    bool is_made;
+    float *permuted; /* [out][H · W][C]; NULL: not of an image */
+    int64_t plane, channels, out, out_step, in_step;
+};
+
+void sac_onednn_repack_free(struct sac_onednn_repack *repack)
+{
+    if (!repack)
+        return;
+    dnnl_memory_destroy(repack->from);
+    dnnl_memory_destroy(repack->to);
+    dnnl_primitive_destroy(repack->reorder);
+    free(repack->permuted);
+    if (repack->packed != repack->master)
+        free(repack->packed);
+    free(repack);
+}
+
+static bool make_permuted(struct sac_onednn_repack *repack, const struct sac_onednn_problem *p,
+                          const struct sac_shape *src, int64_t count)
+{
+    int64_t in = src->dim[1] * src->dim[2] * src->dim[3];
+    bool transpose = p->node->param.inner.transpose;
+
+    repack->plane = src->dim[2] * src->dim[3];
+    repack->channels = src->dim[1];
+    repack->out = count / in;
+    repack->out_step = transpose ? 1 : in;
+    repack->in_step = transpose ? repack->out : 1;
+    repack->permuted = malloc((size_t)count * sizeof(float));
+    return repack->permuted;
+}
+
+static dnnl_status_t make_reorder(struct sac_onednn_repack *repack,
+                                  const struct sac_onednn_problem *p,
+                                  const dnnl_memory_desc_t *layout)
+{
+    const float *from = repack->permuted ? repack->permuted : repack->master;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, &p->plain, sac_onednn_engine,
+                                                              layout, sac_onednn_engine, NULL);
+
+    if (status == dnnl_success)
+        status = dnnl_primitive_create(&repack->reorder, pd);
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&repack->from, &p->plain, sac_onednn_engine,
+                                    (void *)(uintptr_t)from);
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&repack->to, layout, sac_onednn_engine, repack->packed);
+    dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+int sac_onednn_repack_new(struct sac_onednn_repack **ret, const struct sac_op *op,
+                          const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
+                          struct sac_error *err)
+{
+    const struct sac_shape *src = &op->src[0].shape;
+    bool image = p->node->kind == SAC_OP_INNER && sac_onednn_inner_of_image(p->node, src);
+    struct sac_onednn_repack *repack = calloc(1, sizeof *repack);
+    dnnl_status_t status = dnnl_out_of_memory;
+
+    if (!repack)
+        return sac_onednn_fail(err, op->name, "pack the weights", status);
+    repack->master = op->master[0];
+    repack->current = op->generation;
+    if (!image && dnnl_memory_desc_equal(&p->plain, layout)) {
+        repack->packed = op->master[0];
+        *ret = repack;
+        return 0;
+    }
+    bool all = posix_memalign(&repack->packed, 64, dnnl_memory_desc_get_size(layout)) == 0;
+    if (!all)
+        repack->packed = NULL;
+    if (all && (!image || make_permuted(repack, p, src, sac_shape_count(&op->weight_shape[0]))))
+        status = make_reorder(repack, p, layout);
+    if (status != dnnl_success) {
+        sac_onednn_repack_free(repack);
+        return sac_onednn_fail(err, op->name, "pack the weights", status);
+    }
+    *ret = repack;
+    return 0;
+}
+
+const void *sac_onednn_repack_data(const struct sac_onednn_repack *repack)
+{
+    return repack->packed;
+}
+
+static void permute(const struct sac_onednn_repack *r)
+{
+    int64_t in = r->plane * r->channels;
+
+    for (int64_t o = 0; o < r->out; o++)
+        for (int64_t c = 0; c < r->channels; c++)
+            for (int64_t i = 0; i < r->plane; i++)
+                r->permuted[o * in + i * r->channels + c] =
+                    r->master[o * r->out_step + (c * r->plane + i) * r->in_step];
+}
+
+int sac_onednn_repack_run(struct sac_onednn_repack *repack, const char *name, dnnl_stream_t stream,
+                          struct sac_error *err)
+{
+    uint64_t current = repack->current ? *repack->current : 0;
+
+    if (!repack->reorder || (repack->is_made && repack->made == current))
+        return 0;
+    if (repack->permuted)
+        permute(repack);
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, repack->from}, {DNNL_ARG_TO, repack->to}};
+    dnnl_status_t status = dnnl_primitive_execute(repack->reorder, stream, 2, args);
+    if (status != dnnl_success)
+        return sac_onednn_fail(err, name, "pack the weights", status);
+    repack->is_made = true;
+    repack->made = current;
+    return 0;
+}
+
 enum { ARGS_MAX = 5 };
 
 struct state {
@@ -519,6 +642,7 @@ struct state {
     dnnl_stream_t stream;
     dnnl_exec_arg_t args[ARGS_MAX];
     int arg_count;
+    struct sac_onednn_repack *repack; /* of masters; NULL: the weights are the store's */
 };
 
 static void free_state(void *memory)
@@ -527,6 +651,7 @@ static void free_state(void *memory)
 
     for (int i = 0; i < state->arg_count; i++)
         dnnl_memory_destroy(state->args[i].memory);
+    sac_onednn_repack_free(state->repack);
     dnnl_stream_destroy(state->stream);
     dnnl_primitive_destroy(state->primitive);
     free(state);
@@ -536,20 +661,22 @@ static dnnl_status_t add_arg(struct state *state, int arg, const dnnl_memory_des
                              const void *data)
 {
     dnnl_memory_t memory;
-    dnnl_status_t status = dnnl_memory_create(&memory, md, engine, (void *)(uintptr_t)data);
+    dnnl_status_t status =
+        dnnl_memory_create(&memory, md, sac_onednn_engine, (void *)(uintptr_t)data);
 
     if (status == dnnl_success)
         state->args[state->arg_count++] = (dnnl_exec_arg_t){arg, memory};
     return status;
 }
 
-static dnnl_status_t bind(struct state *state, const struct sac_op *op, const struct problem *p,
-                          const_dnnl_primitive_desc_t pd, const void *weights)
+static dnnl_status_t bind(struct state *state, const struct sac_op *op,
+                          const struct sac_onednn_problem *p, const_dnnl_primitive_desc_t pd,
+                          const void *weights)
 {
     dnnl_status_t status = dnnl_primitive_create(&state->primitive, pd);
 
     if (status == dnnl_success)
-        status = dnnl_stream_create(&state->stream, engine, dnnl_stream_default_flags);
+        status = dnnl_stream_create(&state->stream, sac_onednn_engine, dnnl_stream_default_flags);
     if (status == dnnl_success)
         status = add_arg(state, DNNL_ARG_SRC, &p->src, op->src[0].data);
     if (status == dnnl_success)
@@ -582,7 +709,7 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
                    struct sac_error *err)
 {
     struct state *state = calloc(1, sizeof *state);
-    struct problem p;
+    struct sac_onednn_problem p;
     dnnl_primitive_desc_t pd = choose(ask, op->dst[0].form.type, &p);
     const void *weights = NULL;
     int rc = 0;
@@ -593,14 +720,19 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     else if (!all_whole(op))
         rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its kernel reads and writes no views", op->name);
     else if (!pd)
-        rc = fail(err, op->name, "find an implementation again", dnnl_unimplemented);
-    if (rc == 0)
+        rc = sac_onednn_fail(err, op->name, "find an implementation again", dnnl_unimplemented);
+    if (rc == 0 && op->master[0]) {
+        rc = sac_onednn_repack_new(&state->repack, op, &p, weights_of(pd), err);
+        weights = rc == 0 ? sac_onednn_repack_data(state->repack) : NULL;
+    } else if (rc == 0) {
         rc = pack(ask, store, &p, weights_of(pd), &weights, err);
+    }
     if (rc == 0 && op->weight_count > 1)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);
     if (rc == 0) {
         dnnl_status_t status = bind(state, op, &p, pd, weights);
-        rc = status == dnnl_success ? 0 : fail(err, op->name, "make the primitive", status);
+        rc = status == dnnl_success ? 0
+                                    : sac_onednn_fail(err, op->name, "make the primitive", status);
     }
     dnnl_primitive_desc_destroy(pd);
     return rc;
@@ -625,11 +757,16 @@ static int forward(struct sac_op *op, struct sac_error *err)
     struct state *state = op->state;
 
     sac_cpu_onednn_one_thread();
+    if (state->repack) {
+        int rc = sac_onednn_repack_run(state->repack, op->name, state->stream, err);
+        if (rc != 0)
+            return rc;
+    }
     if (op->epilogue.sum >= 0)
         put_sum(op);
     dnnl_status_t status =
         dnnl_primitive_execute(state->primitive, state->stream, state->arg_count, state->args);
-    return status == dnnl_success ? 0 : fail(err, op->name, "run", status);
+    return status == dnnl_success ? 0 : sac_onednn_fail(err, op->name, "run", status);
 }
 
 const struct sac_cpu_kernel sac_cpu_onednn = {

@@ -8,6 +8,7 @@
 #include "device/cpu/kernel.h"
 
 extern const struct sac_cpu_kernel sac_cpu_onednn;
+extern const struct sac_cpu_backward sac_cpu_backward_onednn;
 
 /* "oneDNN 2.6.3", or "no oneDNN". */
 const char *sac_cpu_onednn_version(void);

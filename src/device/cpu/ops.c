@@ -21,7 +21,16 @@ static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
     [SAC_OP_SCALE] = {&sac_cpu_vector},   [SAC_OP_BIAS] = {&sac_cpu_vector},
     [SAC_OP_SOFTMAX] = {&sac_cpu_vector}, [SAC_OP_PIXELS] = {&sac_cpu_vector},
     [SAC_OP_CONVERT] = {&sac_cpu_vector}, [SAC_OP_AFFINE] = {&sac_cpu_vector},
-    [SAC_OP_TOPK] = {&sac_cpu_vector},
+    [SAC_OP_TOPK] = {&sac_cpu_vector},    [SAC_OP_DROPOUT] = {&sac_cpu_vector},
+};
+
+static const struct sac_cpu_backward *const backwards[SAC_OP_KINDS][KERNELS_MAX] = {
+    [SAC_OP_CONV] = {&sac_cpu_backward_onednn},    [SAC_OP_DECONV] = {&sac_cpu_backward_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_backward_onednn},   [SAC_OP_POOL] = {&sac_cpu_backward_vector},
+    [SAC_OP_LRN] = {&sac_cpu_backward_vector},     [SAC_OP_RELU] = {&sac_cpu_backward_vector},
+    [SAC_OP_DROPOUT] = {&sac_cpu_backward_vector}, [SAC_OP_SPLIT] = {&sac_cpu_backward_vector},
+    [SAC_OP_ELTWISE] = {&sac_cpu_backward_vector}, [SAC_OP_CONCAT] = {&sac_cpu_backward_vector},
+    [SAC_OP_CONVERT] = {&sac_cpu_backward_vector},
 };
 
 /* Without bf16 arithmetic, bf16 values would make everything slower and less
@@ -65,6 +74,16 @@ static const struct sac_cpu_kernel *choose(const struct sac_cpu_ask *ask)
     return &sac_cpu_loops;
 }
 
+static const struct sac_cpu_backward *choose_backward(const struct sac_cpu_ask *ask)
+{
+    const struct sac_cpu_backward *const *row = backwards[ask->node->kind];
+
+    for (int i = 0; i < KERNELS_MAX && row[i] && !ask->options->reference; i++)
+        if (row[i]->can(ask))
+            return row[i];
+    return &sac_cpu_backward_loops;
+}
+
 int sac_cpu_op_query(struct sac_device *device, const struct sac_graph *graph,
                      const struct sac_node *node, const struct sac_op_options *options,
                      struct sac_op_caps *ret, struct sac_error *err)
@@ -76,11 +95,13 @@ int sac_cpu_op_query(struct sac_device *device, const struct sac_graph *graph,
     if (rc != 0)
         return rc;
     const struct sac_cpu_kernel *kernel = choose(&ask);
-    sac_usual_forms(graph, node, ask.type, &caps);
+    sac_usual_forms(graph, node, ask.type, options->training, &caps);
     caps.kernel = caps.alias ? "alias" : kernel->name;
     caps.flops = caps.alias ? 0 : sac_op_flops(graph, node);
     if (kernel->query)
         rc = kernel->query(&ask, &caps, err);
+    if (rc == 0 && options->training)
+        rc = choose_backward(&ask)->query(&ask, &caps, err);
     if (rc == 0)
         *ret = caps;
     return rc;
@@ -94,6 +115,8 @@ static int copy_param(struct sac_op *op, const struct sac_cpu_ask *ask)
     int64_t count = 0;
 
     op->param = node->param;
+    if (node->kind == SAC_OP_DROPOUT && !ask->options->training)
+        op->param.dropout.mask = false;
     if (node->kind == SAC_OP_ELTWISE && node->param.eltwise.coeff) {
         from = node->param.eltwise.coeff;
         count = node->src_count;
@@ -138,6 +161,32 @@ static int copy_node(struct sac_op *op, const struct sac_cpu_ask *ask,
     return copy_param(op, ask);
 }
 
+/* The gradients' addresses, where there are any. */
+static int copy_gradients(struct sac_op *op, const struct sac_node *node,
+                          const struct sac_binding *binding)
+{
+    op->training = true;
+    op->src_grad = calloc((size_t)node->src_count, sizeof *op->src_grad);
+    op->dst_grad = calloc((size_t)node->dst_count, sizeof *op->dst_grad);
+    if (!op->src_grad || !op->dst_grad)
+        return SAC_ENOMEM;
+    if (binding->src_grad)
+        memcpy(op->src_grad, binding->src_grad, (size_t)node->src_count * sizeof *op->src_grad);
+    if (binding->dst_grad)
+        memcpy(op->dst_grad, binding->dst_grad, (size_t)node->dst_count * sizeof *op->dst_grad);
+    for (int i = 0; i < node->weight_count && binding->weight_grad; i++)
+        op->weight_grad[i] = binding->weight_grad[i];
+    return 0;
+}
+
+static void take_masters(struct sac_op *op, const struct sac_binding *binding)
+{
+    op->random = binding->random;
+    op->generation = binding->generation;
+    for (int i = 0; i < op->weight_count && binding->weight; i++)
+        op->master[i] = binding->weight[i];
+}
+
 int sac_cpu_op_prepare(struct sac_device *device, struct sac_store *store,
                        const struct sac_graph *graph, const struct sac_node *node,
                        const struct sac_op_options *options, const struct sac_binding *binding,
@@ -149,13 +198,20 @@ int sac_cpu_op_prepare(struct sac_device *device, struct sac_store *store,
 
     if (rc == 0) {
         op = calloc(1, sizeof *op);
-        if (!op || copy_node(op, &ask, binding) != 0)
+        if (!op || copy_node(op, &ask, binding) != 0 ||
+            (options->training && copy_gradients(op, node, binding) != 0))
             rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", node->name);
     }
     if (rc == 0) {
+        take_masters(op, binding);
         op->kernel = choose(&ask);
         if (op->kernel->prepare)
             rc = op->kernel->prepare(op, &ask, store, err);
+    }
+    if (rc == 0 && options->training) {
+        op->backward = choose_backward(&ask);
+        if (op->backward->prepare)
+            rc = op->backward->prepare(op, &ask, err);
     }
     if (rc == 0) {
         *ret = op;
@@ -171,6 +227,10 @@ void sac_cpu_op_free(struct sac_op *op)
         return;
     if (op->kernel && op->kernel->free_state && op->state)
         op->kernel->free_state(op->state);
+    if (op->backward && op->backward->free_state && op->backward_state)
+        op->backward->free_state(op->backward_state);
+    free(op->src_grad);
+    free(op->dst_grad);
     free(op->name);
     free(op->src);
     free(op->dst);
@@ -194,6 +254,23 @@ int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
     return 0;
 }
 
+static int refuse_backward(const struct sac_op *op, struct sac_error *err)
+{
+    return sac_fail(err, SAC_EINVAL, "%s: it was not prepared for training", op->name);
+}
+
+int sac_cpu_op_backward_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+{
+    (void)stream;
+    return op->backward ? op->backward->data(op, err) : refuse_backward(op, err);
+}
+
+int sac_cpu_op_backward_weights(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+{
+    (void)stream;
+    return op->backward ? op->backward->weights(op, err) : refuse_backward(op, err);
+}
+
 /* Plain copies of weights. */
 
 static int copy_plain(void *data, void *context, struct sac_error *err)
@@ -215,6 +292,11 @@ int sac_cpu_weight_plain(struct sac_op *op, const struct sac_cpu_ask *ask, int i
         .context = constant,
     };
     const struct sac_packed *packed;
+
+    if (op->master[index]) {
+        op->weight[index] = op->master[index];
+        return 0;
+    }
     int rc = sac_cpu_store_pack(store, constant->name, "plain f32", &packer, &packed, err);
 
     if (rc == 0)

@@ -64,6 +64,11 @@ static bool can_softmax(const struct sac_cpu_ask *ask)
            src_shape(ask)->dim[1] > 0;
 }
 
+static bool node_masks(const struct sac_cpu_ask *ask)
+{
+    return ask->node->param.dropout.mask && ask->options->training;
+}
+
 static bool can(const struct sac_cpu_ask *ask)
 {
     const struct sac_shape *shape = src_shape(ask);
@@ -85,6 +90,8 @@ static bool can(const struct sac_cpu_ask *ask)
         return can_softmax(ask);
     case SAC_OP_TOPK:
         return has_rows(shape) && sac_shape_count_between(shape, 1, shape->rank) == shape->dim[1];
+    case SAC_OP_DROPOUT: /* the mask goes by Caffe's order */
+        return node_masks(ask) && ask->type == SAC_F32 && shape->rank <= 2;
     case SAC_OP_CONVERT:
         return can_convert(ask);
     default:
@@ -101,6 +108,7 @@ static bool takes_views(const struct sac_cpu_ask *ask)
     case SAC_OP_PIXELS:
     case SAC_OP_CONVERT:
     case SAC_OP_SLICE:
+    case SAC_OP_DROPOUT:
         return false;
     case SAC_OP_CONCAT:
         return ask->node->param.concat.axis == 1 && has_rows(src_shape(ask));

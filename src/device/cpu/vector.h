@@ -10,17 +10,27 @@
 
 #include "device/cpu/kernel.h"
 
-enum { SAC_LRN_SIZE_MAX = 33 };
+enum { SAC_LRN_SIZE_MAX = 33, SAC_LRN_BACK_CHANNELS_MAX = 2048 };
+
+/* Training: each writes src_grad, of fp32 tensors in one form. */
+struct sac_cpu_vector_back {
+    void (*run[SAC_OP_KINDS])(const struct sac_op *op);
+};
 
 struct sac_cpu_vector {
+    const struct sac_cpu_vector_back *back;
     const char *name; /* "vector AVX-512" */
     void (*run[SAC_OP_KINDS])(const struct sac_op *op);
 };
 
 extern const struct sac_cpu_vector sac_cpu_vector_avx512, sac_cpu_vector_avx2, sac_cpu_vector_base;
 
+extern const struct sac_cpu_vector_back sac_cpu_vector_back_avx512, sac_cpu_vector_back_avx2,
+    sac_cpu_vector_back_base;
+
 /* The kernel of every kind for which `run` has an entry. */
 extern const struct sac_cpu_kernel sac_cpu_vector;
+extern const struct sac_cpu_backward sac_cpu_backward_vector;
 const struct sac_cpu_vector *sac_cpu_vector_best(const struct sac_cpu_features *features);
 
 #endif

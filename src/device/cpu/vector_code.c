@@ -5,181 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/bf16.h"
-#include "device/cpu/vector.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-enum { BLOCK = 64 };
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Sixteen elements of either type, as floats. */
-
-enum { LANES = 16 };
-typedef float floats __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef int32_t ints __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
-typedef uint8_t bytes __attribute__((vector_size(16)));
-
-INLINE floats get(const void *from, int64_t at, enum sac_type type)
-{
-    floats out;
-    halves half;
-
-    if (type == SAC_F32) {
-        memcpy(&out, (const float *)from + at, sizeof out);
-        return out;
-    }
-    memcpy(&half, (const uint16_t *)from + at, sizeof half);
-    return (floats)(__builtin_convertvector(half, words) << 16);
-}
-
-/* bf16 as base/bf16.h rounds it. */
-INLINE void put(void *to, int64_t at, floats values, enum sac_type type)
-{
-    if (type == SAC_F32) {
-        memcpy((float *)to + at, &values, sizeof values);
-        return;
-    }
-    words bits = (words)values;
-    words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    words is_nan = (words)((bits & 0x7fffffffu) > 0x7f800000u);
-    rounded = (rounded & ~is_nan) | (((bits >> 16) | 0x40u) & is_nan);
-    halves half = __builtin_convertvector(rounded, halves);
-    memcpy((uint16_t *)to + at, &half, sizeof half);
-}
-
-INLINE float get_one(const void *from, int64_t at, enum sac_type type)
-{
-    return type == SAC_F32 ? ((const float *)from)[at]
-                           : sac_bf16_to_float(((const uint16_t *)from)[at]);
-}
-
-INLINE void put_one(void *to, int64_t at, float value, enum sac_type type)
-{
-    if (type == SAC_F32)
-        ((float *)to)[at] = value;
-    else
-        ((uint16_t *)to)[at] = sac_bf16_from_float(value);
-}
-
-INLINE floats larger(floats a, floats b)
-{
-    words above = (words)(a > b);
-
-    return (floats)(((words)a & above) | ((words)b & ~above));
-}
-
-/* Blocks of elements of either type, as floats. */
-
-INLINE void load(float *out, const void *from, int64_t at, int64_t n, enum sac_type type)
-{
-    int64_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        put(out, i, get(from, at + i, type), SAC_F32);
-    for (; i < n; i++)
-        out[i] = get_one(from, at + i, type);
-}
-
-INLINE void store(void *to, int64_t at, const float *from, int64_t n, enum sac_type type)
-{
-    int64_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        put(to, at + i, get(from, i, SAC_F32), type);
-    for (; i < n; i++)
-        put_one(to, at + i, from[i], type);
-}
-
-/* A tensor as rows of channels: a row a picture (rank 2) or a position (rank 4);
- * of another rank, one row of everything. */
-struct rows {
-    char *data;
-    int64_t count, columns, pitch; /* in elements */
-    enum sac_type type;
-};
-
-static struct rows rows_of(const struct sac_tensor *t)
-{
-    const int64_t *dim = t->shape.dim;
-    struct rows r = {.data = t->data, .type = t->form.type, .count = 1};
-
-    r.columns = t->shape.rank == 4 || t->shape.rank == 2 ? dim[1] : sac_shape_count(&t->shape);
-    if (t->shape.rank == 4) {
-        r.count = dim[0] * dim[2] * dim[3];
-        r.pitch = dim[3] > 1 ? t->stride[3] : dim[2] > 1 ? t->stride[2] : t->stride[0];
-    } else if (t->shape.rank == 2) {
-        r.count = dim[0];
-        r.pitch = t->stride[0];
-    }
-    return r;
-}
-
-INLINE void load_row(float *out, const struct rows *r, int64_t row, int64_t at, int64_t n)
-{
-    if (r->type == SAC_F32)
-        load(out, r->data, row * r->pitch + at, n, SAC_F32);
-    else
-        load(out, r->data, row * r->pitch + at, n, SAC_BF16);
-}
-
-INLINE void store_row(const struct rows *r, int64_t row, int64_t at, const float *from, int64_t n)
-{
-    if (r->type == SAC_F32)
-        store(r->data, row * r->pitch + at, from, n, SAC_F32);
-    else
-        store(r->data, row * r->pitch + at, from, n, SAC_BF16);
-}
-
-INLINE void rectify(float *x, int64_t n, float slope)
-{
-    for (int64_t i = 0; i < n; i++)
-        x[i] = x[i] < 0 ? x[i] * slope : x[i];
-}
-
-/* Runs `body` for whole blocks with n a constant, then for the rest. */
-#define EACH_BLOCK(at, n, count, body)                                                             \
-    do {                                                                                           \
-        int64_t at = 0;                                                                            \
-        for (; at + BLOCK <= (count); at += BLOCK) {                                               \
-            enum { n = BLOCK };                                                                    \
-            body;                                                                                  \
-        }                                                                                          \
-        if (at < (count)) {                                                                        \
-            const int64_t n = (count)-at;                                                          \
-            body;                                                                                  \
-        }                                                                                          \
-    } while (0)
+#include "device/cpu/vector_rows.h"
 
 /* Pooling. */
-
-struct pool_at {
-    int64_t y0, y1, x0, x1; /* what lies in the input */
-    float divisor;
-};
-
-static struct pool_at pool_window(const struct sac_op *op, int64_t oy, int64_t ox)
-{
-    const struct sac_window *w = &op->param.pool.window;
-    int64_t height = op->src[0].shape.dim[2], width = op->src[0].shape.dim[3];
-    int64_t y = oy * w->stride[0] - w->pad[0], x = ox * w->stride[1] - w->pad[1];
-    int64_t y_end = min64(y + w->kernel[0], height + w->pad[0]);
-    int64_t x_end = min64(x + w->kernel[1], width + w->pad[1]);
-
-    return (struct pool_at){max64(y, 0), min64(y_end, height), max64(x, 0), min64(x_end, width),
-                            (float)((y_end - y) * (x_end - x))};
-}
 
 /* `groups` times 16 channels: sums or largest stay in registers over all taps. */
 INLINE void pool_groups(const struct rows *in, const struct rows *out, struct pool_at w,
@@ -318,38 +146,6 @@ static void pool(const struct sac_op *op)
 }
 
 /* LRN across channels: squares with a margin on both sides, summed by taps. */
-
-/* x^-¾ by Newton's method on y^-4 = x³: y ← y · (5 − x³y⁴) / 4, from a first guess
- * by the exponent's bits. The largest relative errors, measured from 1e-3 to 1e6:
- * 4.4e-2, then 4.9e-3, 6e-5, 1.5e-7. Faster than two roots and a division. */
-INLINE float to_minus_three_quarters(float x)
-{
-    uint32_t bits;
-    float y;
-
-    memcpy(&bits, &x, sizeof bits);
-    bits = 0x6f14e440u - (bits >> 2) * 3;
-    memcpy(&y, &bits, sizeof y);
-    for (int i = 0; i < 3; i++) {
-        float t = x * y;
-        y *= 1.25f - .25f * (t * t) * (t * y);
-    }
-    return y;
-}
-
-INLINE void to_minus_beta(float *x, int64_t n, float beta)
-{
-    if (beta == .75f) {
-        for (int64_t i = 0; i < n; i++)
-            x[i] = to_minus_three_quarters(x[i]);
-    } else if (beta == .5f) {
-        for (int64_t i = 0; i < n; i++)
-            x[i] = 1 / sqrtf(x[i]);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            x[i] = powf(x[i], -beta);
-    }
-}
 
 /* As much of a row at a time as fits the stack: squares are written well before
  * their sums read them across the borders of vectors. */
@@ -807,8 +603,14 @@ static void slice(const struct sac_op *op)
     }
 }
 
+static void dropout(const struct sac_op *op)
+{
+    mask_floats(op, op->src[0].data, op->dst[0].data);
+}
+
 const struct sac_cpu_vector SAC_VECTOR_TABLE = {
     .name = SAC_VECTOR_NAME,
+    .back = &SAC_VECTOR_BACK_TABLE,
     .run =
         {
             [SAC_OP_POOL] = pool,
@@ -821,6 +623,7 @@ const struct sac_cpu_vector SAC_VECTOR_TABLE = {
             [SAC_OP_ELTWISE] = eltwise,
             [SAC_OP_SOFTMAX] = softmax,
             [SAC_OP_TOPK] = topk,
+            [SAC_OP_DROPOUT] = dropout,
             [SAC_OP_PIXELS] = pixels,
             [SAC_OP_CONVERT] = convert,
             [SAC_OP_CONCAT] = concat,

@@ -116,7 +116,7 @@ int sac_cuda_op_query(struct sac_device *device, const struct sac_graph *graph,
     const struct sac_cuda_kernel *kernel = choose(&ask, err);
     if (!kernel)
         return SAC_EUNSUPPORTED;
-    sac_usual_forms(graph, node, ask.type, &caps);
+    sac_usual_forms(graph, node, ask.type, false, &caps);
     caps.kernel = caps.alias ? "alias" : kernel->name;
     caps.flops = caps.alias ? 0 : sac_op_flops(graph, node);
     if (kernel->query)

@@ -138,6 +138,7 @@ static int setup_dropout(struct sac_layer *layer, const struct sac_layer_setup *
     if (!param)
         return SAC_ENOMEM;
     param->dropout.ratio = p->dropout_ratio;
+    param->dropout.mask = in->options->phase == SAC_PHASE_TRAIN && p->dropout_ratio > 0;
     if (!(param->dropout.ratio >= 0 && param->dropout.ratio < 1))
         return sac_fail(err, SAC_EFORMAT,
                         "dropout_ratio has to be at least 0 and less than 1, and is %g",
@@ -145,9 +146,22 @@ static int setup_dropout(struct sac_layer *layer, const struct sac_layer_setup *
     return 0;
 }
 
+/* FNV-1a: the same for the same layer in every net and run. */
+static uint64_t hash_of(const char *text)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash;
+}
+
 static int emit_dropout(struct sac_emit *out, struct sac_error *err)
 {
-    return emit_with(out, SAC_OP_DROPOUT, err);
+    if (emit_with(out, SAC_OP_DROPOUT, err) != 0)
+        return SAC_ENOMEM;
+    out->graph->nodes[out->graph->node_count - 1].param.dropout.stream = hash_of(out->layer->key);
+    return 0;
 }
 
 const struct sac_layer_type sac_layer_dropout = {

@@ -65,6 +65,7 @@ const struct sac_layer_type sac_layer_batch_norm = {
     .bottom_max = 1,
     .top_min = 1,
     .top_max = 1,
+    .statistics = true,
     .setup = setup,
     .shape = shape,
     .emit = emit,

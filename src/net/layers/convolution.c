@@ -116,7 +116,10 @@ static int setup(struct sac_layer *layer, const struct sac_layer_setup *in, bool
     if (conv->num_output % conv->group != 0)
         return sac_fail(err, SAC_EFORMAT, "num_output %lld is not a multiple of group %lld",
                         (long long)conv->num_output, (long long)conv->group);
-    return read_window(p, &conv->window, err);
+    int rc = read_window(p, &conv->window, err);
+    if (rc == 0)
+        rc = sac_layer_set_filler(layer, in, 0, p->weight_filler, err);
+    return rc == 0 ? sac_layer_set_filler(layer, in, 1, p->bias_filler, err) : rc;
 }
 
 static int setup_convolution(struct sac_layer *layer, const struct sac_layer_setup *in,

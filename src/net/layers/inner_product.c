@@ -25,7 +25,8 @@ static int setup(struct sac_layer *layer, const struct sac_layer_setup *in, stru
     inner->axis = p->axis;
     inner->bias = p->bias_term;
     inner->transpose = p->transpose;
-    return 0;
+    int rc = sac_layer_set_filler(layer, in, 0, p->weight_filler, err);
+    return rc == 0 ? sac_layer_set_filler(layer, in, 1, p->bias_filler, err) : rc;
 }
 
 static int shape(const struct sac_layer *layer, struct sac_layer_shapes *shapes,

@@ -12,6 +12,9 @@ static int setup(struct sac_layer *layer, const struct sac_layer_setup *in, stru
     if (!prelu)
         return SAC_ENOMEM;
     prelu->shared = in->message->prelu_param && in->message->prelu_param->channel_shared;
+    layer->fillers[0] = sac_filler_constant(.25f);
+    if (in->message->prelu_param && in->message->prelu_param->filler)
+        return sac_layer_set_filler(layer, in, 0, in->message->prelu_param->filler, err);
     return 0;
 }
 

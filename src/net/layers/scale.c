@@ -22,7 +22,11 @@ static int setup_scale(struct sac_layer *layer, const struct sac_layer_setup *in
     scale->axis = p->axis;
     scale->num_axes = p->num_axes;
     scale->bias = p->bias_term;
-    return 0;
+    int rc = 0, bias = layer->bottom_count > 1 ? 0 : 1;
+    layer->fillers[0] = sac_filler_constant(1);
+    if (p->filler && bias == 1)
+        rc = sac_layer_set_filler(layer, in, 0, p->filler, err);
+    return rc == 0 ? sac_layer_set_filler(layer, in, bias, p->bias_filler, err) : rc;
 }
 
 static int setup_bias(struct sac_layer *layer, const struct sac_layer_setup *in,
@@ -36,7 +40,7 @@ static int setup_bias(struct sac_layer *layer, const struct sac_layer_setup *in,
         return SAC_ENOMEM;
     scale->axis = p->axis;
     scale->num_axes = p->num_axes;
-    return 0;
+    return sac_layer_set_filler(layer, in, 0, p->filler, err);
 }
 
 /* Where the factor's axes start, and its shape. */

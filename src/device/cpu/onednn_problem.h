@@ -1,0 +1,45 @@
+/* What the files that speak to oneDNN share; its types stay in them. Any thread. */
+#ifndef SAC_DEVICE_CPU_ONEDNN_PROBLEM_H
+#define SAC_DEVICE_CPU_ONEDNN_PROBLEM_H
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include "device/cpu/kernel.h"
+
+/* What an operation is to oneDNN, but for the layout of its weights. */
+struct sac_onednn_problem {
+    const struct sac_node *node;
+    dnnl_memory_desc_t src, dst, bias;
+    dnnl_memory_desc_t plain; /* the weights as Caffe has them, fp32 */
+    int weight_rank;
+    dnnl_dims_t weight_dims;
+    dnnl_data_type_t type;
+    dnnl_dims_t stride, dilation, pad_before, pad_after;
+};
+
+extern dnnl_engine_t sac_onednn_engine;
+bool sac_onednn_have_engine(void);
+int sac_onednn_fail(struct sac_error *err, const char *name, const char *what,
+                    dnnl_status_t status);
+/* "oneDNN " and the text, for as long as the program lives. */
+const char *sac_onednn_intern(const char *impl);
+
+/* `batch` stands for axis 0 (or for the rows) of source and result. */
+bool sac_onednn_describe(struct sac_onednn_problem *p, const struct sac_cpu_ask *ask,
+                         enum sac_type dst_type, int64_t batch);
+int64_t sac_onednn_batch_of(const struct sac_cpu_ask *ask);
+/* The weights of an inner product of a channels-last picture are permuted. */
+bool sac_onednn_inner_of_image(const struct sac_node *node, const struct sac_shape *src);
+
+/* Weights from op->master[0] in `layout`; made again by the run that finds the
+ * generation changed. */
+struct sac_onednn_repack;
+int sac_onednn_repack_new(struct sac_onednn_repack **ret, const struct sac_op *op,
+                          const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
+                          struct sac_error *err);
+void sac_onednn_repack_free(struct sac_onednn_repack *repack); /* takes NULL */
+const void *sac_onednn_repack_data(const struct sac_onednn_repack *repack);
+int sac_onednn_repack_run(struct sac_onednn_repack *repack, const char *name, dnnl_stream_t stream,
+                          struct sac_error *err);
+
+#endif

@@ -1,0 +1,123 @@
+/* Which operations the vector kernels take back, in fp32. */
+#include "device/cpu/vector.h"
+
+#include <string.h>
+
+static const struct sac_shape *src_shape(const struct sac_cpu_ask *ask)
+{
+    return &ask->graph->values[ask->node->src[0]].shape;
+}
+
+static bool all_wanted(const struct sac_node *node)
+{
+    for (int i = 0; i < node->src_count; i++)
+        if (!node->src_grad || !node->src_grad[i])
+            return false;
+    return true;
+}
+
+static bool can_lrn(const struct sac_cpu_ask *ask)
+{
+    const union sac_op_param *param = &ask->node->param;
+    const struct sac_shape *shape = src_shape(ask);
+
+    return param->lrn.region == SAC_LRN_ACROSS_CHANNELS && param->lrn.size % 2 == 1 &&
+           param->lrn.size <= SAC_LRN_SIZE_MAX && (shape->rank == 2 || shape->rank == 4) &&
+           shape->dim[1] <= SAC_LRN_BACK_CHANNELS_MAX;
+}
+
+static bool can(const struct sac_cpu_ask *ask)
+{
+    const struct sac_node *node = ask->node;
+
+    if (ask->type != SAC_F32)
+        return false;
+    switch ((int)node->kind) {
+    case SAC_OP_POOL:
+        return src_shape(ask)->rank == 4;
+    case SAC_OP_LRN:
+        return can_lrn(ask);
+    case SAC_OP_RELU:
+        return node->param.relu.slope >= 0;
+    case SAC_OP_DROPOUT:
+        return src_shape(ask)->rank <= 2 && node->param.dropout.mask;
+    case SAC_OP_ELTWISE:
+        return node->param.eltwise.method == SAC_ELTWISE_SUM;
+    case SAC_OP_CONCAT:
+        return all_wanted(node);
+    case SAC_OP_CONVERT:
+        return ask->graph->values[node->src[0]].form.type == SAC_F32 &&
+               ask->graph->values[node->dst[0]].form.type == SAC_F32;
+    default:
+        return true;
+    }
+}
+
+static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
+{
+    const struct sac_node *node = ask->node;
+
+    (void)err;
+    caps->backward_src = node->kind == SAC_OP_LRN ||
+                         (node->kind == SAC_OP_POOL && node->param.pool.method == SAC_POOL_MAX);
+    caps->backward_dst = node->kind == SAC_OP_RELU;
+    caps->grad_in_place =
+        node->kind == SAC_OP_RELU || node->kind == SAC_OP_DROPOUT || node->kind == SAC_OP_SPLIT;
+    return 0;
+}
+
+static bool is_whole(const struct sac_tensor *t)
+{
+    struct sac_tensor whole = sac_tensor_of(&t->shape, t->form);
+
+    return memcmp(whole.stride, t->stride, sizeof whole.stride) == 0;
+}
+
+static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_error *err)
+{
+    op->vector = ask->device->vector;
+    for (int i = 0; i < op->src_count + op->dst_count; i++)
+        if (!is_whole(i < op->src_count ? &op->src[i] : &op->dst[i - op->src_count]))
+            return sac_fail(err, SAC_EUNSUPPORTED, "%s: its way back takes no views", op->name);
+    return 0;
+}
+
+/* What a concatenation's gradient does is a slice, and a conversion's a conversion. */
+static void run_reversed(const struct sac_op *op, enum sac_op_kind kind)
+{
+    struct sac_op reversed = *op;
+
+    reversed.kind = kind;
+    reversed.src = op->dst_grad;
+    reversed.dst = op->src_grad;
+    reversed.src_count = op->dst_count;
+    reversed.dst_count = op->src_count;
+    op->vector->run[kind](&reversed);
+}
+
+static int data(struct sac_op *op, struct sac_error *err)
+{
+    (void)err;
+    if (op->kind == SAC_OP_CONCAT)
+        run_reversed(op, SAC_OP_SLICE);
+    else if (op->kind == SAC_OP_CONVERT)
+        run_reversed(op, SAC_OP_CONVERT);
+    else
+        op->vector->back->run[op->kind](op);
+    return 0;
+}
+
+static int weights(struct sac_op *op, struct sac_error *err)
+{
+    return sac_fail(err, SAC_EUNSUPPORTED, "%s: the weights of a %s have no gradient", op->name,
+                    sac_op_kind_name(op->kind));
+}
+
+const struct sac_cpu_backward sac_cpu_backward_vector = {
+    .name = "vector",
+    .can = can,
+    .query = query,
+    .prepare = prepare,
+    .data = data,
+    .weights = weights,
+};

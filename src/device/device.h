@@ -54,24 +54,15 @@ struct sac_op_caps {
     struct sac_form src; /* what it wants of all sources; the plan converts where they differ */
     struct sac_form dst; /* what it stores */
     size_t workspace_bytes;
-<<<<<<< HEAD
     size_t saved_bytes; /* kept from forward to backward */
     bool in_place;      /* dst 0 may share src 0's memory */
     bool strided_dst;   /* dst may be a view with longer strides */
     bool alias;         /* nothing to do: dst 0 is src 0's memory */
-    const char *kernel; /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
-    double flops;       /* of one forward, for the report */
-=======
-    size_t saved_bytes;  /* kept from forward to backward */
-    bool in_place;       /* dst 0 may share src 0's memory */
-    bool strided_dst;    /* dst may be a view with longer strides */
-    bool alias;          /* nothing to do: dst 0 is src 0's memory */
     /* Training. */
     bool backward_src, backward_dst; /* backward reads the sources, the results */
     bool grad_in_place; /* src_grad 0 may share dst_grad 0's memory; weights come first */
-    const char *kernel;  /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
-    double flops;        /* of one forward, for the report */
->>>>>>> train
+    const char *kernel; /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
+    double flops;       /* of one forward, for the report */
 };
 
 /* What masks are drawn from, with the operation's stream and the element's index. */
@@ -86,11 +77,6 @@ struct sac_binding {
     const struct sac_tensor *src, *dst;
     struct sac_tensor sum;
     void *workspace, *saved;
-<<<<<<< HEAD
-    struct sac_tensor *src_grad; /* written by backward_data; data NULL: not wanted */
-    const struct sac_tensor *dst_grad;
-    float *const *weight_grad; /* added to by backward_weights; NULL: not wanted */
-=======
     struct sac_tensor *src_grad;       /* written by backward_data; data NULL: not wanted */
     const struct sac_tensor *dst_grad; /* data NULL: zeros */
     float *const *weight_grad;         /* added to by backward_weights; NULL: not wanted */
@@ -100,7 +86,6 @@ struct sac_binding {
     float *const *weight;
     const uint64_t *generation;
     const struct sac_op_random *random; /* read by each forward and its backward */
->>>>>>> train
 };
 
 struct sac_device_info {

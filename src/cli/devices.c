@@ -94,7 +94,6 @@ int sac_command_devices(int argc, char **argv)
 {
     static const struct option options[] = {
         {"json", no_argument, NULL, SAC_FLAG_OWN}, {"help", no_argument, NULL, SAC_FLAG_HELP}, {0}};
-    struct sac_error err = {0};
     struct sac_buf out = {0};
     struct sac_error err = {0};
     bool json = false;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/cpu/forms.h"
+#include "device/forms.h"
 #include "device/cpu/onednn_problem.h"
 
 union op_desc {
@@ -134,7 +134,7 @@ static bool choose(const struct sac_cpu_ask *ask, struct choice *c)
 
     *c = (struct choice){.wants_data = node->src_grad && node->src_grad[0],
                          .wants_weights = node->weight_grad[0] || node->weight_grad[1]};
-    sac_cpu_forms(ask, &forms);
+    sac_usual_forms(ask->graph, ask->node, ask->type, ask->options->training, &forms);
     sac_cpu_onednn_one_thread();
     if (!sac_onednn_have_engine() ||
         !sac_onednn_describe(&c->problem, ask, forms.dst.type, sac_onednn_batch_of(ask)))

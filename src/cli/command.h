@@ -16,6 +16,7 @@ struct sac_command {
 int sac_command_serve(int argc, char **argv);
 int sac_command_classify(int argc, char **argv);
 int sac_command_devices(int argc, char **argv);
+int sac_command_train(int argc, char **argv);
 int sac_command_test(int argc, char **argv);
 int sac_command_time(int argc, char **argv);
 int sac_command_bench(int argc, char **argv);

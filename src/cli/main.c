@@ -9,6 +9,7 @@
 static const struct sac_command commands[] = {
     {"serve", "answer over HTTP: pictures in, labels out", sac_command_serve},
     {"classify", "name what is in pictures, folders or lists of them", sac_command_classify},
+    {"train", "train a net as a solver.prototxt says", sac_command_train},
     {"test", "say how well a net does on labelled pictures", sac_command_test},
     {"time", "time a net, operation by operation and whole", sac_command_time},
     {"bench", "load a server, open loop, with honest percentiles", sac_command_bench},

@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "device/graph.h"
 
 /* A batch: outer × classes × inner values, outer × inner labels (whole numbers).
  * One outer and one inner index make an item. All borrowed. */
@@ -37,9 +38,8 @@ int sac_scores_check(const struct sac_scores *scores, int64_t *ret_item, struct 
  * large as the label's or larger (ties count against); 0 without items. */
 double sac_scores_accuracy(const struct sac_scores *scores, int top_k);
 
-/* What a sum of losses is divided by: items that count, all items, the outer size,
- * or nothing; never by less than 1. */
-enum sac_loss_norm { SAC_LOSS_VALID, SAC_LOSS_FULL, SAC_LOSS_BATCH_SIZE, SAC_LOSS_NONE };
+/* `norm`: what a sum of losses is divided by: items that count, all items, the outer
+ * size, or nothing; never by less than 1. */
 
 /* Caffe's SoftmaxWithLoss: the sum of −log(max(p, FLT_MIN)), p the label's
  * probability, divided as `norm` says. */

@@ -1,0 +1,264 @@
+#include "train/phase.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "net/net_private.h"
+
+static struct sac_net_options net_options(const struct sac_phase_options *options)
+{
+    const Caffe__NetState *state = options->state;
+    struct sac_net_options out = {.phase = options->phase};
+
+    if (state) {
+        out.level = state->level;
+        out.stages = (const char *const *)state->stage;
+        out.stage_count = (int)state->n_stage;
+    }
+    return out;
+}
+
+/* ---- The layers of the phase ----------------------------------------------- */
+
+static int see_input(struct sac_phase_net *p, const Caffe__LayerParameter *layer,
+                     struct sac_error *err)
+{
+    const struct sac_layer_type *type = layer->type ? sac_layer_type_find(layer->type) : NULL;
+
+    if (!type || !type->feeds)
+        return 0;
+    if (p->input)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "layers \"%.64s\" and \"%.64s\" both feed the net; expected one",
+                        p->input->name, layer->name);
+    if (layer->n_top < 1 || layer->n_top > 2)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "layer \"%.64s\" has %zu tops; expected data and perhaps labels",
+                        layer->name, layer->n_top);
+    p->input = layer;
+    return 0;
+}
+
+static int find_layers(struct sac_phase_net *p, const struct sac_net_options *options,
+                       struct sac_error *err)
+{
+    int rc = 0;
+
+    p->layers = calloc(p->message->n_layer + 1, sizeof *p->layers);
+    if (!p->layers)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    for (size_t i = 0; rc == 0 && i < p->message->n_layer; i++) {
+        const Caffe__LayerParameter *layer = p->message->layer[i];
+        bool included = false;
+        rc = sac_layer_included(layer, p->message->state, options, &included, err);
+        if (rc != 0 || !included)
+            continue;
+        p->layers[p->layer_count++] = layer;
+        rc = see_input(p, layer, err);
+    }
+    if (rc == 0 && !p->input)
+        rc = sac_fail(err, SAC_EINVAL, "no layer feeds the net in its %s phase",
+                      options->phase == SAC_PHASE_TRAIN ? "TRAIN" : "TEST");
+    return rc;
+}
+
+/* A message inside the solver goes through the same reader as a file. */
+static int read_message(struct sac_phase_net *p, const struct sac_phase_options *options,
+                        struct sac_buf *bytes, struct sac_error *err)
+{
+    int rc;
+
+    if (!options->message)
+        rc = sac_caffe_net_load(&p->file, options->path, err);
+    else if ((rc = sac_caffe_net_write(bytes, options->message)) == 0)
+        rc = sac_caffe_net_parse(&p->file, options->path, bytes->data, bytes->len, err);
+    else
+        rc = sac_fail(err, rc, "%s: out of memory", options->path);
+    p->message = p->file.net;
+    return rc;
+}
+
+/* ---- The net --------------------------------------------------------------- */
+
+static int load_net(struct sac_phase_net *p, const struct sac_phase_options *options,
+                    const struct sac_buf *bytes, struct sac_error *err)
+{
+    const int *shape = sac_feed_shape(p->feed);
+    int64_t batch = sac_feed_batch(p->feed);
+    int labels = sac_feed_source(p->feed)->label_count;
+    struct sac_net_input inputs[2] = {
+        {p->input->top[0], {4, {batch, shape[0], shape[1], shape[2]}}},
+        {p->input->n_top > 1 ? p->input->top[1] : "", {labels > 1 ? 2 : 1, {batch, labels}}},
+    };
+    struct sac_net_options how = net_options(options);
+
+    how.inputs = inputs;
+    how.input_count = (int)p->input->n_top;
+    if (options->message)
+        return sac_net_parse(&p->net, options->path, bytes->data, bytes->len, &how, err);
+    return sac_net_load(&p->net, options->path, &how, err);
+}
+
+/* Labels that a softmax loss takes as they come are classes of its scores. */
+static void find_classes(struct sac_phase_net *p)
+{
+    for (int i = 0; i < p->layer_count && p->input->n_top > 1; i++) {
+        const Caffe__LayerParameter *layer = p->layers[i];
+        struct sac_shape shape;
+        if (!layer->type || strcmp(layer->type, "SoftmaxWithLoss") != 0 || layer->n_bottom < 2 ||
+            strcmp(layer->bottom[1], p->input->top[1]) != 0 ||
+            (layer->loss_param && layer->loss_param->has_ignore_label) ||
+            !sac_net_blob_shape(p->net, layer->bottom[0], &shape))
+            continue;
+        int axis = layer->softmax_param ? layer->softmax_param->axis : 1;
+        axis += axis < 0 ? shape.rank : 0;
+        if (axis < 0 || axis >= shape.rank || shape.dim[axis] > 1 << 24)
+            continue;
+        int classes = (int)shape.dim[axis];
+        p->classes = p->classes == 0 || classes < p->classes ? classes : p->classes;
+    }
+}
+
+static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *options,
+                     struct sac_error *err)
+{
+    struct sac_feed_options how = {
+        .train = options->phase == SAC_PHASE_TRAIN,
+        .seed = options->seed,
+        .position = options->position,
+        .threads = options->threads,
+        .source = options->source,
+        .mean_file = options->mean_file,
+    };
+
+    p->position = options->position;
+    return sac_feed_from_layer(&p->feed, p->input, &how, err);
+}
+
+int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options *options,
+                       struct sac_error *err)
+{
+    struct sac_net_options how = net_options(options);
+    struct sac_buf bytes = {0};
+    int rc = read_message(ret, options, &bytes, err);
+
+    if (rc == 0) {
+        rc = find_layers(ret, &how, err);
+        if (rc == 0)
+            rc = open_feed(ret, options, err);
+        if (rc != 0)
+            sac_error_prefix(err, "%s", options->path);
+    }
+    if (rc == 0)
+        rc = load_net(ret, options, &bytes, err);
+    if (rc == 0)
+        find_classes(ret);
+    sac_buf_done(&bytes);
+    return rc;
+}
+
+void sac_phase_net_done(struct sac_phase_net *p)
+{
+    sac_plan_free(p->plan);
+    sac_net_free(p->net);
+    sac_feed_free(p->feed);
+    sac_caffe_net_done(&p->file);
+    free(p->layers);
+    free(p->outputs);
+    *p = (struct sac_phase_net){0};
+}
+
+/* ---- The plan -------------------------------------------------------------- */
+
+static double weight_of(const struct sac_plan *plan, const void *data)
+{
+    for (int i = 0; i < sac_plan_loss_count(plan); i++) {
+        struct sac_plan_loss loss;
+        sac_plan_loss(plan, i, &loss);
+        if (loss.value.data == data)
+            return (double)loss.weight;
+    }
+    return 0;
+}
+
+static int find_outputs(struct sac_phase_net *p, struct sac_error *err)
+{
+    int count = sac_plan_output_count(p->plan);
+    bool named = count == sac_net_output_count(p->net);
+
+    p->outputs = calloc((size_t)count + 1, sizeof *p->outputs);
+    if (!p->outputs)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    for (int i = 0; i < count; i++) {
+        const struct sac_tensor *value = sac_plan_output(p->plan, i);
+        p->outputs[p->output_count++] = (struct sac_phase_output){
+            .name = named ? sac_net_output_name(p->net, i) : "output",
+            .weight = weight_of(p->plan, value->data),
+            .first = p->value_count,
+            .count = sac_shape_count(&value->shape),
+        };
+        p->value_count += p->outputs[i].count;
+    }
+    return 0;
+}
+
+int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struct sac_store *store,
+                       struct sac_stream *stream, const struct sac_plan_options *options,
+                       struct sac_error *err)
+{
+    int rc = sac_plan_new(&p->plan, p->net, device, store, stream, options, err);
+
+    return rc == 0 ? find_outputs(p, err) : rc;
+}
+
+static int check_labels(const struct sac_phase_net *p, const struct sac_batch *batch,
+                        struct sac_error *err)
+{
+    const struct sac_source *source = sac_feed_source(p->feed);
+
+    for (int i = 0; p->classes > 0 && i < batch->count * source->label_count; i++) {
+        float label = batch->labels[i];
+        if (label >= 0 && label < (float)p->classes && label == (float)(int)label)
+            continue;
+        char name[SAC_ERROR_TEXT / 2];
+        sac_source_item_name(source, batch->index[i / source->label_count], name, sizeof name);
+        return sac_fail(err, SAC_EINVAL, "%s: label %g; the net has classes 0 to %d", name,
+                        (double)label, p->classes - 1);
+    }
+    return 0;
+}
+
+static int take_batch(struct sac_phase_net *p, struct sac_error *err)
+{
+    struct sac_batch batch = {0};
+    int rc = sac_feed_next(p->feed, &batch, err);
+
+    if (rc == 0)
+        rc = check_labels(p, &batch, err);
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < sac_plan_input_count(p->plan); i++) {
+        const struct sac_tensor *to = sac_plan_input(p->plan, i);
+        memcpy(to->data, i == 0 ? batch.data : batch.labels, sac_tensor_bytes(&to->shape, SAC_F32));
+    }
+    p->position = batch.position;
+    return 0;
+}
+
+int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
+{
+    int rc = take_batch(p, err);
+
+    return rc == 0 ? sac_plan_forward(p->plan, err) : rc;
+}
+
+void sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values)
+{
+    for (int i = 0; i < p->output_count; i++) {
+        const struct sac_phase_output *o = &p->outputs[i];
+        const float *data = sac_plan_output(p->plan, i)->data;
+        for (int64_t k = 0; k < o->count; k++)
+            values[o->first + k] += (double)data[k];
+    }
+}

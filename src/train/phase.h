@@ -1,0 +1,61 @@
+/*
+ * A net of one phase with what feeds it and the plan that runs it: the training net,
+ * and each test net. Private to the trainer. One thread.
+ */
+#ifndef SAC_TRAIN_PHASE_H
+#define SAC_TRAIN_PHASE_H
+
+#include "data/feed.h"
+#include "net/net.h"
+#include "net/plan.h"
+
+/* All borrowed, `state` and `message` for the phase's life. */
+struct sac_phase_options {
+    enum sac_phase phase;
+    const char *path;                   /* the net's file, or what `message` is called */
+    const Caffe__NetParameter *message; /* NULL: it is in the file */
+    const Caffe__NetState *state;       /* level and stages; NULL: none */
+    const char *source, *mean_file;     /* instead of the layer's own; NULL: as it says */
+    uint64_t seed;
+    int64_t position; /* of the feed */
+    int threads;
+};
+
+/* A value that the net shows: a loss (weight other than 0) or an accuracy. */
+struct sac_phase_output {
+    const char *name;
+    double weight;
+    int64_t first, count; /* among all outputs' elements */
+};
+
+struct sac_phase_net {
+    struct sac_caffe_net file;
+    const Caffe__NetParameter *message;
+    const Caffe__LayerParameter **layers; /* those of the phase; as the net's */
+    int layer_count;
+    const Caffe__LayerParameter *input;
+    struct sac_net *net;
+    struct sac_feed *feed;
+    struct sac_plan *plan;
+    int64_t position; /* of the feed, after the batches that were used */
+    int classes;      /* of the labels; 0: any */
+    struct sac_phase_output *outputs;
+    int output_count;
+    int64_t value_count; /* elements of all outputs */
+};
+
+/* Reads the net and opens its feed; the plan is made afterwards, once it is known
+ * where the weights are. `ret` is zero or half-built after a failure. */
+int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options *options,
+                       struct sac_error *err);
+int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struct sac_store *store,
+                       struct sac_stream *stream, const struct sac_plan_options *options,
+                       struct sac_error *err);
+void sac_phase_net_done(struct sac_phase_net *p);
+
+/* The next batch through the net. */
+int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err);
+/* Adds what the outputs hold to values[value_count]; the stream is idle. */
+void sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values);
+
+#endif

@@ -1,0 +1,84 @@
+/*
+ * The training loop, as Caffe's Solver::Solve runs it: tests when the iteration is a
+ * multiple of test_interval and after the last, iter_size passes forward and back, an
+ * update, a snapshot where one is due. What it does it tells by events; it prints
+ * nothing. On a device whose memory is the host's. One thread.
+ *
+ * A run is a function of its solver, nets, data, weights and seed: what is drawn
+ * depends on the seed and the iteration alone, so that a run that goes on from a
+ * snapshot of this program equals, bit for bit, one that was never stopped.
+ */
+#ifndef SAC_TRAIN_TRAINER_H
+#define SAC_TRAIN_TRAINER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "device/device.h"
+
+/* What a net shows, one element of an output. */
+struct sac_train_value {
+    const char *name;
+    double value;
+    double weight; /* of a loss; 0: not one */
+};
+
+enum sac_train_event_kind {
+    SAC_TRAIN_START,     /* name: the net's */
+    SAC_TRAIN_LOADED,    /* name: the weights' file; text: what was copied */
+    SAC_TRAIN_RESTORED,  /* name: the solverstate */
+    SAC_TRAIN_TESTING,   /* test: which net */
+    SAC_TRAIN_TESTED,    /* test, values; loss where test_compute_loss asks for it */
+    SAC_TRAIN_STEP,      /* every iteration: loss (smoothed), rate */
+    SAC_TRAIN_DISPLAY,   /* loss (smoothed), rate, values, seconds since the last */
+    SAC_TRAIN_SAVING,    /* name: the prefix of the files */
+    SAC_TRAIN_LAST_LOSS, /* loss, after the last iteration where display falls on it */
+    SAC_TRAIN_STOPPED,   /* early, as asked */
+    SAC_TRAIN_DONE,
+};
+
+struct sac_train_event {
+    enum sac_train_event_kind kind;
+    int64_t iteration, max_iter;
+    const char *name, *text;
+    double loss, rate, seconds;
+    int64_t iterations; /* since the last display */
+    int display;        /* how many are meant to lie between */
+    int test;
+    bool has_loss;
+    const struct sac_train_value *values;
+    int value_count;
+};
+
+enum sac_train_request { SAC_TRAIN_GO_ON, SAC_TRAIN_SNAPSHOT, SAC_TRAIN_STOP };
+
+/* All borrowed for the trainer's life; NULL and 0 are the defaults. */
+struct sac_trainer_options {
+    const char *solver;   /* a solver.prototxt */
+    const char *net;      /* instead of the solver's */
+    const char *weights;  /* "a.caffemodel,b.caffemodel": to start from */
+    const char *snapshot; /* a solverstate to go on from, or "auto" (none yet: from the start) */
+    const char *data, *test_data, *mean_file; /* instead of the layers' own */
+    bool has_seed;                            /* else the solver's random_seed, or a new one */
+    uint64_t seed;
+    int keep_last; /* snapshots; 0: all */
+    int threads;   /* that decode */
+    struct sac_device *device;
+    void (*on_event)(void *user, const struct sac_train_event *event);
+    /* Asked after every iteration. */
+    enum sac_train_request (*request)(void *user);
+    void *user;
+};
+
+struct sac_trainer;
+
+int sac_trainer_new(struct sac_trainer **ret, const struct sac_trainer_options *options,
+                    struct sac_error *err);
+void sac_trainer_free(struct sac_trainer *trainer); /* takes NULL */
+
+/* To the end, or until it is asked to stop. A loss, gradient or parameter that is not
+ * finite is SAC_EINVAL: the sentence names it, and nothing of that iteration is saved. */
+int sac_trainer_run(struct sac_trainer *trainer, struct sac_error *err);
+
+#endif

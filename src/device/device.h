@@ -54,15 +54,15 @@ struct sac_op_caps {
     struct sac_form src; /* what it wants of all sources; the plan converts where they differ */
     struct sac_form dst; /* what it stores */
     size_t workspace_bytes;
-    size_t saved_bytes;  /* kept from forward to backward */
-    bool in_place;       /* dst 0 may share src 0's memory */
-    bool strided_dst;    /* dst may be a view with longer strides */
-    bool alias;          /* nothing to do: dst 0 is src 0's memory */
+    size_t saved_bytes; /* kept from forward to backward */
+    bool in_place;      /* dst 0 may share src 0's memory */
+    bool strided_dst;   /* dst may be a view with longer strides */
+    bool alias;         /* nothing to do: dst 0 is src 0's memory */
     /* Training. */
     bool backward_src, backward_dst; /* backward reads the sources, the results */
     bool grad_in_place; /* src_grad 0 may share dst_grad 0's memory; weights come first */
-    const char *kernel;  /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
-    double flops;        /* of one forward, for the report */
+    const char *kernel; /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
+    double flops;       /* of one forward, for the report */
 };
 
 /* What masks are drawn from, with the operation's stream and the element's index. */
@@ -89,12 +89,12 @@ struct sac_binding {
 };
 
 struct sac_device_info {
-    char name[64];        /* "cpu", "cuda:0" */
+    char name[64];         /* "cpu", "cuda:0" */
     char description[128]; /* "AMD EPYC, 2 cores, AVX-512 bf16, oneDNN 2.6.3" */
     uint64_t memory_bytes; /* 0: the host's */
-    int streams;          /* how many plans run at once with profit */
-    bool host_memory;     /* device memory is host memory: no copies needed */
-    unsigned precisions;  /* bit (1 << sac_precision) where it is fast */
+    int streams;           /* how many plans run at once with profit */
+    bool host_memory;      /* device memory is host memory: no copies needed */
+    unsigned precisions;   /* bit (1 << sac_precision) where it is fast */
 };
 
 struct sac_device_table {
@@ -110,8 +110,7 @@ struct sac_device_table {
     int (*stream_sync)(struct sac_stream *stream, struct sac_error *err);
     int (*event_new)(struct sac_device *device, struct sac_event **ret, struct sac_error *err);
     void (*event_free)(struct sac_event *event);
-    int (*event_record)(struct sac_event *event, struct sac_stream *stream,
-                        struct sac_error *err);
+    int (*event_record)(struct sac_event *event, struct sac_stream *stream, struct sac_error *err);
     int (*stream_wait)(struct sac_stream *stream, struct sac_event *event, struct sac_error *err);
     int (*copy)(struct sac_stream *stream, enum sac_copy way, void *dst, const void *src,
                 size_t bytes, struct sac_error *err);
@@ -130,17 +129,16 @@ struct sac_device_table {
      * recorded has run once before (libraries set themselves up in a first run),
      * and is valid while its operations and their memory are. */
     int (*record_begin)(struct sac_stream *stream, struct sac_error *err);
-    int (*record_end)(struct sac_stream *stream, struct sac_recording **ret,
-                      struct sac_error *err);
+    int (*record_end)(struct sac_stream *stream, struct sac_recording **ret, struct sac_error *err);
     int (*replay)(struct sac_recording *recording, struct sac_stream *stream,
                   struct sac_error *err);
     void (*recording_free)(struct sac_recording *recording); /* takes NULL */
 
     /* The communicator of data parallelism; NULL where the device has none. */
-    int (*all_reduce)(struct sac_comm *comm, struct sac_stream *stream, float *values,
-                      size_t count, struct sac_error *err);
-    int (*broadcast)(struct sac_comm *comm, struct sac_stream *stream, float *values,
-                     size_t count, int root, struct sac_error *err);
+    int (*all_reduce)(struct sac_comm *comm, struct sac_stream *stream, float *values, size_t count,
+                      struct sac_error *err);
+    int (*broadcast)(struct sac_comm *comm, struct sac_stream *stream, float *values, size_t count,
+                     int root, struct sac_error *err);
 
     /* Weights on the device, packed once and shared by every plan of a model. A
      * constant is known by its name. */
@@ -160,8 +158,7 @@ struct sac_device_table {
     int (*op_forward)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
     /* After the op's forward, with dst_grad there; NULL where a device cannot train. */
     int (*op_backward_data)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
-    int (*op_backward_weights)(struct sac_op *op, struct sac_stream *stream,
-                               struct sac_error *err);
+    int (*op_backward_weights)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
 
     /* Rewrites the graph into what the device runs best: fusion is its business. */
     int (*lower)(struct sac_device *device, struct sac_graph *graph,

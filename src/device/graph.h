@@ -19,21 +19,21 @@
 
 enum sac_op_kind {
     /* What layers mean. */
-    SAC_OP_CONV,      /* weights: filter [out, in/group, kh, kw], bias [out] or none */
-    SAC_OP_DECONV,    /* weights: filter [in, out/group, kh, kw], bias [out] or none */
-    SAC_OP_INNER,     /* weights: [out, in] (or [in, out] if transpose), bias [out] or none */
+    SAC_OP_CONV,   /* weights: filter [out, in/group, kh, kw], bias [out] or none */
+    SAC_OP_DECONV, /* weights: filter [in, out/group, kh, kw], bias [out] or none */
+    SAC_OP_INNER,  /* weights: [out, in] (or [in, out] if transpose), bias [out] or none */
     SAC_OP_POOL,
     SAC_OP_LRN,
     SAC_OP_RELU,
-    SAC_OP_PRELU,     /* weights: slope [C] or [1] */
+    SAC_OP_PRELU, /* weights: slope [C] or [1] */
     SAC_OP_SIGMOID,
     SAC_OP_TANH,
     SAC_OP_ELU,
-    SAC_OP_POWER,     /* (shift + scale · x)^power */
-    SAC_OP_DROPOUT,   /* the identity in the test phase */
+    SAC_OP_POWER,   /* (shift + scale · x)^power */
+    SAC_OP_DROPOUT, /* the identity in the test phase */
     SAC_OP_CONCAT,
     SAC_OP_SLICE,
-    SAC_OP_RESHAPE,   /* the same elements in the same (plain) order, another shape */
+    SAC_OP_RESHAPE, /* the same elements in the same (plain) order, another shape */
     SAC_OP_ELTWISE,
     SAC_OP_BATCHNORM, /* weights: mean [C], variance [C], scale factor [1] */
     SAC_OP_SCALE,     /* y = x · s (+ b); s, b from weights, or src 1 when there are none */
@@ -44,11 +44,11 @@ enum sac_op_kind {
     SAC_OP_SIGMOID_LOSS,   /* logits, targets → loss (, sigmoid of the logits) */
     SAC_OP_ACCURACY,       /* scores, labels → share of hits (, one a class); no gradient */
     /* What passes and plans add. */
-    SAC_OP_SPLIT,     /* the source, several times: where several uses give it gradients */
-    SAC_OP_PIXELS,    /* u8 N × H × W × C interleaved → N × C × H × W, mean and scale applied */
-    SAC_OP_CONVERT,   /* another type or layout */
-    SAC_OP_AFFINE,    /* y = x · a[c] + b[c] over axis 1; weights: a [C], b [C] */
-    SAC_OP_TOPK,      /* N × C (× 1 × 1) → N × k pairs, largest first, ties to the lower index */
+    SAC_OP_SPLIT,  /* the source, several times: where several uses give it gradients */
+    SAC_OP_PIXELS, /* u8 N × H × W × C interleaved → N × C × H × W, mean and scale applied */
+    SAC_OP_CONVERT, /* another type or layout */
+    SAC_OP_AFFINE,  /* y = x · a[c] + b[c] over axis 1; weights: a [C], b [C] */
+    SAC_OP_TOPK, /* N × C (× 1 × 1) → N × k pairs, largest first, ties to the lower index */
     SAC_OP_KINDS
 };
 
@@ -95,7 +95,7 @@ union sac_op_param {
     } power;
     struct {
         float ratio;
-        bool mask; /* training: zero this share and scale the rest by 1 / (1 − ratio) */
+        bool mask;       /* training: zero this share and scale the rest by 1 / (1 − ratio) */
         uint64_t stream; /* tells one layer's mask from another's */
     } dropout;
     struct {
@@ -107,8 +107,8 @@ union sac_op_param {
     } eltwise;
     struct {
         float eps;
-        float fraction;      /* of the moving average, when training */
-        bool global_stats;   /* use the stored mean and variance */
+        float fraction;    /* of the moving average, when training */
+        bool global_stats; /* use the stored mean and variance */
     } batchnorm;
     struct {
         int axis;     /* where the factor's axes start in x */
@@ -116,7 +116,7 @@ union sac_op_param {
         bool bias;
     } scale; /* SCALE, BIAS */
     struct {
-        float mean[4];           /* in the net's channel order */
+        float mean[4]; /* in the net's channel order */
         float scale;
         bool swap;               /* R, G, B → B, G, R */
         const float *mean_image; /* C × H × W in the net's order, or NULL */
@@ -128,7 +128,7 @@ union sac_op_param {
         int ignored;
         float smoothing; /* the label gets 1 − this, and all classes share the rest */
         int top_k;       /* accuracy */
-    } loss; /* SOFTMAX_LOSS, SIGMOID_LOSS, ACCURACY */
+    } loss;              /* SOFTMAX_LOSS, SIGMOID_LOSS, ACCURACY */
     struct {
         int k;
     } topk;
@@ -137,7 +137,7 @@ union sac_op_param {
 /* Done to an operation's result before it is stored; put there by a device's
  * lower(), never by nets. First the sum, then the ReLU. */
 struct sac_epilogue {
-    int sum;    /* a value to add, of the result's shape; -1: none */
+    int sum; /* a value to add, of the result's shape; -1: none */
     bool relu;
     float slope;
 };
@@ -198,8 +198,8 @@ void sac_graph_free(struct sac_graph *graph);
 
 /* Each returns an index, or -1 when memory is out. Text is copied. */
 int sac_graph_add_value(struct sac_graph *graph, const char *name, const struct sac_shape *shape);
-int sac_graph_add_constant(struct sac_graph *graph, const char *name,
-                           const struct sac_shape *shape, const float *data);
+int sac_graph_add_constant(struct sac_graph *graph, const char *name, const struct sac_shape *shape,
+                           const float *data);
 /* A node with room for its sources and results, zeroed (epilogue.sum = -1). The
  * pointer is valid until the next addition. */
 struct sac_node *sac_graph_add_node(struct sac_graph *graph, enum sac_op_kind kind,

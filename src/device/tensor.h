@@ -26,8 +26,8 @@ struct sac_topk_pair {
 };
 
 enum sac_layout {
-    SAC_PLAIN,         /* row-major in the shape's order */
-    SAC_CHANNELS_LAST, /* axis 1 innermost: N × H × W × C; rank 3 and above */
+    SAC_PLAIN,           /* row-major in the shape's order */
+    SAC_CHANNELS_LAST,   /* axis 1 innermost: N × H × W × C; rank 3 and above */
     SAC_LAYOUT_OWN = 16, /* this and above: a device's own, opaque to others */
 };
 

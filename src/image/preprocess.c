@@ -154,9 +154,8 @@ static int plan_window(const struct sac_preprocess *how, struct sac_decoder *dec
     return rc;
 }
 
-static int fill(const struct sac_preprocess *how, struct sac_decoder *decoder,
-                const uint8_t *bytes, size_t size, const atomic_bool *canceled, uint8_t *dst,
-                struct sac_error *err)
+static int fill(const struct sac_preprocess *how, struct sac_decoder *decoder, const uint8_t *bytes,
+                size_t size, const atomic_bool *canceled, uint8_t *dst, struct sac_error *err)
 {
     struct sac_resize_window window;
     struct sac_image image;

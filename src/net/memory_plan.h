@@ -17,7 +17,6 @@ struct sac_block {
 
 /* Greedy by size, largest first, each at the lowest offset that is free for its
  * lifetime. *ret_bytes: the arena's size. */
-int sac_memory_plan(struct sac_block *blocks, int count, size_t *ret_bytes,
-                    struct sac_error *err);
+int sac_memory_plan(struct sac_block *blocks, int count, size_t *ret_bytes, struct sac_error *err);
 
 #endif

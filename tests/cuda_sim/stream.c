@@ -262,19 +262,19 @@ void sim_stream_drain(cudaStream_t stream)
     sim_clock_join(&host_clock, &clock);
 }
 
-/* Streams may come and go while the lock is given away: start over then. */
+static bool device_works(int device)
+{
+    for (struct CUstream_st *s = sim_streams; s; s = s->next)
+        if (s->device == device && s->done < s->queued)
+            return true;
+    return false;
+}
+
+/* Streams may come and go while the lock is given away: none is held on to. */
 void sim_device_drain(int device)
 {
-    bool again = true;
-
-    while (again) {
-        again = false;
-        for (struct CUstream_st *s = sim_streams; s && !again; s = s->next)
-            if (s->device == device && s->done < s->queued) {
-                sim_stream_drain(s);
-                again = true;
-            }
-    }
+    while (device_works(device))
+        pthread_cond_wait(&sim_done, &sim_lock);
     for (struct CUstream_st *s = sim_streams; s; s = s->next)
         if (s->device == device)
             sim_clock_join(&host_clock, &s->clock);
@@ -349,6 +349,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
                        (unsigned long long)(s->queued - s->done));
         sim_counts.streams--;
         stream_free(s);
+        pthread_cond_broadcast(&sim_done); /* who waits for the device may go on */
     }
     sim_leave();
     return sim_error(error);

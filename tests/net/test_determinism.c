@@ -62,11 +62,10 @@ struct published {
 };
 
 static struct published squeezenet = {"squeezenet_v1.1/deploy.prototxt",
-                                      "squeezenet_v1.1/squeezenet_v1.1.caffemodel", "pool10",
-                                      NULL};
-static struct published cifar10_full = {
-    "cifar10_models/cifar10_full.prototxt",
-    "cifar10_models/cifar10_full_iter_70000.caffemodel", "ip1", NULL};
+                                      "squeezenet_v1.1/squeezenet_v1.1.caffemodel", "pool10", NULL};
+static struct published cifar10_full = {"cifar10_models/cifar10_full.prototxt",
+                                        "cifar10_models/cifar10_full_iter_70000.caffemodel", "ip1",
+                                        NULL};
 static struct published resnet20 = {
     "cifar10_models/resnet20/deploy_cifar10_resnet_20_ljf.prototxt",
     "cifar10_models/resnet20/cifar10_ResNet_20_iter_53500.caffemodel", NULL, NULL};
@@ -185,9 +184,8 @@ static void ask_graph(struct answers *answers, struct sac_graph *(*make)(int),
     rig_close(&rig);
 }
 
-static void ask_and_tell(struct answers *answers, const char *name,
-                         struct sac_graph *(*make)(int), enum sac_precision precision,
-                         bool deterministic)
+static void ask_and_tell(struct answers *answers, const char *name, struct sac_graph *(*make)(int),
+                         enum sac_precision precision, bool deterministic)
 {
     const struct sac_op_options ops = {.precision = precision, .deterministic = deterministic};
 

@@ -27,7 +27,8 @@ struct sac_classifier {
 };
 
 atomic_int fake_run_us, fake_failures, fake_decoded;
-struct sac_device fake_device = {.info = {.name = "cpu", .description = "a stand-in", .host_memory = true}};
+struct sac_device fake_device = {
+    .info = {.name = "cpu", .description = "a stand-in", .host_memory = true}};
 
 struct sac_model *fake_model_new(const char *name, const char *const *labels, int classes)
 {

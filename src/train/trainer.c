@@ -83,9 +83,9 @@ static int choose_seed(struct sac_trainer *t, struct sac_error *err)
     return 0;
 }
 
-/* Where the feeds of the training net and the test nets go on; without a record (another
- * program's snapshot) where training would be. */
-static int64_t restored_position(const struct sac_trainer *t, int test, int64_t otherwise)
+/* Where the feeds of the training net (test < 0) and the test nets go on; without a record
+ * (another program's snapshot) they start again, as Caffe's do. */
+static int64_t restored_position(const struct sac_trainer *t, int test)
 {
     const json_t *at = NULL;
 
@@ -93,7 +93,7 @@ static int64_t restored_position(const struct sac_trainer *t, int test, int64_t 
         at = json_object_get(t->restored, "position");
     else
         at = json_array_get(json_object_get(t->restored, "test_positions"), (size_t)test);
-    return json_is_integer(at) && json_integer_value(at) >= 0 ? json_integer_value(at) : otherwise;
+    return json_is_integer(at) && json_integer_value(at) >= 0 ? json_integer_value(at) : 0;
 }
 
 static json_t *remember(const struct sac_trainer *t)
@@ -188,7 +188,7 @@ static int open_train(struct sac_trainer *t, struct sac_error *err)
         .phase = SAC_PHASE_TRAIN,
         .state = m->train_state,
         .source = t->options.data,
-        .position = restored_position(t, -1, 0),
+        .position = restored_position(t, -1),
     };
     const Caffe__NetParameter *message = path           ? NULL
                                          : m->net_param ? m->net_param
@@ -212,7 +212,7 @@ static int open_test(struct sac_trainer *t, int index, struct sac_error *err)
         .phase = SAC_PHASE_TEST,
         .state = i < m->n_test_state ? m->test_state[i] : NULL,
         .source = t->options.test_data,
-        .position = restored_position(t, index, 0),
+        .position = restored_position(t, index),
     };
 
     if (i < inline_count)
@@ -712,6 +712,13 @@ static int forward(struct sac_trainer *t, int pass, double *ret_loss, struct sac
     return rc == 0 ? check_loss(t, *ret_loss, err) : rc;
 }
 
+/* Of the last pass, as Caffe shows them; the way back may use their memory. */
+static void keep_outputs(struct sac_trainer *t)
+{
+    memset(t->values, 0, (size_t)t->train.value_count * sizeof *t->values);
+    sac_phase_net_add_outputs(&t->train, t->values);
+}
+
 static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_error *err)
 {
     int passes = sac_solver_iter_size(t->solver), rc = 0;
@@ -722,6 +729,8 @@ static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_
     for (int i = 0; rc == 0 && i < passes; i++) {
         double loss = 0;
         rc = forward(t, i, &loss, err);
+        if (rc == 0)
+            keep_outputs(t);
         if (rc == 0)
             rc = sac_plan_backward(t->train.plan, err);
         sum += loss;
@@ -738,8 +747,6 @@ static void display(struct sac_trainer *t)
 {
     uint64_t now = sac_clock_ns();
 
-    memset(t->values, 0, (size_t)t->train.value_count * sizeof *t->values);
-    sac_phase_net_add_outputs(&t->train, t->values);
     int count = show(t, &t->train, 1);
     tell(t, (struct sac_train_event){
                 .kind = SAC_TRAIN_DISPLAY,

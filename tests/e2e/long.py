@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import training
 from harness import (SLOW, Server, binary, case, data, multipart, need, post_head, raw_connection,
                      read, run, run_cases, squeezenet, Skip)
 
@@ -164,6 +165,11 @@ def _():
         print("# capacity %.1f a second; at 4x: %.1f answered 2xx a second, %d refused, p50 %.2f ms"
               % (capacity, out["ok"] / 10, out["refused"], out["refused_latency_ms"]["p50"]))
         need(server.classify(read(cat)).status == 200)
+
+
+@case("a hundred kills of a training run at random moments change nothing")
+def _():
+    training.survive(100, 1500)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""What the end-to-end tests of `saccade train` share: a small net over pictures made
+here, runs of it, and kills at random moments."""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+from harness import binary, folder, need
+
+NET = """name: "small"
+layer { name: "in" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+  transform_param { mirror: true crop_size: 28 scale: 0.0078125 mean_value: 128 }
+  data_param { source: "none" batch_size: 16 backend: LMDB } }
+layer { name: "in" type: "Data" top: "data" top: "label" include { phase: TEST }
+  transform_param { crop_size: 28 scale: 0.0078125 mean_value: 128 }
+  data_param { source: "none" batch_size: 32 backend: LMDB } }
+layer { name: "c1" type: "Convolution" bottom: "data" top: "c1"
+  convolution_param { num_output: 8 kernel_size: 5 stride: 2 weight_filler { type: "msra" } } }
+layer { name: "b1" type: "BatchNorm" bottom: "c1" top: "b1" }
+layer { name: "s1" type: "Scale" bottom: "b1" top: "b1" scale_param { bias_term: true } }
+layer { name: "r1" type: "ReLU" bottom: "b1" top: "b1" }
+layer { name: "d1" type: "Dropout" bottom: "b1" top: "b1" dropout_param { dropout_ratio: 0.3 } }
+layer { name: "fc" type: "InnerProduct" bottom: "b1" top: "fc"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "acc"
+  include { phase: TEST } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+SOLVER = """net: "net.prototxt" base_lr: 0.01 lr_policy: "step" stepsize: 200 gamma: 0.5
+momentum: 0.9 weight_decay: 0.001 random_seed: 5 snapshot_prefix: "small"
+"""
+FILES = ("caffemodel", "solverstate", "saccade")
+
+
+def place(name, more):
+    """A fresh folder with the net, its solver and 256 pictures of 4 colours."""
+    base = os.path.join(folder(), name)
+    shutil.rmtree(base, ignore_errors=True)
+    os.makedirs(base)
+    noise = random.Random(3)
+    with open(os.path.join(base, "data.bin"), "wb") as file:
+        for _ in range(256):
+            label = noise.randrange(4)
+            planes = [60 + 70 * (plane == label or label == 3) for plane in range(3)]
+            file.write(bytes([label]))
+            for level in planes:
+                file.write(bytes(level + b % 60 for b in noise.randbytes(1024)))
+    for file, text in (("net.prototxt", NET), ("solver.prototxt", SOLVER + more)):
+        with open(os.path.join(base, file), "w") as out:
+            out.write(text)
+    return base
+
+
+def words(*more):
+    return [binary(), "train", "--solver", "solver.prototxt", "--data", "data.bin",
+            "--test-data", "data.bin", "--workers", "1"] + list(more)
+
+
+def start(base, *more):
+    return subprocess.Popen(words(*more), cwd=base, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(base, *more, status=0):
+    done = subprocess.run(words(*more), cwd=base, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, timeout=300)
+    need(done.returncode == status, done.returncode, done.stderr)
+    return done.stderr
+
+
+def snapshot(base, iteration):
+    out = []
+    for end in FILES:
+        with open(os.path.join(base, "small_iter_%d.%s" % (iteration, end)), "rb") as file:
+            out.append(file.read())
+    return out
+
+
+def survive(kills, iterations):
+    """A run that is killed so often at random moments ends as one that never was."""
+    more = "max_iter: %d snapshot: 5\n" % iterations
+    whole = place("whole", more)
+    began = time.monotonic()
+    finish(whole)
+    seconds = time.monotonic() - began
+    base = place("killed", more)
+    moment = random.Random()
+    killed = 0
+    while killed < kills:
+        process = start(base, "--snapshot", "auto", "--keep", "3")
+        time.sleep(moment.uniform(0, min(seconds, 1.0)))
+        if process.poll() is not None:  # it came to the end: once more from an earlier one
+            process.communicate()
+            for end in FILES:
+                path = os.path.join(base, "small_iter_%d.%s" % (iterations, end))
+                if os.path.exists(path):
+                    os.remove(path)
+            continue
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed += 1
+    for end in FILES:
+        path = os.path.join(base, "small_iter_%d.%s" % (iterations, end))
+        if os.path.exists(path):
+            os.remove(path)
+    finish(base, "--snapshot", "auto", "--keep", "3")
+    need(snapshot(whole, iterations) == snapshot(base, iterations), "another end")

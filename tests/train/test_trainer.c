@@ -1,0 +1,348 @@
+/* The training loop: runs that are stopped and go on equal runs that are not, nets learn
+ * what can be learned, and what goes wrong is said. */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "data/random.h"
+#include "train/snapshot.h"
+#include "train/trainer.h"
+
+enum { RECORDS = 96, RECORD = 3073, CLASSES = 4 };
+
+/* Everything with a state of its own: dropout's random numbers, BatchNorm's statistics,
+ * the mirror's coin; and a parameter that is frozen. */
+static const char net_text[] =
+    "name: 'tiny'\n"
+    "layer { name: 'in' type: 'Data' top: 'data' top: 'label' include { phase: TRAIN }"
+    " transform_param { mirror: true crop_size: 28 scale: 0.0078125 mean_value: 128 }"
+    " data_param { source: 'none' batch_size: 8 backend: LMDB } }\n"
+    "layer { name: 'in' type: 'Data' top: 'data' top: 'label' include { phase: TEST }"
+    " transform_param { crop_size: 28 scale: 0.0078125 mean_value: 128 }"
+    " data_param { source: 'none' batch_size: 16 backend: LMDB } }\n"
+    "layer { name: 'c1' type: 'Convolution' bottom: 'data' top: 'c1' param { lr_mult: 1 }"
+    " param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 8 kernel_size: 5 stride: 2"
+    " weight_filler { type: 'xavier' } } }\n"
+    "layer { name: 'b1' type: 'BatchNorm' bottom: 'c1' top: 'b1' }\n"
+    "layer { name: 's1' type: 'Scale' bottom: 'b1' top: 's1' scale_param { bias_term: true } }\n"
+    "layer { name: 'r1' type: 'ReLU' bottom: 's1' top: 's1' }\n"
+    "layer { name: 'p1' type: 'Pooling' bottom: 's1' top: 'p1'"
+    " pooling_param { kernel_size: 3 stride: 2 } }\n"
+    "layer { name: 'd1' type: 'Dropout' bottom: 'p1' top: 'p1' dropout_param { dropout_ratio: .3 } "
+    "}\n"
+    "layer { name: 'fc' type: 'InnerProduct' bottom: 'p1' top: 'fc' param { lr_mult: 1 }"
+    " param { lr_mult: 0 } inner_product_param { num_output: 4"
+    " weight_filler { type: 'gaussian' std: .01 } } }\n"
+    "layer { name: 'acc' type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'acc'"
+    " include { phase: TEST } }\n"
+    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
+
+/* What a run told. */
+struct told {
+    int count[SAC_TRAIN_DONE + 1];
+    double first_loss, last_loss, accuracy;
+    int64_t tested_at[16];
+    int64_t stop_at;
+};
+
+static void on_event(void *user, const struct sac_train_event *e)
+{
+    struct told *told = user;
+
+    told->count[e->kind]++;
+    if (e->kind == SAC_TRAIN_STEP) {
+        told->first_loss = told->count[e->kind] == 1 ? e->loss : told->first_loss;
+        told->last_loss = e->loss;
+    }
+    if (e->kind == SAC_TRAIN_TESTED) {
+        told->tested_at[(told->count[e->kind] - 1) % 16] = e->iteration;
+        told->accuracy = e->values[0].value;
+    }
+    told->stop_at -= e->kind == SAC_TRAIN_STEP;
+}
+
+static enum sac_train_request request(void *user)
+{
+    const struct told *told = user;
+
+    return told->stop_at == 0 ? SAC_TRAIN_STOP : SAC_TRAIN_GO_ON;
+}
+
+/* CIFAR's records: each class has a colour of its own under noise. */
+static const char *make_data(const char *name, int wrong_label)
+{
+    static uint8_t bytes[RECORDS * RECORD];
+    struct sac_random random = sac_random_stream(5, SAC_RANDOM_ITEM, 0, 0);
+
+    for (int i = 0; i < RECORDS; i++) {
+        uint8_t *at = bytes + i * RECORD;
+        int label = (int)sac_random_below(&random, CLASSES);
+        at[0] = (uint8_t)(i == wrong_label ? 7 : label);
+        for (int k = 0; k < RECORD - 1; k++) {
+            int bright = k / 1024 == label || label == 3;
+            at[1 + k] = (uint8_t)(60 + 70 * bright + (int)sac_random_below(&random, 60));
+        }
+    }
+    return sac_test_write(name, bytes, sizeof bytes);
+}
+
+static struct sac_device *device;
+
+static int open_device(void **state)
+{
+    (void)state;
+    return sac_device_open(&device, "cpu", NULL);
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    sac_device_close(device);
+    return 0;
+}
+
+struct run {
+    const char *folder;
+    char solver[1200], prefix[1200];
+};
+
+static struct run make_run(const char *more)
+{
+    struct run run = {.folder = sac_test_tmpdir()};
+    static int number; /* of runs: each has a prefix of its own */
+    char text[4000];
+
+    snprintf(run.prefix, sizeof run.prefix, "%s/tiny%d", run.folder, number++);
+    const char *net = sac_test_write("tiny.prototxt", net_text, sizeof net_text - 1);
+    int size = snprintf(text, sizeof text,
+                        "net: '%s' base_lr: 0.01 lr_policy: 'step' stepsize: 20 gamma: .5 "
+                        "momentum: .9 weight_decay: .001 snapshot_prefix: '%s' random_seed: 11 %s",
+                        net, run.prefix, more);
+    snprintf(run.solver, sizeof run.solver, "%s",
+             sac_test_write("solver.prototxt", text, (size_t)size));
+    return run;
+}
+
+static int train(const struct run *run, const char *snapshot, const char *data, struct told *told,
+                 struct sac_error *err)
+{
+    struct sac_trainer_options options = {.solver = run->solver,
+                                          .snapshot = snapshot,
+                                          .data = data,
+                                          .test_data = data,
+                                          .threads = 2,
+                                          .device = device,
+                                          .on_event = on_event,
+                                          .request = request,
+                                          .user = told};
+    struct sac_trainer *trainer = NULL;
+    int rc = sac_trainer_new(&trainer, &options, err);
+
+    if (rc == 0)
+        rc = sac_trainer_run(trainer, err);
+    sac_trainer_free(trainer);
+    return rc;
+}
+
+static const char *file_of(const struct run *run, int iteration, const char *end)
+{
+    static char path[2][1300];
+    static int turn;
+
+    turn = !turn;
+    snprintf(path[turn], sizeof path[turn], "%s_iter_%d.%s", run->prefix, iteration, end);
+    return path[turn];
+}
+
+/* A snapshot's numbers, in one text of bytes. */
+struct numbers {
+    struct sac_solver_state state;
+    json_t *values;
+    uint8_t *weights;
+    size_t weights_size;
+};
+
+static struct numbers numbers_of(const struct run *run, int iteration, const char *h5)
+{
+    struct sac_snapshot_files files = {0};
+    struct sac_error err = {0};
+    struct numbers out = {0};
+    char end[32];
+
+    snprintf(end, sizeof end, "solverstate%s", h5);
+    assert_ok(sac_snapshot_open(&files, file_of(run, iteration, end), &err), err);
+    assert_ok(sac_solver_state_load(&out.state, files.state, &err), err);
+    assert_ok(sac_snapshot_values(&files, &out.values, &err), err);
+    FILE *file = fopen(files.weights, "rb");
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    out.weights_size = (size_t)ftell(file);
+    rewind(file);
+    out.weights = malloc(out.weights_size);
+    assert_int_equal(fread(out.weights, 1, out.weights_size, file), out.weights_size);
+    fclose(file);
+    unlink(files.state);
+    unlink(files.weights);
+    unlink(files.sidecar);
+    sac_snapshot_files_done(&files);
+    return out;
+}
+
+static void numbers_done(struct numbers *n)
+{
+    sac_solver_state_done(&n->state);
+    json_decref(n->values);
+    free(n->weights);
+}
+
+static void assert_same(const struct numbers *a, const struct numbers *b)
+{
+    assert_int_equal(a->weights_size, b->weights_size);
+    assert_memory_equal(a->weights, b->weights, a->weights_size);
+    assert_int_equal(a->state.history_count, b->state.history_count);
+    for (int i = 0; i < a->state.history_count; i++)
+        assert_memory_equal(a->state.history[i].data, b->state.history[i].data,
+                            (size_t)sac_shape_count(&a->state.history[i].shape) * sizeof(float));
+    assert_true(json_equal(a->values, b->values));
+}
+
+static void goes_on(const char *more, const char *h5)
+{
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run(more);
+    struct sac_error err = {0};
+    struct told told = {.stop_at = -1}, first = {.stop_at = 15}, second = {.stop_at = -1};
+
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    struct numbers whole = numbers_of(&run, 30, h5);
+    assert_ok(train(&run, NULL, data, &first, &err), err);
+    assert_int_equal(first.count[SAC_TRAIN_STEP], 15);
+    assert_int_equal(first.count[SAC_TRAIN_STOPPED], 1);
+    assert_ok(train(&run, "auto", data, &second, &err), err);
+    assert_int_equal(second.count[SAC_TRAIN_STEP], 15);
+    assert_int_equal(second.count[SAC_TRAIN_RESTORED], 1);
+    struct numbers parts = numbers_of(&run, 30, h5);
+    assert_same(&whole, &parts);
+    assert_true(told.last_loss == second.last_loss);
+    numbers_done(&whole);
+    numbers_done(&parts);
+}
+
+static void a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run(void **state)
+{
+    (void)state;
+    goes_on("max_iter: 30 average_loss: 7 iter_size: 2 test_iter: 3 test_interval: 10", "");
+}
+
+static void a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run(void **state)
+{
+    (void)state;
+    if (!sac_snapshot_has_hdf5()) {
+        print_message("# skipped: built without HDF5\n");
+        skip();
+    }
+    goes_on("max_iter: 30 type: 'Adam' snapshot_format: HDF5 average_loss: 7", ".h5");
+}
+
+/* Four colours: by chance 0.25 and a loss of ln 4 = 1.386. */
+static void a_net_learns_what_can_be_learned(void **state)
+{
+    (void)state;
+    struct run run = make_run("max_iter: 60 average_loss: 5 test_iter: 6 test_interval: 60");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+
+    assert_ok(train(&run, NULL, make_data("train.bin", -1), &told, &err), err);
+    assert_true(told.last_loss < .3 && told.first_loss > 1);
+    assert_true(told.accuracy > .9);
+}
+
+/* Caffe: iteration 0 and every test_interval, and after max_iter where it falls on one. */
+static void tests_run_when_caffe_runs_them(void **state)
+{
+    (void)state;
+    struct run run = make_run("max_iter: 20 test_iter: 1 test_interval: 5 display: 10");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+
+    assert_ok(train(&run, NULL, make_data("train.bin", -1), &told, &err), err);
+    assert_int_equal(told.count[SAC_TRAIN_TESTED], 5);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(told.tested_at[i], 5 * i);
+    assert_int_equal(told.count[SAC_TRAIN_DISPLAY], 2);
+    assert_int_equal(told.count[SAC_TRAIN_LAST_LOSS], 1);
+    assert_int_equal(told.count[SAC_TRAIN_SAVING], 1);
+    assert_int_equal(told.count[SAC_TRAIN_DONE], 1);
+}
+
+static void a_run_that_explodes_stops_with_a_name(void **state)
+{
+    (void)state;
+    struct run run = make_run("max_iter: 60 clip_gradients: 1e30");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    char text[4000];
+
+    int size = snprintf(text, sizeof text,
+                        "net: '%s/tiny.prototxt' base_lr: 1e30 lr_policy: 'fixed' momentum: .9 "
+                        "snapshot_prefix: '%s' max_iter: 60 random_seed: 11",
+                        run.folder, run.prefix);
+    snprintf(run.solver, sizeof run.solver, "%s",
+             sac_test_write("solver.prototxt", text, (size_t)size));
+    assert_int_equal(train(&run, NULL, make_data("train.bin", -1), &told, &err), SAC_EINVAL);
+    assert_says(err, "iteration ");
+    assert_says(err, "/0 is ");
+    assert_int_equal(told.count[SAC_TRAIN_SAVING], 0);
+}
+
+static void a_label_out_of_range_is_named(void **state)
+{
+    (void)state;
+    struct run run = make_run("max_iter: 60");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+
+    assert_int_equal(train(&run, NULL, make_data("wrong.bin", 40), &told, &err), SAC_EINVAL);
+    assert_says(err, "wrong.bin");
+    assert_says(err, "label 7; the net has classes 0 to 3");
+}
+
+static void another_seed_does_not_go_on_with_a_snapshot(void **state)
+{
+    (void)state;
+    struct run run = make_run("max_iter: 10");
+    struct told told = {.stop_at = 5};
+    struct sac_error err = {0};
+    struct sac_trainer *trainer = NULL;
+    const char *data = make_data("train.bin", -1);
+
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    struct sac_trainer_options options = {.solver = run.solver,
+                                          .snapshot = file_of(&run, 5, "solverstate"),
+                                          .data = data,
+                                          .has_seed = true,
+                                          .seed = 12,
+                                          .device = device};
+    assert_int_equal(sac_trainer_new(&trainer, &options, &err), SAC_EINVAL);
+    assert_says(err, "seed 11");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
+        cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
+        cmocka_unit_test(a_net_learns_what_can_be_learned),
+        cmocka_unit_test(tests_run_when_caffe_runs_them),
+        cmocka_unit_test(a_run_that_explodes_stops_with_a_name),
+        cmocka_unit_test(a_label_out_of_range_is_named),
+        cmocka_unit_test(another_seed_does_not_go_on_with_a_snapshot),
+    };
+
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}

@@ -26,9 +26,9 @@ enum { SAC_LAYER_WEIGHTS_MAX = 4, SAC_ANY_COUNT = 1024 };
 struct sac_param {
     struct sac_shape shape;
     int64_t count;
-    float *data;      /* calloc'ed: pages that are never read or written cost nothing */
-    const char *name; /* "layer/0", of its first owner */
-    int index;        /* among the net's */
+    float *data;              /* calloc'ed: pages that are never read or written cost nothing */
+    const char *name;         /* "layer/0", of its first owner */
+    int index;                /* among the net's */
     struct sac_filler filler; /* its first owner's */
     float lr_mult, decay_mult;
     bool has_lr_mult, has_decay_mult; /* some owner said so */
@@ -46,8 +46,8 @@ struct sac_layer {
     struct sac_shape weight_shapes[SAC_LAYER_WEIGHTS_MAX];
     struct sac_param *weights[SAC_LAYER_WEIGHTS_MAX];
     struct sac_filler fillers[SAC_LAYER_WEIGHTS_MAX]; /* set by setup; zeros without type */
-    const float *loss_weights; /* one a top; one for a loss without tops */
-    const bool *cut;           /* bottoms that no gradient goes to; NULL: none */
+    const float *loss_weights;                        /* one a top; one for a loss without tops */
+    const bool *cut; /* bottoms that no gradient goes to; NULL: none */
 };
 
 struct sac_layer_setup {

@@ -53,6 +53,25 @@ bool sac_shape_equal(const struct sac_shape *a, const struct sac_shape *b)
     return true;
 }
 
+static struct sac_shape without_leading_ones(const struct sac_shape *shape)
+{
+    struct sac_shape out = {0};
+    int first = 0;
+
+    while (first < shape->rank && shape->dim[first] == 1)
+        first++;
+    for (int i = first; i < shape->rank; i++)
+        out.dim[out.rank++] = shape->dim[i];
+    return out;
+}
+
+bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b)
+{
+    struct sac_shape left = without_leading_ones(a), right = without_leading_ones(b);
+
+    return sac_shape_equal(&left, &right);
+}
+
 const char *sac_shape_text(const struct sac_shape *shape, char *text, size_t size)
 {
     size_t len = 0;

@@ -53,6 +53,8 @@ int64_t sac_shape_count(const struct sac_shape *shape);
 /* The product of dim[first..end). */
 int64_t sac_shape_count_between(const struct sac_shape *shape, int first, int end);
 bool sac_shape_equal(const struct sac_shape *a, const struct sac_shape *b);
+/* Equal but for leading ones: Caffe's old files say 1 × 1 × 1 × 64 for 64. */
+bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b);
 /* "1 × 3 × 227 × 227"; returns `text`. */
 const char *sac_shape_text(const struct sac_shape *shape, char *text, size_t size);
 enum { SAC_SHAPE_TEXT = 96 };

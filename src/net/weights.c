@@ -19,18 +19,6 @@ static int message_shape(const Caffe__BlobProto *blob, struct sac_shape *ret, st
 _Static_assert(sizeof((struct sac_shape){0}.dim) == sizeof((struct sac_caffe_blob){0}.dim),
                "a file's blob and a net's have as many axes");
 
-static struct sac_shape without_leading_ones(const struct sac_shape *shape)
-{
-    struct sac_shape out = {0};
-    int first = 0;
-
-    while (first < shape->rank && shape->dim[first] == 1)
-        first++;
-    for (int i = first; i < shape->rank; i++)
-        out.dim[out.rank++] = shape->dim[i];
-    return out;
-}
-
 /* Whether the file's blob fits: 1 × 1 × 1 × 64 is 64. */
 static int check_blob(const struct sac_layer *layer, int index, const Caffe__BlobProto *blob,
                       struct sac_error *err)
@@ -41,9 +29,7 @@ static int check_blob(const struct sac_layer *layer, int index, const Caffe__Blo
 
     if (rc != 0)
         return rc;
-    struct sac_shape left = without_leading_ones(&layer->weight_shapes[index]);
-    struct sac_shape right = without_leading_ones(&theirs);
-    if (!sac_shape_equal(&left, &right))
+    if (!sac_shape_matches(&layer->weight_shapes[index], &theirs))
         return sac_fail(err, SAC_EFORMAT, "the file's blob %d is %s, and the net's is %s", index,
                         sac_shape_text(&theirs, b, sizeof b),
                         sac_shape_text(&layer->weight_shapes[index], a, sizeof a));

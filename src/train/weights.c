@@ -7,25 +7,6 @@
 
 #include "train/snapshot_files.h"
 
-static struct sac_shape without_leading_ones(const struct sac_shape *shape)
-{
-    struct sac_shape out = {0};
-    int first = 0;
-
-    while (first < shape->rank && shape->dim[first] == 1)
-        first++;
-    for (int i = first; i < shape->rank; i++)
-        out.dim[out.rank++] = shape->dim[i];
-    return out;
-}
-
-bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b)
-{
-    struct sac_shape left = without_leading_ones(a), right = without_leading_ones(b);
-
-    return sac_shape_equal(&left, &right);
-}
-
 int sac_weights_fit_count(const struct sac_weights_layer *layer, int count, struct sac_error *err)
 {
     if (count == layer->blob_count)

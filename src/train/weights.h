@@ -47,7 +47,4 @@ struct sac_weights_loaded {
 int sac_weights_load(const struct sac_weights_view *to, const char *path,
                      struct sac_weights_loaded *report, struct sac_error *err);
 
-/* The same axes, but for leading ones: a bias of 1 × 1 × 1 × 64 is one of 64. */
-bool sac_shape_matches(const struct sac_shape *a, const struct sac_shape *b);
-
 #endif

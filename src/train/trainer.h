@@ -35,9 +35,9 @@ enum sac_train_event_kind {
     SAC_TRAIN_DISPLAY,   /* loss (smoothed), rate, values, seconds since the last */
     SAC_TRAIN_SAVING,    /* name: the prefix of the files */
     SAC_TRAIN_LAST_LOSS, /* loss, after the last iteration where display falls on it */
-    SAC_TRAIN_STOPPED,   /* early; text: why, where nobody asked for it */
     SAC_TRAIN_BEST,      /* loss: the metric, name: what it is called; the best until now */
     SAC_TRAIN_WRITTEN,   /* name: the model directory; best: the iteration of its weights */
+    SAC_TRAIN_STOPPED,   /* early; text: why, where nobody asked for it */
     SAC_TRAIN_DONE,
 };
 

@@ -96,7 +96,8 @@ def _():
     base = training.place("json", "max_iter: 4 display: 2 test_iter: 2 test_interval: 4\n")
     events = [json.loads(line) for line in training.finish(base, "--log-json").splitlines()]
     kinds = [e["event"] for e in events]
-    need(kinds == ["start", "test", "train", "train", "saving", "last_loss", "test", "done"], kinds)
+    need(kinds == ["start", "test", "train", "train", "saving", "last_loss", "test",
+                   "written", "done"], kinds)
     need(events[1]["outputs"][0]["name"] == "acc", events[1])
 
 

@@ -92,6 +92,29 @@ int sac_transform_load_mean(struct sac_transform *transform, const char *path,
     return 0;
 }
 
+static int read_augment(struct sac_augment *augment, const Caffe__AugmentParameter *message,
+                        struct sac_error *err)
+{
+    if (!message)
+        return 0;
+    if (message->pad > SIDE_MAX || message->cutout > SIDE_MAX)
+        return sac_fail(err, SAC_EINVAL, "transform_param: augment: pad %u, cutout %u; at most %d",
+                        message->pad, message->cutout, SIDE_MAX);
+    *augment = (struct sac_augment){
+        .pad = (int)message->pad,
+        .area_min = message->area_min,
+        .flip = message->flip,
+        .rotation = message->rotation,
+        .brightness = message->brightness,
+        .contrast = message->contrast,
+        .saturation = message->saturation,
+        .hue = message->hue,
+        .noise = message->noise,
+        .cutout = (int)message->cutout,
+    };
+    return 0;
+}
+
 int sac_transform_read(struct sac_transform *transform,
                        const Caffe__TransformationParameter *message, struct sac_error *err)
 {
@@ -115,7 +138,10 @@ int sac_transform_read(struct sac_transform *transform,
     transform->mean_count = (int)message->n_mean_value;
     for (int i = 0; i < transform->mean_count; i++)
         transform->mean[i] = message->mean_value[i];
-    return message->mean_file ? sac_transform_load_mean(transform, message->mean_file, err) : 0;
+    int rc = read_augment(&transform->augment, message->augment, err);
+    return rc == 0 && message->mean_file
+               ? sac_transform_load_mean(transform, message->mean_file, err)
+               : rc;
 }
 
 static bool between(float x, float low, float high)

@@ -273,6 +273,7 @@ static int run(struct train *t, struct sac_error *err)
     struct sac_trainer *trainer = NULL;
     int rc = sac_device_open(&t->options.device, t->device, err);
 
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a sentence, as a full disk is */
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &t->options, err);
     if (rc == 0) {

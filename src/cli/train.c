@@ -29,6 +29,8 @@ static const char help[] =
     "  --mean F            instead of the layers' mean: a .binaryproto\n"
     "  --seed N            instead of the solver's random_seed\n"
     "  --keep N            remove older snapshots of this run but for the newest N\n"
+    "  --threads N         threads that compute (one a core; a snapshot's own number when\n"
+    "                      going on from it)\n"
     "  --workers N         threads that decode (one a core)\n"
     "  --sigint_effect E   stop (after a snapshot), snapshot or none; stop unless said\n"
     "  --sighup_effect E   likewise; snapshot unless said\n"
@@ -45,6 +47,7 @@ enum {
     FLAG_TEST_DATA,
     FLAG_SEED,
     FLAG_KEEP,
+    FLAG_THREADS,
     FLAG_WORKERS,
     FLAG_SIGINT,
     FLAG_SIGHUP,
@@ -61,6 +64,7 @@ static const struct option long_options[] = {
     {"mean", required_argument, NULL, SAC_FLAG_MEAN},
     {"seed", required_argument, NULL, FLAG_SEED},
     {"keep", required_argument, NULL, FLAG_KEEP},
+    {"threads", required_argument, NULL, FLAG_THREADS},
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"sigint_effect", required_argument, NULL, FLAG_SIGINT},
     {"sighup_effect", required_argument, NULL, FLAG_SIGHUP},
@@ -116,6 +120,8 @@ static int take(struct train *t, int option, const char *value, struct sac_error
         return read_seed(t, value, err);
     case FLAG_KEEP:
         return sac_flag_int("--keep", value, 1, 1000000, &o->keep_last, err);
+    case FLAG_THREADS:
+        return sac_flag_int("--threads", value, 1, SAC_TRAIN_THREADS_MAX, &o->compute_threads, err);
     case FLAG_WORKERS:
         return sac_flag_int("--workers", value, 1, 64, &o->threads, err);
     case FLAG_SIGINT:

@@ -8,13 +8,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/log.h"
+#include "base/team.h"
 #include "train/loss_mean.h"
 #include "train/phase.h"
 #include "train/snapshot.h"
 #include "train/solver.h"
 
-enum { TEST_NETS_MAX = 16 };
+enum { TEST_NETS_MAX = 16, CLEAR_PIECE = 16 };
 
 struct sac_trainer {
     struct sac_trainer_options options;
@@ -36,6 +38,7 @@ struct sac_trainer {
     struct sac_weights_view weights;
     struct sac_blob_view *blobs;
 
+    int threads; /* that compute */
     int64_t iteration;
     struct sac_loss_mean loss;
     struct sac_snapshot_files from; /* where it goes on, or empty */
@@ -83,6 +86,20 @@ static int choose_seed(struct sac_trainer *t, struct sac_error *err)
     return 0;
 }
 
+static void choose_threads(struct sac_trainer *t)
+{
+    const json_t *made_with = json_object_get(t->restored, "threads");
+
+    t->threads = t->options.compute_threads;
+    if (t->threads < 1 && json_is_integer(made_with) && json_integer_value(made_with) > 0 &&
+        json_integer_value(made_with) <= SAC_TRAIN_THREADS_MAX)
+        t->threads = (int)json_integer_value(made_with);
+    if (t->threads < 1)
+        t->threads = sac_cpu_count();
+    if (t->threads > SAC_TRAIN_THREADS_MAX)
+        t->threads = SAC_TRAIN_THREADS_MAX;
+}
+
 /* Where the feeds of the training net (test < 0) and the test nets go on; without a record
  * (another program's snapshot) they start again, as Caffe's do. */
 static int64_t restored_position(const struct sac_trainer *t, int test)
@@ -107,6 +124,7 @@ static json_t *remember(const struct sac_trainer *t)
         ok = json_array_append_new(tests, json_integer(t->tests[i].position)) == 0;
     ok = ok && json_object_set_new(root, "seed", json_string(seed)) == 0 &&
          json_object_set_new(root, "position", json_integer(t->train.position)) == 0 &&
+         json_object_set_new(root, "threads", json_integer(t->threads)) == 0 &&
          json_object_set(root, "test_positions", tests) == 0 &&
          json_object_set(root, "loss", loss) == 0;
     json_decref(tests);
@@ -413,7 +431,10 @@ static int load_start(struct sac_trainer *t, struct sac_error *err)
 static int plan_train(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_plan_options how = {
-        .ops = {.training = true}, .weights = t->weight_at, .weight_grads = t->grad_at};
+        .ops = {.training = true, .threads = t->threads},
+        .weights = t->weight_at,
+        .weight_grads = t->grad_at,
+    };
     int rc = sac_phase_net_plan(&t->train, t->options.device, t->store, t->stream, &how, err);
 
     if (rc == 0 && sac_plan_loss_count(t->train.plan) == 0)
@@ -454,7 +475,11 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
 {
     int rc = share_weights(t, index, err);
     struct sac_plan_options how = {
-        .judged = true, .weights = t->test_weight_at[index], .memory_of = t->train.plan};
+        .ops = {.threads = t->threads},
+        .judged = true,
+        .weights = t->test_weight_at[index],
+        .memory_of = t->train.plan,
+    };
 
     if (rc != 0)
         return rc;
@@ -509,6 +534,7 @@ static int prepare(struct sac_trainer *t, struct sac_error *err)
         rc = find_snapshot(t, err);
     if (rc == 0)
         rc = choose_seed(t, err);
+    choose_threads(t);
     if (rc == 0)
         rc = open_train(t, err);
     if (rc == 0)
@@ -519,6 +545,8 @@ static int prepare(struct sac_trainer *t, struct sac_error *err)
         rc = take_arrays(t, err);
     if (rc == 0)
         rc = make_solver(t, err);
+    if (rc == 0)
+        sac_solver_set_threads(t->solver, t->threads);
     if (rc == 0)
         rc = make_view(t, err);
     if (rc == 0)
@@ -719,12 +747,24 @@ static void keep_outputs(struct sac_trainer *t)
     sac_phase_net_add_outputs(&t->train, t->values);
 }
 
+static void clear_part(void *context, int64_t first, int64_t end)
+{
+    memset((float *)context + first * CLEAR_PIECE, 0,
+           (size_t)((end - first) * CLEAR_PIECE) * sizeof(float));
+}
+
+/* The arrays end behind a whole piece. */
+static void clear_gradients(struct sac_trainer *t)
+{
+    sac_team_run(t->threads, (int64_t)t->total / CLEAR_PIECE, clear_part, t->grads);
+}
+
 static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_error *err)
 {
     int passes = sac_solver_iter_size(t->solver), rc = 0;
     double sum = 0;
 
-    memset(t->grads, 0, t->total * sizeof *t->grads);
+    clear_gradients(t);
     sac_plan_weights_changed(t->train.plan);
     for (int i = 0; rc == 0 && i < passes; i++) {
         double loss = 0;

@@ -54,6 +54,8 @@ struct sac_train_event {
 enum sac_train_request { SAC_TRAIN_GO_ON, SAC_TRAIN_SNAPSHOT, SAC_TRAIN_STOP };
 
 /* All borrowed for the trainer's life; NULL and 0 are the defaults. */
+enum { SAC_TRAIN_THREADS_MAX = 1024 };
+
 struct sac_trainer_options {
     const char *solver;   /* a solver.prototxt */
     const char *net;      /* instead of the solver's */
@@ -64,6 +66,9 @@ struct sac_trainer_options {
     uint64_t seed;
     int keep_last; /* snapshots; 0: all */
     int threads;   /* that decode */
+    /* That compute; 0: as many as the snapshot was made with, else one a core. Results
+     * depend on it where libraries add up in parts: the same number, the same bits. */
+    int compute_threads;
     struct sac_device *device;
     void (*on_event)(void *user, const struct sac_train_event *event);
     /* Asked after every iteration. */

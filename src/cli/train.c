@@ -29,6 +29,7 @@ static const char help[] =
     "  --mean F            instead of the layers' mean: a .binaryproto\n"
     "  --seed N            instead of the solver's random_seed\n"
     "  --keep N            remove older snapshots of this run but for the newest N\n"
+    "  --precision f32|bf16  of values and their gradients; weights stay f32 (f32)\n"
     "  --threads N         threads that compute (one a core; a snapshot's own number when\n"
     "                      going on from it)\n"
     "  --workers N         threads that decode (one a core)\n"
@@ -64,6 +65,7 @@ static const struct option long_options[] = {
     {"mean", required_argument, NULL, SAC_FLAG_MEAN},
     {"seed", required_argument, NULL, FLAG_SEED},
     {"keep", required_argument, NULL, FLAG_KEEP},
+    {"precision", required_argument, NULL, SAC_FLAG_PRECISION},
     {"threads", required_argument, NULL, FLAG_THREADS},
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"sigint_effect", required_argument, NULL, FLAG_SIGINT},
@@ -75,7 +77,7 @@ static const struct option long_options[] = {
 
 struct train {
     struct sac_trainer_options options;
-    const char *device;
+    const char *device, *precision;
     enum sac_train_request on_sigint, on_sighup;
     bool json, terminal, progress;
     uint64_t start_ns, shown_ns;
@@ -141,7 +143,8 @@ static int take(struct train *t, int option, const char *value, struct sac_error
       : option == FLAG_DATA        ? &o->data
       : option == FLAG_TEST_DATA   ? &o->test_data
       : option == SAC_FLAG_MEAN    ? &o->mean_file
-                                   : &t->device) = value;
+      : option == SAC_FLAG_DEVICE  ? &t->device
+                                   : &t->precision) = value;
     return 0;
 }
 
@@ -398,6 +401,8 @@ static int run(struct train *t, struct sac_error *err)
     struct sac_trainer *trainer = NULL;
     int rc = sac_device_open(&t->options.device, t->device, err);
 
+    if (rc == 0)
+        rc = sac_flag_precision(t->precision, t->options.device, &t->options.precision, err);
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &t->options, err);
     if (rc == 0) {

@@ -431,7 +431,7 @@ static int load_start(struct sac_trainer *t, struct sac_error *err)
 static int plan_train(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_plan_options how = {
-        .ops = {.training = true, .threads = t->threads},
+        .ops = {.precision = t->options.precision, .training = true, .threads = t->threads},
         .weights = t->weight_at,
         .weight_grads = t->grad_at,
     };
@@ -475,7 +475,7 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
 {
     int rc = share_weights(t, index, err);
     struct sac_plan_options how = {
-        .ops = {.threads = t->threads},
+        .ops = {.precision = t->options.precision, .threads = t->threads},
         .judged = true,
         .weights = t->test_weight_at[index],
         .memory_of = t->train.plan,

@@ -69,6 +69,9 @@ struct sac_trainer_options {
     /* That compute; 0: as many as the snapshot was made with, else one a core. Results
      * depend on it where libraries add up in parts: the same number, the same bits. */
     int compute_threads;
+    /* What values and their gradients are stored in, of training and test nets; weights,
+     * sums and losses are fp32 in any. */
+    enum sac_precision precision;
     struct sac_device *device;
     void (*on_event)(void *user, const struct sac_train_event *event);
     /* Asked after every iteration. */

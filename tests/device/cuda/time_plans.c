@@ -79,19 +79,31 @@ static int passes(const struct held *h, int count, struct sac_error *err)
     return rc ? rc : device->table->stream_sync(h->stream, err);
 }
 
+/* Five, or as many values as the last output has for a picture. */
+static int topk_of(const struct sac_net *net)
+{
+    struct sac_shape shape = {0};
+    int last = sac_net_output_count(net) - 1;
+
+    if (last < 0 || !sac_net_blob_shape(net, sac_net_output_name(net, last), &shape))
+        return 5;
+    return shape.rank > 1 && shape.dim[1] < 5 ? (int)shape.dim[1] : 5;
+}
+
 static int load(struct held *h, const char *path, int batch, enum sac_precision precision,
                 struct sac_error *err)
 {
     const struct sac_net_options net_options = {.phase = SAC_PHASE_TEST};
     const union sac_op_param pixels = {
         .pixels = {.mean = {104, 117, 123, 0}, .scale = 1.0f / 64, .swap = true}};
-    const struct sac_plan_options options = {
-        .batch = batch, .ops = {.precision = precision}, .pixels = &pixels, .topk = 5};
+    struct sac_plan_options options = {
+        .batch = batch, .ops = {.precision = precision}, .pixels = &pixels};
     int rc = sac_net_load(&h->net, path, &net_options, err);
 
     if (rc != 0)
         return rc;
     sac_random_net_fill(h->net, 1);
+    options.topk = topk_of(h->net);
     rc = device->table->store_new(device, &h->store, err);
     if (rc == 0)
         rc = device->table->stream_new(device, &h->stream, err);

@@ -8,7 +8,7 @@
 #include <jerror.h>
 
 enum {
-    LOOK_BITS = 11, /* what a look-up sees: two AC tables of 8 KB, and one to skip by */
+    LOOK_BITS = 11, /* what a look-up sees: two AC tables' pairs are 32 KB */
     LOOK_SIZE = 1 << LOOK_BITS,
     LOOK_ENDS_BLOCK = 64,
     BITS_OF_A_SYMBOL = 32, /* at least: codes of 16, values of 15 */
@@ -22,11 +22,15 @@ enum {
  * its length and 16–23 the symbol.
  * skips[]: of as many whole symbols as there are, bits 0–7: their bits; 8–15: how
  * far all but the last advance; 16–31: how far all do. 0: not one is whole.
+ * pairs[]: of two whole symbols, or one and nothing, bits 0–7: their bits; 8–15 and
+ * 16–23: the zeros before each value; 24–31: how far the second advances; 32–47 and 48–63: the
+ * values. 0: not one is whole.
  */
 struct table {
     uint8_t counts[17], symbols[256]; /* what it was made of; counts[0] is 1 once it was */
-    bool has_skips;
+    bool has_skips, has_pairs;
     uint32_t values[LOOK_SIZE], skips[LOOK_SIZE];
+    uint64_t pairs[LOOK_SIZE];
     int32_t last_code[18]; /* of each length, −1: there is none */
     int32_t to_symbol[17]; /* code + this is its place in symbols */
 };
@@ -42,6 +46,7 @@ struct bits {
 struct sac_jpeg_huffman {
     struct jpeg_entropy_decoder library; /* first: what libjpeg sees */
     struct bits in;
+    int16_t unused[64]; /* coefficients of rows that are passed over */
     struct {
         const struct table *dc, *ac;
         int component;
@@ -114,7 +119,7 @@ static void make_values(struct table *t, bool is_dc, const JHUFF_TBL *from)
         t->last_code[length] = from->bits[length] ? (int32_t)code - 1 : -1;
     }
     t->last_code[17] = INT32_MAX;
-    t->has_skips = false;
+    t->has_skips = t->has_pairs = false;
 }
 
 static uint32_t skip_of(const struct table *t, uint32_t bits)
@@ -140,6 +145,30 @@ static void make_skips(struct table *t)
     for (uint32_t bits = 0; bits < LOOK_SIZE; bits++)
         t->skips[bits] = skip_of(t, bits);
     t->has_skips = true;
+}
+
+/* A second symbol that is not there is a 0 at the next place. */
+static uint64_t pair_of(const struct table *t, uint32_t bits)
+{
+    uint64_t first = t->values[bits];
+    unsigned used = first & 255;
+
+    if (used == 0)
+        return 0;
+    uint64_t out = used | (first >> 8 & 255) << 8 | first >> 16 << 32;
+    uint64_t second = t->values[bits << used & (LOOK_SIZE - 1)];
+    unsigned length = second & 255;
+    if ((first >> 8 & 255) == LOOK_ENDS_BLOCK || length == 0 || length > LOOK_BITS - used)
+        return out;
+    uint64_t run = second >> 8 & 255;
+    return out + length + (run << 16) + ((run + 1) << 24) + (second >> 16 << 48);
+}
+
+static void make_pairs(struct table *t)
+{
+    for (uint32_t bits = 0; bits < LOOK_SIZE; bits++)
+        t->pairs[bits] = pair_of(t, bits);
+    t->has_pairs = true;
 }
 
 static const struct table *table_of(struct table *t, bool is_dc, const JHUFF_TBL *from)
@@ -250,14 +279,24 @@ static inline uint32_t next_value(struct bits *in, const struct table *t, bool i
 
 /* ---- Blocks ---- */
 
-/* The zeros that mean that the block ends are written to its last place, which has
- * nothing else yet: it was all zeros. */
+/* Two at a time, unless the first is, or may be, the block's last. Zeros are written
+ * only where nothing was: those that mean that the block ends to its last place. */
 static inline void read_ac(struct bits *in, const struct table *t, int16_t *block)
 {
-    for (unsigned k = 1; k < 64; k++) {
-        uint32_t value = next_value(in, t, false);
-        k += value >> 8 & 255;
-        block[natural_order[k]] = (int16_t)(value >> 16);
+    for (unsigned k = 1; k < 64;) {
+        refill(in);
+        uint64_t pair = t->pairs[look(in)];
+        unsigned first = k + (pair >> 8 & 255);
+        if (first < 63 && pair) {
+            use(in, pair & 255);
+            block[natural_order[first]] = (int16_t)(pair >> 32);
+            block[natural_order[first + 1 + (pair >> 16 & 255)]] = (int16_t)(pair >> 48);
+            k = first + 1 + (pair >> 24 & 255);
+        } else {
+            uint32_t value = next_value(in, t, false);
+            k += value >> 8 & 255;
+            block[natural_order[k++]] = (int16_t)(value >> 16);
+        }
     }
 }
 
@@ -282,10 +321,10 @@ static void read_block(struct sac_jpeg_huffman *h, struct bits *in, int index, i
     *dc += (uint32_t)(int32_t)(int16_t)(next_value(in, h->blocks[index].dc, true) >> 16);
     if (block)
         block[0] = (int16_t)*dc;
-    if (h->blocks[index].dc_only || !block)
+    if (h->blocks[index].dc_only)
         skip_ac(in, h->blocks[index].ac);
     else
-        read_ac(in, h->blocks[index].ac, block);
+        read_ac(in, h->blocks[index].ac, block ? block : h->unused);
 }
 
 static void restart(struct sac_jpeg_huffman *h, j_decompress_ptr info)
@@ -342,8 +381,10 @@ static void set_block(struct sac_jpeg_huffman *h, j_decompress_ptr info, int ind
     h->blocks[index].dc = table_of(&h->dc[dc], true, info->dc_huff_tbl_ptrs[dc]);
     h->blocks[index].ac = table_of(&h->ac[ac], false, info->ac_huff_tbl_ptrs[ac]);
     h->blocks[index].dc_only = !component->component_needed || component->DCT_scaled_size <= 1;
-    if (!h->ac[ac].has_skips)
+    if (h->blocks[index].dc_only && !h->ac[ac].has_skips)
         make_skips(&h->ac[ac]);
+    if (!h->blocks[index].dc_only && !h->ac[ac].has_pairs)
+        make_pairs(&h->ac[ac]);
 }
 
 bool sac_jpeg_huffman_take(struct sac_jpeg_huffman *h, j_decompress_ptr info)

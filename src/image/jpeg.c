@@ -38,7 +38,7 @@
 #define STRIP_ROWS 16
 
 enum {
-    MARGIN = 8,                /* around the part that is wanted; 2 would do */
+    MARGIN = 8,                /* around the part that is wanted; 1 would do */
     SKIP_ROWS = 1024,          /* at once, before cancellation is looked at */
     KEPT_MEMORY_MAX = 4 << 20, /* libjpeg's, between pictures */
 };

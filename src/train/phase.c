@@ -169,6 +169,7 @@ static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *op
         .seed = options->seed,
         .position = options->position,
         .threads = options->threads,
+        .batch = options->batch,
         .source = options->source,
         .mean_file = options->mean_file,
         .augment = options->augment,
@@ -284,7 +285,7 @@ static int check_labels(const struct sac_phase_net *p, const struct sac_batch *b
     return 0;
 }
 
-static int take_batch(struct sac_phase_net *p, struct sac_error *err)
+int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
 {
     struct sac_batch batch = {0};
     int rc = sac_feed_next(p->feed, &batch, err);
@@ -304,7 +305,7 @@ static int take_batch(struct sac_phase_net *p, struct sac_error *err)
 
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
 {
-    int rc = take_batch(p, err);
+    int rc = sac_phase_net_take(p, err);
 
     return rc == 0 ? sac_plan_forward(p->plan, err) : rc;
 }

@@ -205,9 +205,12 @@ def cifar10_full(form):
                        'snapshot_prefix: "small" random_seed: 7\n' % (iterations, form))
         done = subprocess.run(
             [binary(), "train", "--solver", "solver.prototxt", "--data", train, "--test-data",
-             train, "--mean", data(models + "cifar10_mean.binaryproto"), "--out", "none"] +
-            list(more), cwd=base, capture_output=True, text=True)
+             train, "--mean", data(models + "cifar10_mean.binaryproto"), "--out", "none",
+             "--log-json"] + list(more), cwd=base, capture_output=True, text=True)
         need(done.returncode == 0, done.stderr)
+        end = json.loads(done.stderr.splitlines()[-1])
+        print("# of %.1f s, %.3f were waited for batches" % (end["seconds"], end["waited"]))
+        need(end["event"] == "done" and end["waited"] < 0.02 * end["seconds"], end)
         return training.snapshot(base, iterations, form)
     whole = go("whole", 300)
     go("half", 150)

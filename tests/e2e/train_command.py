@@ -350,6 +350,26 @@ def _():
     need(re.search(r"saccade: iteration \d+: the (parameter|gradient) of fc/0 is", log), log)
 
 
+@case("time --backward has every operation both ways, and the whole with its update")
+def _():
+    base = training.place("timed", "max_iter: 1\n")
+    words = ["time", "--net", os.path.join(base, "net.prototxt"), "--backward", "--data",
+             os.path.join(base, "data.bin"), "--iterations", "5", "--device", "cpu"]
+    out = json.loads(run(*words, "--json", "--batch", "24"))
+    need(out["batch"] == 24, out["batch"])
+    steps = {s["op"]: s for s in out["steps"]}
+    need(all(s["forward_ms"] >= 0 for s in out["steps"]), out)
+    for kind in ("convolution", "inner product", "softmax loss"):
+        need(steps[kind]["forward_ms"] > 0 and steps[kind]["backward_ms"] > 0, kind, out)
+    whole = out["forward_ms"] + out["backward_ms"] + out["update_ms"]
+    need(out["update_ms"] > 0 and abs(out["pictures_per_second"] * whole / 24000 - 1) < 1e-3, out)
+    need(re.search(rb"\nwhole: forward [\d.]+ ms, backward [\d.]+ ms, update [\d.]+ ms for a batch "
+                   rb"of 16 \(medians of 5\)", run(*words)))
+    done = subprocess.run([binary(), "time", "--backward", "--net",
+                           data(MODELS + "cifar10_full.prototxt")], capture_output=True, text=True)
+    need(done.returncode == 1 and "no loss to go back from" in done.stderr, done)
+
+
 @case("what cannot be trained is one sentence")
 def _():
     base = training.place("wrong", "max_iter: 2\n")

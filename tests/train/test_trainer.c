@@ -128,6 +128,10 @@ static struct run make_run(const char *more)
     return run;
 }
 
+/* How runs compute; a test that changes it puts it back. */
+static enum sac_precision precision = SAC_PRECISION_F32;
+static int compute_threads = 1;
+
 static int train(const struct run *run, const char *snapshot, const char *data, struct told *told,
                  struct sac_error *err)
 {
@@ -136,6 +140,8 @@ static int train(const struct run *run, const char *snapshot, const char *data, 
                                           .data = data,
                                           .test_data = data,
                                           .threads = 2,
+                                          .compute_threads = compute_threads,
+                                          .precision = precision,
                                           .device = device,
                                           .on_event = on_event,
                                           .request = request,
@@ -239,6 +245,39 @@ static void a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run(void **sta
     goes_on("max_iter: 30 average_loss: 7 iter_size: 2 test_iter: 3 test_interval: 10", "");
 }
 
+static void a_run_on_two_threads_in_bf16_goes_on_as_the_same_run(void **state)
+{
+    (void)state;
+    precision = SAC_PRECISION_BF16;
+    compute_threads = 2;
+    goes_on("max_iter: 30 average_loss: 7 test_iter: 3 test_interval: 10", "");
+    precision = SAC_PRECISION_F32;
+    compute_threads = 1;
+}
+
+/* The first run's number is in its snapshot: 30 iterations on three threads. */
+static void a_run_goes_on_with_as_many_threads_as_its_snapshot_had(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run("max_iter: 30 average_loss: 7");
+    struct sac_error err = {0};
+    struct told whole = {.stop_at = -1}, first = {.stop_at = 15}, second = {.stop_at = -1};
+
+    (void)state;
+    compute_threads = 3;
+    assert_ok(train(&run, NULL, data, &whole, &err), err);
+    struct numbers a = numbers_of(&run, 30, "");
+    assert_int_equal(json_integer_value(json_object_get(a.values, "threads")), 3);
+    assert_ok(train(&run, NULL, data, &first, &err), err);
+    compute_threads = 0;
+    assert_ok(train(&run, "auto", data, &second, &err), err);
+    compute_threads = 1;
+    struct numbers b = numbers_of(&run, 30, "");
+    assert_same(&a, &b);
+    numbers_done(&a);
+    numbers_done(&b);
+}
+
 static void a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run(void **state)
 {
     (void)state;
@@ -247,6 +286,24 @@ static void a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run(void **stat
         skip();
     }
     goes_on("max_iter: 30 type: 'Adam' snapshot_format: HDF5 average_loss: 7", ".h5");
+}
+
+/* The same run in both: rounding is noise of 2^-9 to each value, not another way. */
+static void bf16_learns_as_f32_does(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run("max_iter: 40 average_loss: 10 snapshot_after_train: false");
+    struct told told[2] = {{.stop_at = -1}, {.stop_at = -1}};
+    struct sac_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        precision = i ? SAC_PRECISION_BF16 : SAC_PRECISION_F32;
+        assert_ok(train(&run, NULL, data, &told[i], &err), err);
+    }
+    precision = SAC_PRECISION_F32;
+    assert_true(fabs(told[1].first_loss - told[0].first_loss) < .01);
+    assert_true(fabs(told[1].last_loss - told[0].last_loss) < .1 * told[0].first_loss);
 }
 
 /* Four colours: by chance 0.25 and a loss of ln 4 = 1.386. */
@@ -296,7 +353,7 @@ static void a_run_that_explodes_stops_with_a_name(void **state)
              sac_test_write("solver.prototxt", text, (size_t)size));
     assert_int_equal(train(&run, NULL, make_data("train.bin", -1), &told, &err), SAC_EINVAL);
     assert_says(err, "iteration ");
-    assert_says(err, "/0 is ");
+    assert_says(err, " at index "); /* of a parameter, a gradient or a blob, by its name */
     assert_int_equal(told.count[SAC_TRAIN_SAVING], 0);
 }
 
@@ -337,6 +394,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
         cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
+        cmocka_unit_test(a_run_on_two_threads_in_bf16_goes_on_as_the_same_run),
+        cmocka_unit_test(a_run_goes_on_with_as_many_threads_as_its_snapshot_had),
+        cmocka_unit_test(bf16_learns_as_f32_does),
         cmocka_unit_test(a_net_learns_what_can_be_learned),
         cmocka_unit_test(tests_run_when_caffe_runs_them),
         cmocka_unit_test(a_run_that_explodes_stops_with_a_name),

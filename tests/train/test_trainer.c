@@ -132,6 +132,10 @@ static struct run make_run(const char *more)
     return run;
 }
 
+/* How runs compute; a test that changes it puts it back. */
+static enum sac_precision precision = SAC_PRECISION_F32;
+static int compute_threads = 1;
+
 static int train_as(struct sac_trainer_options options, const struct run *run, const char *snapshot,
                     const char *data, struct told *told, struct sac_error *err)
 {
@@ -141,6 +145,8 @@ static int train_as(struct sac_trainer_options options, const struct run *run, c
     options.snapshot = snapshot;
     options.data = options.test_data = data;
     options.threads = 2;
+    options.compute_threads = compute_threads;
+    options.precision = precision;
     options.device = device;
     options.on_event = on_event;
     options.request = request;
@@ -249,6 +255,39 @@ static void a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run(void **sta
     goes_on("max_iter: 30 average_loss: 7 iter_size: 2 test_iter: 3 test_interval: 10", "");
 }
 
+static void a_run_on_two_threads_in_bf16_goes_on_as_the_same_run(void **state)
+{
+    (void)state;
+    precision = SAC_PRECISION_BF16;
+    compute_threads = 2;
+    goes_on("max_iter: 30 average_loss: 7 test_iter: 3 test_interval: 10", "");
+    precision = SAC_PRECISION_F32;
+    compute_threads = 1;
+}
+
+/* The first run's number is in its snapshot: 30 iterations on three threads. */
+static void a_run_goes_on_with_as_many_threads_as_its_snapshot_had(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run("max_iter: 30 average_loss: 7");
+    struct sac_error err = {0};
+    struct told whole = {.stop_at = -1}, first = {.stop_at = 15}, second = {.stop_at = -1};
+
+    (void)state;
+    compute_threads = 3;
+    assert_ok(train(&run, NULL, data, &whole, &err), err);
+    struct numbers a = numbers_of(&run, 30, "");
+    assert_int_equal(json_integer_value(json_object_get(a.values, "threads")), 3);
+    assert_ok(train(&run, NULL, data, &first, &err), err);
+    compute_threads = 0;
+    assert_ok(train(&run, "auto", data, &second, &err), err);
+    compute_threads = 1;
+    struct numbers b = numbers_of(&run, 30, "");
+    assert_same(&a, &b);
+    numbers_done(&a);
+    numbers_done(&b);
+}
+
 static void a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run(void **state)
 {
     (void)state;
@@ -310,6 +349,24 @@ static void the_best_needs_a_test_that_can_tell_it(void **state)
     run = make_run("max_iter: 5 test_iter: 1 test_interval: 2");
     assert_int_equal(train_as(named, &run, NULL, data, &told, &err), SAC_EINVAL);
     assert_says(err, "no test net has an output \"nothing\"");
+}
+
+/* The same run in both: rounding is noise of 2^-9 to each value, not another way. */
+static void bf16_learns_as_f32_does(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run("max_iter: 40 average_loss: 10 snapshot_after_train: false");
+    struct told told[2] = {{.stop_at = -1}, {.stop_at = -1}};
+    struct sac_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        precision = i ? SAC_PRECISION_BF16 : SAC_PRECISION_F32;
+        assert_ok(train(&run, NULL, data, &told[i], &err), err);
+    }
+    precision = SAC_PRECISION_F32;
+    assert_true(fabs(told[1].first_loss - told[0].first_loss) < .01);
+    assert_true(fabs(told[1].last_loss - told[0].last_loss) < .1 * told[0].first_loss);
 }
 
 /* Four colours: by chance 0.25 and a loss of ln 4 = 1.386. */
@@ -404,6 +461,9 @@ int main(void)
         cmocka_unit_test(a_run_that_goes_on_from_its_best_snapshot_is_the_same_run),
         cmocka_unit_test(the_end_tells_what_was_waited_for_the_feed),
         cmocka_unit_test(the_best_needs_a_test_that_can_tell_it),
+        cmocka_unit_test(a_run_on_two_threads_in_bf16_goes_on_as_the_same_run),
+        cmocka_unit_test(a_run_goes_on_with_as_many_threads_as_its_snapshot_had),
+        cmocka_unit_test(bf16_learns_as_f32_does),
         cmocka_unit_test(a_net_learns_what_can_be_learned),
         cmocka_unit_test(tests_run_when_caffe_runs_them),
         cmocka_unit_test(a_run_that_explodes_stops_with_a_name),

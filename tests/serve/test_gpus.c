@@ -258,7 +258,7 @@ static void a_device_lost_under_load_loses_no_request_and_comes_back(void **stat
 
     (void)state;
     start(&f, 3);
-    for (int k = 0; k < 24; k += 3) { /* within a few batches' calls */
+    for (int k = 0; k < 24; k += 6) { /* within a few batches' calls */
         char fault[32], line[64];
         double before = metric(&f, "\nsaccade_device_failures_total{device=\"cuda:1\"} ");
         snprintf(fault, sizeof fault, "lost:1:%d", k);

@@ -35,6 +35,9 @@ static const char help[] =
     "                      cutout=SIDE; none unless said\n"
     "  --smoothing X       of labels, in softmax losses: X is shared by all classes\n"
     "  --level N, --stage A[,B]   the training net's state, for its layers' rules\n"
+    "  --precision f32|bf16  of values and their gradients; weights stay f32 (f32)\n"
+    "  --threads N         threads that compute (one a core; a snapshot's own number when\n"
+    "                      going on from it)\n"
     "  --workers N         threads that decode (one a core)\n"
     "  --sigint_effect E   stop (after a snapshot), snapshot or none; stop unless said\n"
     "  --sighup_effect E   likewise; snapshot unless said\n"
@@ -59,6 +62,7 @@ enum {
     FLAG_SMOOTHING,
     FLAG_LEVEL,
     FLAG_STAGE,
+    FLAG_THREADS,
     FLAG_WORKERS,
     FLAG_SIGINT,
     FLAG_SIGHUP,
@@ -85,6 +89,8 @@ static const struct option long_options[] = {
     {"smoothing", required_argument, NULL, FLAG_SMOOTHING},
     {"level", required_argument, NULL, FLAG_LEVEL},
     {"stage", required_argument, NULL, FLAG_STAGE},
+    {"precision", required_argument, NULL, SAC_FLAG_PRECISION},
+    {"threads", required_argument, NULL, FLAG_THREADS},
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"sigint_effect", required_argument, NULL, FLAG_SIGINT},
     {"sighup_effect", required_argument, NULL, FLAG_SIGHUP},
@@ -95,7 +101,7 @@ static const struct option long_options[] = {
 
 struct train {
     struct sac_trainer_options options;
-    const char *device;
+    const char *device, *precision;
     enum sac_train_request on_sigint, on_sighup;
     struct sac_augment augment;
     const char *stages[16];
@@ -173,6 +179,8 @@ static int take_read(struct train *t, int option, const char *value, struct sac_
         return read_seed(t, value, err);
     case FLAG_KEEP:
         return sac_flag_int("--keep", value, 1, 1000000, &o->keep_last, err);
+    case FLAG_THREADS:
+        return sac_flag_int("--threads", value, 1, SAC_TRAIN_THREADS_MAX, &o->compute_threads, err);
     case FLAG_WORKERS:
         return sac_flag_int("--workers", value, 1, 64, &o->threads, err);
     case FLAG_SIGINT:
@@ -205,7 +213,8 @@ static int take(void *user, int option, const char *value, struct sac_error *err
       : option == FLAG_DATA        ? &o->data
       : option == FLAG_TEST_DATA   ? &o->test_data
       : option == SAC_FLAG_MEAN    ? &o->mean_file
-                                   : &t->device) = value;
+      : option == SAC_FLAG_DEVICE  ? &t->device
+                                   : &t->precision) = value;
     return 0;
 }
 
@@ -273,6 +282,8 @@ static int run(struct train *t, struct sac_error *err)
     struct sac_trainer *trainer = NULL;
     int rc = sac_device_open(&t->options.device, t->device, err);
 
+    if (rc == 0)
+        rc = sac_flag_precision(t->precision, t->options.device, &t->options.precision, err);
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &t->options, err);
     if (rc == 0) {

@@ -164,6 +164,28 @@ def _():
     need(said == b"")
 
 
+@case("bench/matrix measures what is there and skips what is not by name")
+def _():
+    out = place("matrix")
+    get(out, "--from", data(WEIGHTS), "--sha256", sha256())
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "bench", "matrix"), "--saccade", binary(), "--model",
+         out, "--model", os.path.join(ROOT, "models", "vgg16"), "--data", data("imagenet_samples"),
+         "--data", "/none", "--device", "cpu,cuda:9", "--precision", "f32,f16", "--seconds",
+         "0.5", "--no-results"], capture_output=True, text=True, timeout=300)
+    need(done.returncode == 0, done.stderr)
+    for why in ("vgg16: it has no weights", "/none: it is not there", "cuda:9: ", "f16 on cpu"):
+        need("skipped: " + why in done.stderr, why, done.stderr)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in done.stdout.splitlines()]
+    need(len(rows) == 3 and rows[0][4] == "top-1", done.stdout)
+    row = dict(zip(rows[0], rows[2]))
+    need(row["model"] == "matrix" and row["precision"] == "f32", row)
+    # SOURCES.md: 68.0 % of 1,000 such pictures; three deviations of 80 are 16 %.
+    need(52 <= float(row["top-1"].split()[0]) <= 84, row)
+    need(float(row["pictures/s"]) > 0 and float(row["MB"]) > 5, row)
+
+
 if __name__ == "__main__":
     try:
         binary()

@@ -16,9 +16,11 @@
 
 static const char help[] =
     "Usage: saccade model list [--json]\n"
-    "       saccade model get NAME [options]\n\n"
+    "       saccade model get NAME|ARCHIVE [options]\n\n"
     "list: the public models that are known, with what their makers say of them.\n"
     "get: fetches one, checks it against its published sum and leaves a model directory.\n"
+    "ARCHIVE is the address or path of a packed model (.tar.gz, .tar, .zip), such as DIGITS'\n"
+    "download archive.\n"
     "A broken connection is resumed, also by the next run; a wrong sum is refused.\n\n"
     "  --out DIR      the model directory to be; ./NAME unless said\n"
     "  --from F       weights from this address or file instead of the published\n"
@@ -183,35 +185,81 @@ static int check(void *context, const char *folder, struct sac_error *err)
     return rc;
 }
 
-static int get(const char *name, struct sac_model_get_options *options, struct sac_error *err)
+static bool is_archive(const char *name)
 {
-    const struct sac_known_model *model = sac_known_model_find(name);
-    struct shown shown = {.terminal = isatty(STDERR_FILENO)};
-    struct sac_model_get_result result;
-    struct sigaction action = {.sa_handler = on_signal};
+    return strchr(name, '/') || strstr(name, ".tar") || strstr(name, ".tgz") ||
+           strstr(name, ".zip");
+}
 
-    if (!model)
+/* "http://x/flowers.tar.gz?epoch=3" → "flowers" */
+static int folder_for(const char *name, char **ret, struct sac_error *err)
+{
+    const char *path = strstr(name, "://") ? strstr(name, "://") + 3 : name;
+    size_t size = strcspn(path, "?#");
+    const char *start = memrchr(path, '/', size);
+
+    start = start ? start + 1 : path;
+    size = strcspn(start, ".?#");
+    if (size == 0)
+        return sac_fail(err, SAC_EINVAL, "--out must say what \"%.80s\" is to be called", name);
+    *ret = strndup(start, size);
+    return *ret ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+}
+
+static void print_got(const struct sac_model_get_options *options,
+                      const struct sac_known_model *model,
+                      const struct sac_model_get_result *result)
+{
+    printf("%s: %s, %.1f MB, SHA-256 %s%s\n", options->out, model ? model->title : options->from,
+           (double)result->bytes / 1e6, result->sha256, result->resumes ? ", resumed" : "");
+    if (model && !options->sha256)
+        printf("The sum agrees with %s. Licence: %s.\n", model->sum_from, model->license);
+}
+
+/* What is said as NAME: a known model, or NULL for an archive. */
+static int settle(const char *name, struct sac_model_get_options *options, char **folder,
+                  const struct sac_known_model **ret, struct sac_error *err)
+{
+    *ret = sac_known_model_find(name);
+    if (!*ret && !is_archive(name))
         return sac_fail(err, SAC_ENOENT,
                         "no model \"%.40s\" is known; \"saccade model list\" shows those that are",
                         name);
+    if (!*ret && options->from)
+        return sac_fail(err, SAC_EINVAL, "--from goes with a known model's name");
+    if (!*ret)
+        options->from = name;
+    if (options->out)
+        return 0;
+    int rc = folder_for(name, folder, err);
+    options->out = *folder;
+    return rc;
+}
+
+static int get(const char *name, struct sac_model_get_options *options, struct sac_error *err)
+{
+    const struct sac_known_model *model;
+    struct shown shown = {.terminal = isatty(STDERR_FILENO)};
+    struct sac_model_get_result result;
+    struct sigaction action = {.sa_handler = on_signal};
+    char *folder = NULL;
+    int rc = settle(name, options, &folder, &model, err);
+
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    options->out = options->out ? options->out : model->name;
     options->begins = begins;
     options->check = check;
     options->context = &shown;
     options->fetch.progress = progress;
     options->fetch.context = &shown;
-    int rc = sac_model_get(model, options, &result, err);
+    if (rc == 0)
+        rc = model ? sac_model_get(model, options, &result, err)
+                   : sac_model_get_archive(options, &result, err);
     fputs(shown.terminal && shown.last_ns ? "\n" : "", stderr);
-    if (rc < 0)
-        return rc;
-    printf("%s: %s, %.1f MB, SHA-256 %s%s\n", options->out, model->title,
-           (double)result.bytes / 1e6, result.sha256, result.resumes ? ", resumed" : "");
-    if (options->sha256 || (!model->sha1 && !model->sha256))
-        return 0;
-    printf("The sum agrees with %s. Licence: %s.\n", model->sum_from, model->license);
-    return 0;
+    if (rc == 0)
+        print_got(options, model, &result);
+    free(folder);
+    return rc;
 }
 
 /* ---- The command line ------------------------------------------------------ */
@@ -270,5 +318,5 @@ int sac_command_model(int argc, char **argv)
         return list(json);
     if (strcmp(what, "get") == 0 && argc - optind == 2)
         return get(argv[optind + 1], &options, &err) < 0 ? sac_command_failed(&err) : 0;
-    return sac_usage_error("model", "expected \"list\" or \"get NAME\"");
+    return sac_usage_error("model", "expected \"list\", \"get NAME\" or \"get ARCHIVE\"");
 }

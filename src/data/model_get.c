@@ -13,11 +13,13 @@
 
 #include "base/durable.h"
 #include "base/file.h"
+#include "data/unpack.h"
 
 enum { LABELS_BYTES_MAX = 1 << 20, MEAN_BYTES_MAX = 1 << 24 };
+#define ARCHIVE_BYTES_MAX ((int64_t)2 << 30) /* packed, and unpacked */
 
 struct job {
-    const struct sac_known_model *model;
+    const struct sac_known_model *model; /* NULL: an archive */
     const struct sac_model_get_options *options;
     struct sac_fetcher *fetcher;
     struct sac_model_get_result result;
@@ -109,9 +111,15 @@ static struct sac_fetch_options limits_of(const struct job *job)
     const struct sac_model_get_options *options = job->options;
     struct sac_fetch_options fetch = options->fetch;
 
-    fetch.bytes_max = job->model->weights * 8 + (1 << 20); /* twice what they should be */
-    fetch.sha256 = options->sha256 ? options->sha256 : job->model->sha256;
-    fetch.sha1 = options->sha256 ? NULL : job->model->sha1;
+    fetch.bytes_max = ARCHIVE_BYTES_MAX;
+    fetch.sha256 = options->sha256;
+    fetch.sha1 = NULL;
+    if (job->model)
+        fetch.bytes_max = job->model->weights * 8 + (1 << 20); /* twice what they should be */
+    if (job->model && !options->sha256) {
+        fetch.sha256 = job->model->sha256;
+        fetch.sha1 = job->model->sha1;
+    }
     return fetch;
 }
 
@@ -154,7 +162,14 @@ static bool is_address(const char *from)
 
 static const char *weights_from(const struct job *job)
 {
-    return job->options->from ? job->options->from : job->model->url;
+    return job->options->from || !job->model ? job->options->from : job->model->url;
+}
+
+/* What is fetched is called so in the folder. Nothing in an archive can have a name
+ * with a dot in front. */
+static const char *file_of(const struct job *job)
+{
+    return job->model ? job->model->file : ".archive";
 }
 
 static void tell(const struct job *job, const char *file, const char *from)
@@ -163,15 +178,17 @@ static void tell(const struct job *job, const char *file, const char *from)
         job->options->begins(job->options->context, file, from);
 }
 
-static int get_weights(struct job *job, struct sac_error *err)
+/* The weights, or the archive, into the folder as `file`. */
+static int get_file(struct job *job, struct sac_error *err)
 {
+    const char *file = file_of(job);
     struct sac_fetch_options fetch = limits_of(job);
     struct sac_fetch_result result = {0};
     const char *from = weights_from(job);
-    char *to = path_in(job->part, job->model->file);
+    char *to = path_in(job->part, file);
     int rc = to ? 0 : no_memory(err);
 
-    tell(job, job->model->file, from);
+    tell(job, file, from);
     if (rc == 0 && !is_address(from)) {
         rc = copy_weights(job, to, err);
     } else if (rc == 0) {
@@ -235,9 +252,11 @@ static int write_source(const struct job *job, struct sac_error *err)
     struct sac_buf text = {0};
     int rc;
 
-    sac_buf_printf(&text, "%s\npublished: %s\nweights: %s\nSHA-256: %s\nlicence: %s\n",
-                   model->title, model->page, weights_from(job), job->result.sha256,
-                   model->license);
+    if (model)
+        sac_buf_printf(&text, "%s\npublished: %s\nlicence: %s\n", model->title, model->page,
+                       model->license);
+    sac_buf_printf(&text, "%s: %s\nSHA-256: %s\n", model ? "weights" : "archive", weights_from(job),
+                   job->result.sha256);
     rc = text.failed ? no_memory(err) : write_file(job, "SOURCE.txt", text.data, text.len, err);
     sac_buf_done(&text);
     return rc;
@@ -275,24 +294,30 @@ static int check_out(const struct job *job, struct sac_error *err)
     return 0;
 }
 
-/* Whether a later run can go on with what is in the folder. Else it is emptied. */
-static void sweep(const char *part)
+/* Whether a later run can go on with what is in the folder. */
+static bool can_go_on(const struct job *job)
 {
-    DIR *folder = opendir(part);
-    bool keep = false;
+    char *path;
+    bool there = false;
 
-    for (struct dirent *entry; folder && (entry = readdir(folder));)
-        keep |= strstr(entry->d_name, ".caffemodel.part") != NULL;
-    if (folder)
-        rewinddir(folder);
-    for (struct dirent *entry; folder && !keep && (entry = readdir(folder));) {
-        if (entry->d_name[0] != '.')
+    if (asprintf(&path, "%s/%s.part", job->part, file_of(job)) >= 0) {
+        there = sac_file_exists(path);
+        free(path);
+    }
+    return there;
+}
+
+static void remove_part(const struct job *job)
+{
+    DIR *folder = opendir(job->part);
+
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             unlinkat(dirfd(folder), entry->d_name, 0);
     }
     if (folder)
         closedir(folder);
-    if (!keep)
-        rmdir(part);
+    rmdir(job->part);
 }
 
 static int finish(const struct job *job, struct sac_error *err)
@@ -310,7 +335,36 @@ static int finish(const struct job *job, struct sac_error *err)
 
 static bool needs_network(const struct job *job)
 {
-    return is_address(weights_from(job)) || !job->options->labels || job->model->mean_url;
+    return is_address(weights_from(job)) ||
+           (job->model && (!job->options->labels || job->model->mean_url));
+}
+
+static int get_known(struct job *job, struct sac_error *err)
+{
+    int rc = write_definition(job, err);
+
+    if (rc == 0)
+        rc = get_labels(job, err);
+    if (rc == 0)
+        rc = get_mean(job, err);
+    return rc == 0 ? get_file(job, err) : rc;
+}
+
+static int get_packed(struct job *job, struct sac_error *err)
+{
+    int rc = get_file(job, err);
+    char *path = path_in(job->part, file_of(job));
+
+    if (rc == 0 && !path)
+        rc = no_memory(err);
+    if (rc == 0) {
+        rc = sac_unpack(path, job->options->from, job->part, ARCHIVE_BYTES_MAX, err);
+        unlink(path);
+    }
+    if (rc == 0 && job->options->labels)
+        rc = copy_text(job, job->options->labels, "labels.txt", LABELS_BYTES_MAX, err);
+    free(path);
+    return rc;
 }
 
 static int get_all(struct job *job, struct sac_error *err)
@@ -318,13 +372,7 @@ static int get_all(struct job *job, struct sac_error *err)
     int rc = needs_network(job) ? sac_fetcher_new(&job->fetcher, err) : 0;
 
     if (rc == 0)
-        rc = write_definition(job, err);
-    if (rc == 0)
-        rc = get_labels(job, err);
-    if (rc == 0)
-        rc = get_mean(job, err);
-    if (rc == 0)
-        rc = get_weights(job, err);
+        rc = job->model ? get_known(job, err) : get_packed(job, err);
     if (rc == 0)
         rc = finish(job, err);
     sac_fetcher_free(job->fetcher);
@@ -341,11 +389,17 @@ int sac_model_get(const struct sac_known_model *model, const struct sac_model_ge
     int rc = check_out(&job, err);
     if (rc == 0) {
         rc = get_all(&job, err);
-        if (rc < 0)
-            sweep(job.part);
+        if (rc < 0 && !can_go_on(&job))
+            remove_part(&job);
     }
     if (rc == 0 && ret)
         *ret = job.result;
     free(job.part);
     return rc;
+}
+
+int sac_model_get_archive(const struct sac_model_get_options *options,
+                          struct sac_model_get_result *ret, struct sac_error *err)
+{
+    return sac_model_get(NULL, options, ret, err);
 }

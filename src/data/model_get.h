@@ -34,4 +34,10 @@ struct sac_model_get_result {
 int sac_model_get(const struct sac_known_model *model, const struct sac_model_get_options *options,
                   struct sac_model_get_result *ret, struct sac_error *err);
 
+/* A model that lies packed (.tar.gz, .tar, .zip; DIGITS' download archive) at an
+ * address or in a file: `from` and, where it is said, `sha256` of the options count.
+ * It must have a deploy.prototxt and one caffemodel in it. */
+int sac_model_get_archive(const struct sac_model_get_options *options,
+                          struct sac_model_get_result *ret, struct sac_error *err);
+
 #endif

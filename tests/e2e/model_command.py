@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 
 from harness import ROOT, Skip, binary, case, data, folder, need, read, run, run_cases
 
@@ -162,6 +164,45 @@ def _():
     need("cannot be made" in get("/proc/none/x", "--from", url, status=1))
     said = run("model", "get", status=2)
     need(said == b"")
+
+
+def packed(name, files):
+    """An archive, as DIGITS lets people download their models."""
+    path = os.path.join(folder(), "files", name)
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for inside, source in files.items():
+                archive.write(source, inside)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for inside, source in files.items():
+                archive.add(source, inside)
+    return path
+
+
+@case("get unpacks an archive from a file or an address")
+def _():
+    base = server()
+    files = {"20160101-120000_epoch_30/" + name: path for name, path in (
+        ("deploy.prototxt", os.path.join(ROOT, "models", "squeezenet", "deploy.prototxt")),
+        ("model.json", os.path.join(ROOT, "models", "squeezenet", "model.json")),
+        ("snapshot_iter_1000.caffemodel", data(WEIGHTS)),
+        ("labels.txt", data("ilsvrc12/synset_words.txt")))}
+    for number, name in enumerate((packed("a.tar.gz", files), base + "/files-broken/a.tar.gz?x=1",
+                                   packed("b.zip", files))):
+        out = place("unpacked%d" % number)
+        said = get(out, name=name, labels=False)
+        need(("resumed" in said) == (number == 1), said)
+        need(len(os.listdir(out)) == 5 and not os.path.exists(out + ".part"), os.listdir(out))
+        need("cat" in json.dumps(first_label(out)["predictions"][0]))
+    del files["20160101-120000_epoch_30/deploy.prototxt"]
+    out = place("incomplete")
+    said = get(out, name=packed("c.tgz", files), labels=False, status=1)
+    need("deploy.prototxt" in said, said)
+    nothing_at(out)
+    said = get(out, "--sha256", "1" * 64, name=packed("b.zip", files), labels=False, status=1)
+    need("nothing was kept" in said, said)
+    nothing_at(out)
 
 
 @case("bench/matrix measures what is there and skips what is not by name")

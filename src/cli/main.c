@@ -13,6 +13,7 @@ static const struct sac_command commands[] = {
     {"test", "say how well a net does on labelled pictures", sac_command_test},
     {"time", "time a net, operation by operation and whole", sac_command_time},
     {"bench", "load a server, open loop, with honest percentiles", sac_command_bench},
+    {"dataset", "make, split, check and convert sets of pictures", sac_command_dataset},
     {"devices", "what there is to run on, and what each can do", sac_command_devices},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -24,10 +24,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } parts[] = {
-    {"create", sac_dataset_create},
-    {"split", sac_dataset_split},
-    {"mean", sac_dataset_mean},
-    {"convert", sac_dataset_convert},
+    {"create", sac_dataset_create}, {"split", sac_dataset_split},     {"check", sac_dataset_check},
+    {"mean", sac_dataset_mean},     {"convert", sac_dataset_convert},
 };
 
 int sac_command_dataset(int argc, char **argv)

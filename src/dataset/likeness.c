@@ -8,37 +8,62 @@
 
 enum { SIDE = SAC_LIKENESS_SIDE, LOW = 8, BANDS = 8, BUCKETS = 256 };
 
-/* Part `i` of 32 of a side: where it begins. */
-static int edge(int i, int side)
+/* What part `i` of 32 takes of a side: `count` pixels from `first` on, the outer two
+ * by the share of them that lies in the part. */
+struct part {
+    int first, count;
+    float head, tail; /* shares of the first and the last pixel; of one pixel the head */
+};
+
+static struct part part_of(int i, int side)
 {
-    return (int)((int64_t)i * side / SIDE);
+    double from = (double)i * side / SIDE, to = (double)(i + 1) * side / SIDE;
+    struct part part = {.first = (int)from};
+    int last = (int)ceil(to) - 1;
+
+    last = last < side ? last : side - 1;
+    part.count = last - part.first + 1;
+    part.head = (float)((part.count > 1 ? part.first + 1 : to) - from);
+    part.tail = (float)(to - last);
+    return part;
 }
 
-static void average(const struct sac_image *image, int x, int y, float ret[3])
+static float share(const struct part *part, int i)
 {
-    int left = edge(x, image->width), right = edge(x + 1, image->width);
-    int top = edge(y, image->height), bottom = edge(y + 1, image->height);
-    uint64_t sums[3] = {0};
+    if (i == 0)
+        return part->head;
+    return i == part->count - 1 ? part->tail : 1;
+}
 
-    right = right > left ? right : left + 1; /* of pictures under 32 pixels */
-    bottom = bottom > top ? bottom : top + 1;
-    for (int row = top; row < bottom; row++) {
-        const uint8_t *at = image->pixels + (size_t)row * image->stride + (size_t)left * 3;
-        for (int i = 0; i < (right - left) * 3; i += 3) {
-            sums[0] += at[i];
-            sums[1] += at[i + 1];
-            sums[2] += at[i + 2];
+static void average(const struct sac_image *image, const struct part *across,
+                    const struct part *down, float ret[3])
+{
+    float sums[3] = {0}, all = 0;
+
+    for (int y = 0; y < down->count; y++) {
+        const uint8_t *at =
+            image->pixels + (size_t)(down->first + y) * image->stride + (size_t)across->first * 3;
+        float row = share(down, y);
+        for (int x = 0; x < across->count; x++, at += 3) {
+            float weight = row * share(across, x);
+            sums[0] += weight * at[0];
+            sums[1] += weight * at[1];
+            sums[2] += weight * at[2];
+            all += weight;
         }
     }
     for (int c = 0; c < 3; c++)
-        ret[c] = (float)sums[c] / (float)((right - left) * (bottom - top));
+        ret[c] = sums[c] / all;
 }
 
 void sac_look_at(struct sac_look *ret, const struct sac_image *image)
 {
     for (int y = 0; y < SIDE; y++) {
-        for (int x = 0; x < SIDE; x++)
-            average(image, x, y, ret->rgb + 3 * (y * SIDE + x));
+        struct part down = part_of(y, image->height);
+        for (int x = 0; x < SIDE; x++) {
+            struct part across = part_of(x, image->width);
+            average(image, &across, &down, ret->rgb + 3 * (y * SIDE + x));
+        }
     }
 }
 

@@ -11,8 +11,9 @@
 #include "net/plan.h"
 
 enum { WIDTH_MAX = 1024, NEIGHBOURS = 10, CLASS_MIN = 5 };
-#define RIDGE 0.1
+#define RIDGE 0.3
 #define MARGIN 0.3f
+#define OWN_MAX 0.2f
 
 struct opinion {
     const struct sac_opinion_item *items;
@@ -258,8 +259,8 @@ static int standardise(float *x, int64_t count, int width, struct sac_error *err
 }
 
 /* XᵀX with the ridge, and XᵀY; X has a column of ones behind it. */
-static void gather(const float *x, int64_t count, int width, const int32_t *labels, int classes,
-                   double *gram, double *weights)
+static void gather(const float *x, int64_t count, int width, const int32_t *labels, double *gram,
+                   double *weights)
 {
     int n = width + 1;
 
@@ -272,7 +273,6 @@ static void gather(const float *x, int64_t count, int width, const int32_t *labe
             weights[(int64_t)labels[i] * n + j] += value;
         }
     }
-    (void)classes;
     for (int j = 0; j < n; j++)
         gram[j * n + j] += RIDGE * (double)count;
 }
@@ -313,7 +313,7 @@ int sac_opinion_leave_one_out(float *x, int64_t count, int width, const int32_t 
                                     : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     if (rc == 0) {
-        gather(x, count, width, labels, classes, gram, weights);
+        gather(x, count, width, labels, gram, weights);
         if (!factor(gram, (int)n))
             rc = sac_fail(err, SAC_EINVAL, "the model's description of the pictures is no number");
     }
@@ -437,7 +437,7 @@ static int doubt_by_looks(struct opinion *opinion, struct doubts *doubts, struct
     for (int64_t i = 0; rc == 0 && i < count; i++) {
         const float *row = scores + i * classes;
         int other = best_other(row, classes, labels[i]), own_near, other_near;
-        if (row[other] - row[labels[i]] <= MARGIN)
+        if (row[other] - row[labels[i]] <= MARGIN || row[labels[i]] >= OWN_MAX)
             continue;
         count_neighbours(opinion->values, count, width, labels, i, other, &own_near, &other_near);
         if (own_near <= 1 && other_near >= 4)

@@ -15,6 +15,7 @@ struct sac_command {
 
 int sac_command_serve(int argc, char **argv);
 int sac_command_classify(int argc, char **argv);
+int sac_command_dataset(int argc, char **argv);
 int sac_command_devices(int argc, char **argv);
 int sac_command_train(int argc, char **argv);
 int sac_command_test(int argc, char **argv);

@@ -22,9 +22,9 @@ def run(command, **options):
 # ---- Packing ----------------------------------------------------------------
 
 def card_tests(build):
-    """The programs of the tests that run on a card: {"device/cuda/ops": path}."""
+    """The tests that run on a card: {"device/cuda/ops": [program, argument …]}."""
     tests = json.loads(run(["meson", "introspect", "--tests", build]))
-    return {test["name"].replace(" on a card", ""): test["cmd"][0] for test in tests
+    return {test["name"].replace(" on a card", ""): test["cmd"] for test in tests
             if test["name"].endswith(" on a card")}
 
 
@@ -32,8 +32,8 @@ def programs_of(build):
     inside = {"saccade": "src/cli/saccade", "time_plans": "tests/device/cuda/time_plans",
               "probe_card": "tests/cuda_sim/probe_card"}
     found = {name: os.path.join(build, path) for name, path in inside.items()}
-    for path in card_tests(build).values():
-        found[os.path.basename(path)] = path
+    for command in card_tests(build).values():
+        found[os.path.basename(command[0])] = command[0]
     return found
 
 
@@ -87,7 +87,8 @@ def copy_data(source, target):
 
 def manifest_of(build, commit, probe):
     return {"commit": commit, "glibc": machine.glibc_version(), "tests": {
-        name: os.path.basename(path) for name, path in card_tests(build).items()},
+        name: [os.path.basename(command[0])] + command[1:]
+        for name, command in card_tests(build).items()},
         "simulated_probe": run([probe]) if os.path.exists(probe) else ""}
 
 

@@ -116,13 +116,13 @@ def tap(text):
 def tests(run, seconds):
     """The CUDA tests on the real libraries."""
     results, begun, bad = {}, time.monotonic(), []
-    for name, program in run.tests.items():
+    for name, command in run.tests.items():
         left = seconds - (time.monotonic() - begun)
         if left < 5:
             results[name] = {"status": "no time left"}
             bad.append(name)
             continue
-        status, text = call(run, [program], left, {"CMOCKA_MESSAGE_OUTPUT": "TAP",
+        status, text = call(run, command, left, {"CMOCKA_MESSAGE_OUTPUT": "TAP",
                                                    "SACCADE_TEST_CARD": "1"})
         results[name] = {**tap(text), "status": status}
         if status != 0:
@@ -139,7 +139,8 @@ def sanitizer(run, seconds):
         "/usr/local/cuda*/bin/compute-sanitizer") if machine.said([path, "--version"])), None)
     if not tool:
         return {"skipped": "no compute-sanitizer"}
-    programs = [run.program("probe_card")] + [run.tests[name] for name in run.tests if "plan" in name]
+    programs = [run.program("probe_card")] + [
+        run.tests[name][0] for name in run.tests if "plan" in name]
     results, begun, bad = {}, time.monotonic(), []
     for program in programs:
         left = seconds - (time.monotonic() - begun)

@@ -149,6 +149,7 @@ void sac_cuda_op_free(struct sac_op *op);
 int sac_cuda_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
 
 extern const struct sac_cuda_kernel sac_cuda_conv, sac_cuda_deconv; /* cuDNN: conv.c */
+extern const struct sac_cuda_kernel sac_cuda_pointwise;             /* cuBLASLt: pointwise.c */
 extern const struct sac_cuda_kernel sac_cuda_direct_conv, sac_cuda_depthwise,
     sac_cuda_direct_deconv;                                                /* window.c */
 extern const struct sac_cuda_kernel sac_cuda_pool, sac_cuda_lrn;           /* window.c */

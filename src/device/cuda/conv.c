@@ -8,24 +8,12 @@
 #include <stdlib.h>
 
 #include "device/cuda/algorithms.h"
-#include "device/cuda/cuda.h"
+#include "device/cuda/conv.h"
 
 static const size_t workspace_max = (size_t)256 << 20;
 enum { ANSWERS = 8 };
 
-struct conv {
-    cudnnTensorDescriptor_t x, y, bias;
-    cudnnFilterDescriptor_t w;
-    cudnnConvolutionDescriptor_t conv;
-    cudnnActivationDescriptor_t activation;
-    bool transposed; /* a deconvolution: y is the image */
-    int algorithm;
-    size_t workspace_bytes;
-    const void *bias_data; /* of y's type, for cuDNN */
-    bool apart;            /* bias, sum and ReLU by our own pass */
-};
-
-static void conv_done(struct conv *c)
+void sac_cuda_conv_done(struct conv *c)
 {
     if (c->x)
         cudnnDestroyTensorDescriptor(c->x);
@@ -44,7 +32,7 @@ static void conv_done(struct conv *c)
 static void conv_free(void *state)
 {
     if (state)
-        conv_done(state);
+        sac_cuda_conv_done(state);
     free(state);
 }
 
@@ -114,9 +102,7 @@ static bool set_window(struct conv *c, const struct sac_cuda_ask *ask)
                CUDNN_STATUS_SUCCESS;
 }
 
-/* The filter is [out, in/group, kh, kw] of a convolution from image to map, and of
- * the convolution that a deconvolution is the gradient of. */
-static bool described(struct conv *c, const struct sac_cuda_ask *ask)
+bool sac_cuda_conv_describe(struct conv *c, const struct sac_cuda_ask *ask)
 {
     const struct sac_node *node = ask->node;
     const struct sac_shape *y = shape_of(ask, node->dst[0]);
@@ -138,7 +124,7 @@ static bool described(struct conv *c, const struct sac_cuda_ask *ask)
 }
 
 /* All that an algorithm's choice depends on. */
-static void name_question(const struct sac_cuda_ask *ask, char *text, size_t size)
+void sac_cuda_conv_question(const struct sac_cuda_ask *ask, char *text, size_t size)
 {
     const struct sac_window *w = &ask->node->param.conv.window;
     const int64_t *x = shape_of(ask, ask->node->src[0])->dim;
@@ -286,7 +272,7 @@ static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
     char question[160];
     bool found;
 
-    name_question(ask, question, sizeof question);
+    sac_cuda_conv_question(ask, question, sizeof question);
     if (remembered(ask, c, question))
         return true;
     cudnnSetConvolutionMathType(c->conv, math_of(ask->options->precision));
@@ -320,8 +306,8 @@ static bool make(struct conv *c, const struct sac_cuda_ask *ask)
     struct sac_cuda_device *device = ask->device;
 
     pthread_mutex_lock(&device->lock);
-    bool good = described(c, ask) && has_output_of(c, shape_of(ask, ask->node->dst[0])) &&
-                find_algorithm(ask, c);
+    bool good = sac_cuda_conv_describe(c, ask) &&
+                has_output_of(c, shape_of(ask, ask->node->dst[0])) && find_algorithm(ask, c);
     pthread_mutex_unlock(&device->lock);
     if (!good)
         cudaGetLastError();
@@ -336,7 +322,7 @@ static bool conv_can(const struct sac_cuda_ask *ask)
     if (x->rank != 4 || sac_shape_count(x) == 0)
         return false;
     bool can = make(&c, ask);
-    conv_done(&c);
+    sac_cuda_conv_done(&c);
     return can;
 }
 
@@ -354,7 +340,7 @@ static int conv_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
 
     caps->workspace_bytes = c.workspace_bytes;
     caps->dst.type = ask->type; /* cuDNN stores what it reads */
-    conv_done(&c);
+    sac_cuda_conv_done(&c);
     return good ? 0 : refused(ask, err);
 }
 
@@ -375,8 +361,9 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
 
     if (c->apart)
         return has ? sac_cuda_weight_plain(op, ask, 1, store, err) : 0;
-    return sac_cuda_store_get(store, has ? &ask->graph->constants[ask->node->weight[1]] : &none,
-                              &packing, &c->bias_data, err);
+    if (has)
+        return sac_cuda_weight_get(op, ask, 1, &packing, store, &c->bias_data, err);
+    return sac_cuda_store_get(store, &none, &packing, &c->bias_data, err);
 }
 
 /* What cuDNN fuses: the identity only with one algorithm, by its manual; a bare

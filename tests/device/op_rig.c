@@ -17,14 +17,14 @@ struct sac_op_rig {
     struct sac_op_caps caps;
     struct sac_tensor src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX], sum;
     float *plain[SAC_CASE_VALUES_MAX + 1]; /* the sources; the sum last */
-    float *weight[4];
+    float *weight[SAC_NODE_WEIGHTS_MAX];
     void *workspace, *saved;
     /* Training. Masters and their gradients as the device sees them: the host's own where
      * its memory is the host's, else copies that are brought there and back by each run. */
-    float *master_at[4], *grad_at[4];
+    float *master_at[SAC_NODE_WEIGHTS_MAX], *grad_at[SAC_NODE_WEIGHTS_MAX];
     struct sac_tensor src_grad[SAC_CASE_VALUES_MAX], dst_grad[SAC_CASE_VALUES_MAX];
     float *plain_grad[SAC_CASE_VALUES_MAX]; /* of the results */
-    float *weight_grad[4];
+    float *weight_grad[SAC_NODE_WEIGHTS_MAX];
     uint64_t generation;
     struct sac_op_random random;
 };
@@ -189,7 +189,7 @@ static int build_graph(struct sac_op_rig *rig, struct sac_error *err)
         for (int i = 0; i < what->src_count; i++)
             node->src_grad[i] = sac_node_gives_gradient(node, i);
         for (int i = 0; i < what->weight_count; i++)
-            node->weight_grad[i] = what->kind != SAC_OP_BATCHNORM;
+            node->weight_grad[i] = what->kind != SAC_OP_BATCHNORM || i >= 3;
     }
     for (int i = 0; i < what->weight_count; i++) {
         char name[] = "weight 0";
@@ -403,11 +403,13 @@ void sac_op_rig_free(struct sac_op_rig *rig)
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst[i].data);
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->src_grad[i].data);
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst_grad[i].data);
+        free(rig->plain_grad[i]);
+    }
+    for (int i = 0; i < SAC_NODE_WEIGHTS_MAX; i++) {
         if (rig->master_at[i] != rig->weight[i])
             table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->master_at[i]);
         if (rig->grad_at[i] != rig->weight_grad[i])
             table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->grad_at[i]);
-        free(rig->plain_grad[i]);
         free(rig->weight_grad[i]);
     }
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->saved);
@@ -415,7 +417,7 @@ void sac_op_rig_free(struct sac_op_rig *rig)
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->workspace);
     for (int i = 0; i <= SAC_CASE_VALUES_MAX; i++)
         free(rig->plain[i]);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < SAC_NODE_WEIGHTS_MAX; i++)
         free(rig->weight[i]);
     sac_graph_free(rig->graph);
     table->stream_free(rig->stream);
@@ -519,7 +521,7 @@ int sac_op_rig_backward(struct sac_op_rig *rig, struct sac_error *err)
 {
     const struct sac_device_table *table = rig->device->table;
     const struct sac_node *node = &rig->graph->nodes[0];
-    bool gives = node->kind != SAC_OP_BATCHNORM && node->weight_count > 0;
+    bool gives = node->weight_count > (node->kind == SAC_OP_BATCHNORM ? 3 : 0);
     int rc = 0;
 
     for (int i = 0; rc == 0 && i < node->weight_count; i++) {

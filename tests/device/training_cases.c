@@ -17,6 +17,8 @@ bool sac_training_has_kinks(const struct sac_op_case *what)
         return what->param.pool.method == SAC_POOL_MAX;
     case SAC_OP_ELTWISE:
         return what->param.eltwise.method == SAC_ELTWISE_MAX;
+    case SAC_OP_BATCHNORM:
+        return what->relu;
     default:
         return false;
     }
@@ -47,9 +49,30 @@ struct sac_op_case sac_training_loss(const char *name, enum sac_op_kind kind,
     return what;
 }
 
+/* A batch norm with what stands behind it, as a device fuses them. */
+struct sac_op_case sac_training_norm(const char *name, struct sac_shape shape, int weights,
+                                     bool relu, bool stored)
+{
+    struct sac_op_case what = {
+        .name = name, .kind = SAC_OP_BATCHNORM, .src_count = 1, .dst_count = 1};
+
+    what.src[0] = what.dst[0] = shape;
+    what.weight_count = weights;
+    for (int i = 0; i < weights; i++)
+        what.weight[i] = (struct sac_shape){1, {i == 2 ? 1 : shape.dim[1]}};
+    what.param.batchnorm.fraction = .999f;
+    what.param.batchnorm.eps = 1e-5f;
+    what.param.batchnorm.global_stats = stored;
+    what.relu = relu;
+    what.slope = relu ? .25f : 0;
+    what.spread = relu;
+    return what;
+}
+
 int sac_training_own_cases(struct sac_op_case *list)
 {
     const struct sac_shape scores = {2, {0, 10}}, labels = {1, {0}};
+    const struct sac_shape few = {4, {0, 3, 1, 3}}, wide = {4, {0, 83, 2, 3}};
     const struct sac_shape maps = {4, {0, 5, 3, 2}}, map_labels = {3, {0, 3, 2}};
     const enum sac_op_kind softmax = SAC_OP_SOFTMAX_LOSS;
     int n = 0;
@@ -75,20 +98,14 @@ int sac_training_own_cases(struct sac_op_case *list)
         sac_training_loss("sigmoid loss that ignores a target", SAC_OP_SIGMOID_LOSS, maps, maps);
     list[n].param.loss.ignores = true;
     list[n++].param.loss.ignored = 1;
-    for (int i = 0; i < 2; i++) {
-        list[n] = (struct sac_op_case){
-            .name = i ? "batch norm of rank 2" : "batch norm of the batch",
-            .kind = SAC_OP_BATCHNORM,
-            .src_count = 1,
-            .dst_count = 1,
-            .weight_count = 3,
-            .src = {i ? scores : maps},
-            .dst = {i ? scores : maps},
-            .weight = {{1, {i ? 10 : 5}}, {1, {i ? 10 : 5}}, {1, {1}}},
-        };
-        list[n].param.batchnorm.fraction = .999f;
-        list[n++].param.batchnorm.eps = 1e-5f;
-    }
+    list[n++] = sac_training_norm("batch norm of the batch", maps, 3, false, false);
+    list[n++] = sac_training_norm("batch norm of rank 2", scores, 3, false, false);
+    list[n++] = sac_training_norm("batch norm with its scale", maps, 4, false, false);
+    list[n++] = sac_training_norm("batch norm with scale and bias", scores, 5, false, false);
+    list[n++] = sac_training_norm("batch norm with scale, bias and ReLU", few, 5, true, false);
+    list[n++] = sac_training_norm("batch norm of many channels", wide, 5, false, false);
+    list[n++] = sac_training_norm("stored batch norm with scale and bias", maps, 5, false, true);
+    list[n++] = sac_training_norm("stored batch norm with ReLU", few, 3, true, true);
     list[n] = (struct sac_op_case){
         .name = "dropout in training", .kind = SAC_OP_DROPOUT, .src_count = 1, .dst_count = 1};
     list[n].src[0] = list[n].dst[0] = maps;

@@ -25,7 +25,8 @@ struct sac_cuda_device {
     int index;
     int major, minor; /* the compute capability */
     char card[96];    /* its name */
-    atomic_bool down; /* set once, after `lost_to` is whole */
+    char bus_id[24];  /* as NVML has it */
+    atomic_bool down; /* set after `lost_to` is whole, until it is revived */
     pthread_mutex_t down_lock;
     struct sac_error lost_to;
     cublasLtHandle_t cublas;
@@ -88,15 +89,15 @@ struct sac_op {
     struct sac_epilogue epilogue;
     int src_count, dst_count, weight_count;
     struct sac_tensor *src, *dst, sum;
-    struct sac_shape weight_shape[4];
-    const void *weight[4]; /* device memory, of the store */
-    float *floats;         /* host: coefficients */
-    void *owned;           /* device memory */
+    struct sac_shape weight_shape[SAC_NODE_WEIGHTS_MAX];
+    const void *weight[SAC_NODE_WEIGHTS_MAX]; /* device memory, of the store */
+    float *floats;                            /* host: coefficients */
+    void *owned;                              /* device memory */
     void *workspace, *saved;
     void *state;
 
     /* Masters, and the copies that follow them (masters.c). NULL: the store's numbers. */
-    float *master[4];
+    float *master[SAC_NODE_WEIGHTS_MAX];
     const uint64_t *generation;
     uint64_t followed; /* the generation that the copies are of */
     struct sac_cuda_follow *follows;
@@ -104,8 +105,8 @@ struct sac_op {
     bool training;
     const struct sac_cuda_backward *backward; /* NULL: none */
     void *backward_state;
-    struct sac_tensor *src_grad, *dst_grad; /* data NULL: not wanted; zeros */
-    float *weight_grad[4];                  /* NULL: not wanted */
+    struct sac_tensor *src_grad, *dst_grad;   /* data NULL: not wanted; zeros */
+    float *weight_grad[SAC_NODE_WEIGHTS_MAX]; /* NULL: not wanted */
 };
 
 /* ---- Errors (error.c) ------------------------------------------------------
@@ -118,9 +119,13 @@ int sac_cudnn_check(struct sac_cuda_device *device, cudnnStatus_t code, const ch
 int sac_cublas_check(struct sac_cuda_device *device, cublasStatus_t code, const char *what,
                      struct sac_error *err);
 int sac_cuda_health(struct sac_device *device, struct sac_error *err);
+void sac_cuda_mark_found(struct sac_cuda_device *device); /* it works again */
 
 /* Makes the device the calling thread's. */
 int sac_cuda_use(struct sac_cuda_device *device, struct sac_error *err);
+
+/* ---- Gauges (nvml.c): through NVML, where it can be loaded ------------------- */
+void sac_cuda_gauges(struct sac_device *device, struct sac_device_gauges *ret);
 
 /* ---- Memory (memory.c) ----------------------------------------------------- */
 int sac_cuda_memory_new(struct sac_device *device, enum sac_memory kind, size_t bytes, void **ret,

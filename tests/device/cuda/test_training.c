@@ -99,6 +99,12 @@ static void compare(const struct sac_op_case *what, struct sac_op_options ops, i
     sac_op_rig_free(loops);
 }
 
+/* What only a device's own lower() makes of a net, and this one's does not. */
+static bool is_fused(const struct sac_op_case *what)
+{
+    return what->kind == SAC_OP_BATCHNORM && (what->weight_count > 3 || what->relu);
+}
+
 /* Skipped by name on a card that lacks the precision. */
 static void all_cases(struct sac_op_options ops, double tolerance)
 {
@@ -110,7 +116,7 @@ static void all_cases(struct sac_op_options ops, double tolerance)
     for (int i = 0; i < sac_op_case_count() + own_count; i++) {
         struct sac_op_case what =
             i < own_count ? own[i] : sac_training_case(sac_op_case(i - own_count));
-        if (!sac_training_goes_back(&what))
+        if (!sac_training_goes_back(&what) || is_fused(&what))
             continue;
         for (int batch = 1; batch <= 3; batch += 2)
             compare(&what, ops, batch, tolerance);
@@ -157,7 +163,7 @@ static void the_same_again_gives_the_same_bits(void **state)
     (void)state;
     for (int i = 0; i < sac_op_case_count(); i++) {
         struct sac_op_case what = sac_training_case(sac_op_case(i));
-        if (!sac_training_goes_back(&what))
+        if (!sac_training_goes_back(&what) || is_fused(&what))
             continue;
         struct sac_op_rig *a = run_on(cuda, &what, ops, 3), *b = run_on(cuda, &what, ops, 3);
         results_agree(&what, a, b, 0);

@@ -17,13 +17,14 @@
 extern "C" {
 #endif
 
-/* Copies one strided tensor to another of the same dimensions. */
+/* Copies one strided tensor to another of the same dimensions, or adds it there. */
 struct sac_kernel_copy {
     const void *from;
     void *to;
     int from_type, to_type;
     int rank;
     int64_t dim[SAC_AXES_MAX], from_stride[SAC_AXES_MAX], to_stride[SAC_AXES_MAX];
+    bool add;
 };
 cudaError_t sac_kernel_copy(const struct sac_kernel_copy *p, cudaStream_t stream);
 
@@ -137,6 +138,9 @@ struct sac_kernel_statistics {
     uint32_t outer, channels, inner;
     float eps;
     float *factor, *bias;
+    /* Training: each ← fraction · itself + the mean, the unbiased variance, 1; NULL: none. */
+    float *running_mean, *running_variance, *running_count;
+    float fraction;
 };
 cudaError_t sac_kernel_statistics(const struct sac_kernel_statistics *p, cudaStream_t stream);
 

@@ -213,8 +213,9 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
 
     if (rc != 0 || c->never_fused)
         return rc;
-    return sac_cuda_store_get(store, has ? &ask->graph->constants[ask->node->weight[1]] : &none,
-                              &packing, &c->bias_data, err);
+    if (has)
+        return sac_cuda_weight_get(op, ask, 1, &packing, store, &c->bias_data, err);
+    return sac_cuda_store_get(store, &none, &packing, &c->bias_data, err);
 }
 
 static int conv_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_store *store,

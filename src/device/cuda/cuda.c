@@ -253,6 +253,8 @@ static const struct sac_device_table table = {
     .op_prepare = sac_cuda_op_prepare,
     .op_free = sac_cuda_op_free,
     .op_forward = sac_cuda_op_forward,
+    .op_backward_data = sac_cuda_op_backward_data,
+    .op_backward_weights = sac_cuda_op_backward_weights,
     .lower = lower,
     .free = device_free,
 };

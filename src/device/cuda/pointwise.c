@@ -115,8 +115,7 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
         .dim = {1, 1, 1, op->dst[0].shape.dim[1]},
         .stride = {0, 0, 0, 1},
     };
-    int rc = sac_cuda_store_get(store, &ask->graph->constants[ask->node->weight[1]], &packing,
-                                &op->weight[1], err);
+    int rc = sac_cuda_weight_get(op, ask, 1, &packing, store, &op->weight[1], err);
 
     if (rc == 0 && !sac_matmul_set_bias(op->state, op->weight[1]))
         rc = sac_fail(err, SAC_EDEVICE, "%s: cuBLAS refuses its bias", op->name);

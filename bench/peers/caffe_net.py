@@ -1,5 +1,5 @@
 """A deploy prototxt as a PyTorch module, with seeded random weights: the peers' side of
-bench/forward. Knows the layers of the nets that are measured."""
+ Knows the layers of the nets that are measured."""
 import re
 
 import torch

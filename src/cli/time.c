@@ -216,6 +216,7 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     size_t n = (size_t)t->iterations;
     double total = sac_median(timing->total_ms, n), flops = 0;
     double total_cpu = sac_median(timing->total_cpu_ms, n);
+    int slices = sac_plan_slices(plan);
 
     if (t->json)
         sac_buf_puts(&out, "{\"steps\":[");
@@ -225,8 +226,10 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     for (int i = 0; i < sac_plan_step_count(plan); i++) {
         struct sac_plan_step step;
         sac_plan_step(plan, i, &step);
-        double ms = sac_median(timing->step_ms + (size_t)i * n, n);
-        double cpu_ms = sac_median(timing->step_cpu_ms + (size_t)i * n, n);
+        double ms = slices * sac_median(timing->step_ms + (size_t)i * n, n);
+        double cpu_ms = slices * sac_median(timing->step_cpu_ms + (size_t)i * n, n);
+        step.flops *= slices;
+        step.bytes *= slices;
         flops += step.flops;
         if (t->json && i)
             sac_buf_puts(&out, ",");
@@ -234,20 +237,19 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     }
     int batch = sac_plan_batch(plan);
     if (t->json)
-        sac_buf_printf(
-            &out,
-            "],\"batch\":%d,\"median_ms\":%.6f,\"cpu_ms\":%.6f,\"pictures_per_second\":%.3f,"
-            "\"gflop_per_second\":%.2f,\"memory_bytes\":%zu}\n",
-            batch, total, total_cpu, batch * 1e3 / total, flops / total / 1e6,
-            sac_plan_memory_bytes(plan));
+        sac_buf_printf(&out,
+                       "],\"batch\":%d,\"slices\":%d,\"median_ms\":%.6f,\"cpu_ms\":%.6f,\"pictures_"
+                       "per_second\":%.3f,"
+                       "\"gflop_per_second\":%.2f,\"memory_bytes\":%zu}\n",
+                       batch, slices, total, total_cpu, batch * 1e3 / total, flops / total / 1e6,
+                       sac_plan_memory_bytes(plan));
     else
         sac_buf_printf(
             &out,
-            "whole: %.3f ms a pass of %d (median of %d; %.3f ms of CPU), %.1f pictures a "
-            "second, "
-            "%.1f GFLOP/s, %.1f MB of activations\n",
-            total, batch, t->iterations, total_cpu, batch * 1e3 / total, flops / total / 1e6,
-            (double)sac_plan_memory_bytes(plan) / 1e6);
+            "whole: %.3f ms a pass of %d in %d slice%s (median of %d; %.3f ms of CPU), %.1f "
+            "pictures a second, %.1f GFLOP/s, %.1f MB of activations\n",
+            total, batch, slices, slices == 1 ? "" : "s", t->iterations, total_cpu,
+            batch * 1e3 / total, flops / total / 1e6, (double)sac_plan_memory_bytes(plan) / 1e6);
     fwrite(out.data, 1, out.len, stdout);
     sac_buf_done(&out);
 }

@@ -50,11 +50,11 @@ def both(param, name, default):
 
 
 class Lrn(torch.autograd.Function):
-    """PyTorch's own; in ONNX, the operator of that name."""
+    """PyTorch's own, which knows no bf16; in ONNX, the operator of that name."""
 
     @staticmethod
     def forward(context, x, size, alpha, beta):
-        return F.local_response_norm(x, size, alpha, beta, 1.0)
+        return F.local_response_norm(x.float(), size, alpha, beta, 1.0).to(x.dtype)
 
     @staticmethod
     def symbolic(graph, x, size, alpha, beta):

@@ -368,26 +368,6 @@ static void train_val(struct work *w, struct sac_adapted *ret, Caffe__LayerParam
     net->n_layer = n;
 }
 
-/* As the source, the trunk's layers in their places. */
-static void deploy_net(struct work *w, struct sac_adapted *ret, const Caffe__NetParameter *source,
-                       Caffe__LayerParameter **trunk)
-{
-    Caffe__NetParameter *net = ret->deploy;
-    size_t used = 0;
-
-    for (size_t i = 0; i < source->n_layer; i++) {
-        bool own = is_trunk(source->layer[i]);
-        Caffe__LayerParameter *layer = copy_of(w, own ? trunk[used] : source->layer[i]);
-        used += own;
-        if (!layer)
-            return;
-        if (!own && (int)i > w->last)
-            rename_blobs(w, &layer->bottom, layer->n_bottom);
-        layer->n_param = 0; /* rates are training's */
-        net->layer[net->n_layer++] = layer;
-    }
-}
-
 static int check_input(const Caffe__NetParameter *deploy, struct sac_error *err)
 {
     const Caffe__LayerParameter *input = NULL;
@@ -422,14 +402,11 @@ int sac_adapt(struct sac_adapted *ret, const Caffe__NetParameter *deploy,
         return rc;
     Caffe__LayerParameter **trunk = take(&w, deploy->n_layer, sizeof *trunk);
     out.train_val = new_net(&w, deploy);
-    out.deploy = new_net(&w, deploy);
     out.last = w.name;
     if (!w.failed) {
         size_t count = adapt_trunk(&w, deploy, trunk, &scores);
-        if (!w.failed) {
+        if (!w.failed)
             train_val(&w, &out, trunk, count, scores);
-            deploy_net(&w, &out, deploy, trunk);
-        }
     }
     if (w.failed)
         return sac_fail(err, SAC_ENOMEM, "out of memory for the net");

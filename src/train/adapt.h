@@ -1,6 +1,6 @@
 /*
- * Fine-tuning's part that knows nets: a deploy net becomes a training net, and a
- * deploy net, for other classes.
+ * Fine-tuning's part that knows nets: a deploy net becomes a training net for other
+ * classes. (deploy.h goes the other way.)
  *
  * The last Convolution or InnerProduct gets as many outputs as there are classes, a
  * new name (weights load by name, so it starts afresh) and a larger rate; of those
@@ -28,8 +28,8 @@ struct sac_adapt_options {
 };
 
 struct sac_adapted {
-    Caffe__NetParameter *train_val, *deploy; /* in the arena; share what the source holds */
-    const char *last;                        /* the new layer's name */
+    Caffe__NetParameter *train_val; /* in the arena; shares what the source holds */
+    const char *last;               /* the new layer's name */
 };
 
 /* How many Convolutions and InnerProducts there are, the last one included. */

@@ -47,8 +47,9 @@ static const struct option long_options[] = {
 
 /* ---- The command line ------------------------------------------------------ */
 
-static int take(struct sac_test *t, int option, const char *value, struct sac_error *err)
+static int take(void *user, int option, const char *value, struct sac_error *err)
 {
+    struct sac_test *t = user;
     int rc;
 
     switch (option) {
@@ -93,19 +94,10 @@ static int check(const struct sac_test *t, struct sac_error *err)
 
 static int parse(struct sac_test *t, int argc, char **argv, bool *ret_help, struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_parse(argc, argv, long_options, take, t, ret_help, err);
 
-    while (rc == 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(t, option, optarg, err);
-    }
-    if (rc == 0 && optind < argc)
-        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
+    if (*ret_help)
+        return 0;
     return rc ? rc : check(t, err);
 }
 

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "cli/relay.h"
 #include "cli/test.h"
-#include "net/net_private.h"
+#include "net/layer.h"
 #include "net/plan.h"
 
 enum { ITERATIONS = 50 };

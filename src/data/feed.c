@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/log.h"
+#include "data/source_private.h"
 
 enum {
     THREADS_MAX = 64,
@@ -45,6 +46,7 @@ struct sac_feed {
     struct sac_transform transform;
     struct sac_feed_options options;
     int shape[3];
+    struct sac_feed_picture picture;
     size_t item_count;   /* values an item */
     int first, last;     /* this shard's items of a whole batch */
     int64_t batch_count; /* until the end, or INT64_MAX */
@@ -375,6 +377,27 @@ static int check_options(struct sac_feed_options *o, int64_t count, struct sac_e
     return 0;
 }
 
+static int note_shapes(struct sac_feed *feed, const struct sac_item *item,
+                       struct sac_transform_scratch *scratch, struct sac_error *err)
+{
+    const struct sac_transform *t = &feed->transform;
+    int shape[3];
+    int rc = sac_transform_shape(t, item, scratch, feed->shape, err);
+
+    if (rc == 0)
+        rc = sac_transform_picture_shape(t, item, scratch, shape, err);
+    if (rc == 0)
+        feed->picture = (struct sac_feed_picture){
+            .kind = item->kind,
+            .channels = shape[0],
+            .height = shape[1],
+            .width = shape[2],
+            .rgb = item->kind == SAC_ITEM_ENCODED ? t->rgb : item->rgb,
+            .files = sac_source_has_files(feed->source),
+        };
+    return rc;
+}
+
 /* The first item that is not corrupt tells the shape, as Caffe has it. */
 static int settle_shape(struct sac_feed *feed, struct sac_error *err)
 {
@@ -391,7 +414,7 @@ static int settle_shape(struct sac_feed *feed, struct sac_error *err)
         found = sac_source_item(feed->source, i, &item, &why);
         if (found < 0)
             continue;
-        found = sac_transform_shape(&feed->transform, &item, scratch, feed->shape, &why);
+        found = note_shapes(feed, &item, scratch, &why);
         if (found < 0)
             prefix_name(feed, i, &why);
     }
@@ -693,6 +716,16 @@ int sac_feed_batch(const struct sac_feed *feed)
 const struct sac_source *sac_feed_source(const struct sac_feed *feed)
 {
     return feed->source;
+}
+
+const struct sac_transform *sac_feed_transform(const struct sac_feed *feed)
+{
+    return &feed->transform;
+}
+
+const struct sac_feed_picture *sac_feed_picture(const struct sac_feed *feed)
+{
+    return &feed->picture;
 }
 
 struct sac_feed_stats sac_feed_stats(const struct sac_feed *feed)

@@ -47,6 +47,7 @@ struct sac_op_options {
     bool reference;     /* the plain loops only */
     bool deterministic; /* the same numbers for a picture in every batch and place */
     bool training;      /* keep what backward needs */
+    int threads;        /* of the host, for one operation at a time; 0: one */
 };
 
 /* What a device says of one node, given the forms its sources have now. */

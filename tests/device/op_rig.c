@@ -17,12 +17,12 @@ struct sac_op_rig {
     struct sac_op_caps caps;
     struct sac_tensor src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX], sum;
     float *plain[SAC_CASE_VALUES_MAX + 1]; /* the sources; the sum last */
-    float *weight[3];
+    float *weight[SAC_NODE_WEIGHTS_MAX];
     void *workspace, *saved;
     /* Training; masters and their gradients in device memory that is the host's. */
     struct sac_tensor src_grad[SAC_CASE_VALUES_MAX], dst_grad[SAC_CASE_VALUES_MAX];
     float *plain_grad[SAC_CASE_VALUES_MAX]; /* of the results */
-    float *weight_grad[4];
+    float *weight_grad[SAC_NODE_WEIGHTS_MAX];
     uint64_t generation;
     struct sac_op_random random;
 };
@@ -187,7 +187,7 @@ static int build_graph(struct sac_op_rig *rig, struct sac_error *err)
         for (int i = 0; i < what->src_count; i++)
             node->src_grad[i] = sac_node_gives_gradient(node, i);
         for (int i = 0; i < what->weight_count; i++)
-            node->weight_grad[i] = what->kind != SAC_OP_BATCHNORM;
+            node->weight_grad[i] = what->kind != SAC_OP_BATCHNORM || i >= 3;
     }
     for (int i = 0; i < what->weight_count; i++) {
         char name[] = "weight 0";
@@ -345,14 +345,15 @@ void sac_op_rig_free(struct sac_op_rig *rig)
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->src_grad[i].data);
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst_grad[i].data);
         free(rig->plain_grad[i]);
-        free(rig->weight_grad[i]);
     }
+    for (int i = 0; i < SAC_NODE_WEIGHTS_MAX; i++)
+        free(rig->weight_grad[i]);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->saved);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->sum.data);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->workspace);
     for (int i = 0; i <= SAC_CASE_VALUES_MAX; i++)
         free(rig->plain[i]);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < SAC_NODE_WEIGHTS_MAX; i++)
         free(rig->weight[i]);
     sac_graph_free(rig->graph);
     table->stream_free(rig->stream);
@@ -452,7 +453,7 @@ int sac_op_rig_backward(struct sac_op_rig *rig, struct sac_error *err)
 {
     const struct sac_device_table *table = rig->device->table;
     const struct sac_node *node = &rig->graph->nodes[0];
-    bool gives = node->kind != SAC_OP_BATCHNORM && node->weight_count > 0;
+    bool gives = node->weight_count > (node->kind == SAC_OP_BATCHNORM ? 3 : 0);
     int rc = 0;
 
     for (int i = 0; i < node->weight_count; i++)

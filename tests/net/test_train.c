@@ -152,7 +152,8 @@ static void check_param(struct trainer *t, int index)
             along += g[i] * toward / (k ? sqrt((double)count) : 1);
         }
         double found = (value[0] - value[1]) / (2 * (double)step);
-        if (!(fabs(found - along) <= 1e-3 * norm + 1e-4))
+        /* A loss between 1 and 2 is exact to 1.2e-7: over two steps, 3e-5 for each. */
+        if (!(fabs(found - along) <= 1e-3 * norm + 2e-4))
             fail_msg("parameter %d, direction %d: backward says %g, differences %g (norm %g)",
                      index, k, along, found, norm);
     }

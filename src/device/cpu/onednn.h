@@ -13,8 +13,4 @@ extern const struct sac_cpu_backward sac_cpu_backward_onednn;
 /* "oneDNN 2.6.3", or "no oneDNN". */
 const char *sac_cpu_onednn_version(void);
 
-/* The calling thread computes alone from now on: workers take a picture each,
- * and OpenMP's spinning teams would fight for their cores. */
-void sac_cpu_onednn_one_thread(void);
-
 #endif

@@ -15,7 +15,7 @@ static void relu(const struct sac_op *op)
 
 static void dropout(const struct sac_op *op)
 {
-    mask_floats(op, op->dst_grad[0].data, op->src_grad[0].data);
+    mask_rows(op, &op->dst_grad[0], &op->src_grad[0]);
 }
 
 static void split(const struct sac_op *op)
@@ -162,7 +162,61 @@ INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, const 
     }
 }
 
-static void lrn(const struct sac_op *op)
+/* Within a channel: first what each position gives to those around it, of one picture
+ * after another, then the sums of it. */
+
+INLINE void give_around(const struct sac_op *op, const struct rows *x, const struct rows *dy,
+                        const struct rows *given, int64_t row, int64_t at, int64_t n)
+{
+    float scale[BLOCK], power[BLOCK], a[BLOCK], b[BLOCK];
+
+    scale_within(op, x, row, at, n, scale);
+    memcpy(power, scale, sizeof power);
+    to_minus_beta(power, n, op->param.lrn.beta);
+    load_row(a, x, row, at, n);
+    load_row(b, dy, row, at, n);
+    for (int64_t i = 0; i < n; i++)
+        a[i] *= b[i] * power[i] / scale[i];
+    store_row(given, row, at, a, n);
+}
+
+INLINE void take_around(const struct sac_op *op, const struct rows *x, const struct rows *dy,
+                        const struct rows *dx, const struct rows *given, int64_t row, int64_t at,
+                        int64_t n)
+{
+    const int64_t *dim = op->src[0].shape.dim;
+    int64_t plane = dim[2] * dim[3], size = op->param.lrn.size;
+    float twice = 2 * op->param.lrn.beta * op->param.lrn.alpha / (float)(size * size);
+    float power[BLOCK], sum[BLOCK], a[BLOCK], b[BLOCK];
+
+    scale_within(op, x, row, at, n, power);
+    to_minus_beta(power, n, op->param.lrn.beta);
+    sum_around(given, row / plane, dim, row % plane / dim[3], row % dim[3], size / 2, at, n, false,
+               sum);
+    load_row(a, x, row, at, n);
+    load_row(b, dy, row, at, n);
+    for (int64_t i = 0; i < n; i++)
+        a[i] = b[i] * power[i] - twice * a[i] * sum[i];
+    store_row(dx, row, at, a, n);
+}
+
+static void lrn_within(const struct sac_op *op)
+{
+    struct rows x = rows_of(&op->src[0]), dy = rows_of(&op->dst_grad[0]);
+    struct rows dx = rows_of(&op->src_grad[0]), given = x;
+
+    given.type = SAC_F32;
+    given.pitch = given.columns;
+    given.data =
+        (char *)op->workspace +
+        (size_t)op->first * (size_t)(x.count / op->src[0].shape.dim[0] * x.columns) * sizeof(float);
+    for (int64_t row = 0; row < x.count; row++)
+        EACH_BLOCK(at, n, x.columns, give_around(op, &x, &dy, &given, row, at, n));
+    for (int64_t row = 0; row < x.count; row++)
+        EACH_BLOCK(at, n, x.columns, take_around(op, &x, &dy, &dx, &given, row, at, n));
+}
+
+static void lrn_across(const struct sac_op *op)
 {
     struct rows rows = rows_of(&op->src[0]);
     struct lrn_position p;
@@ -177,6 +231,14 @@ static void lrn(const struct sac_op *op)
         else
             lrn_position(op, &p, x + at, dy + at, dx + at, rows.columns, op->param.lrn.size);
     }
+}
+
+static void lrn(const struct sac_op *op)
+{
+    if (op->param.lrn.region == SAC_LRN_WITHIN_CHANNEL)
+        lrn_within(op);
+    else
+        lrn_across(op);
 }
 
 const struct sac_cpu_vector_back SAC_VECTOR_BACK_TABLE = {

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "device/cpu/norm.h"
 #include "device/cpu/vector_rows.h"
 
 /* Pooling. */
@@ -192,7 +193,24 @@ INLINE void lrn_block(const struct sac_op *op, struct lrn_row *r, int64_t n, int
         r->x[i] *= r->sum[i];
 }
 
-static void lrn(const struct sac_op *op)
+static void lrn_within(const struct sac_op *op)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    float x[BLOCK], scale[BLOCK];
+
+    for (int64_t row = 0; row < in.count; row++) {
+        EACH_BLOCK(at, n, in.columns, {
+            scale_within(op, &in, row, at, n, scale);
+            to_minus_beta(scale, n, op->param.lrn.beta);
+            load_row(x, &in, row, at, n);
+            for (int64_t i = 0; i < n; i++)
+                x[i] *= scale[i];
+            store_row(&out, row, at, x, n);
+        });
+    }
+}
+
+static void lrn_across(const struct sac_op *op)
 {
     struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
     int64_t half = op->param.lrn.size / 2;
@@ -209,6 +227,14 @@ static void lrn(const struct sac_op *op)
             store_row(&out, row, at, r.x, n);
         }
     }
+}
+
+static void lrn(const struct sac_op *op)
+{
+    if (op->param.lrn.region == SAC_LRN_WITHIN_CHANNEL)
+        lrn_within(op);
+    else
+        lrn_across(op);
 }
 
 /* Maps over rows, with numbers for each channel. */
@@ -567,6 +593,9 @@ static void move_runs(const struct sac_tensor *whole, const struct sac_tensor *p
 {
     int64_t inner = 1, outer = 1, size = (int64_t)sac_type_bytes(part->form.type);
 
+    if (!part->data && out)
+        return; /* a gradient that nobody wants */
+
     for (int i = 0; i < part->shape.rank; i++) {
         if (place_of(part, i) > place_of(part, axis))
             inner *= part->shape.dim[i];
@@ -577,8 +606,13 @@ static void move_runs(const struct sac_tensor *whole, const struct sac_tensor *p
     if (axis == 1 && inner == 1 && (whole->shape.rank == 4 || whole->shape.rank == 2))
         step = rows_of(whole).pitch; /* the whole may itself be a view */
     char *at = (char *)whole->data + offset * inner * size, *own = part->data;
-    for (int64_t i = 0; i < outer; i++, at += step * size, own += run * size)
-        memcpy(out ? own : at, out ? at : own, (size_t)(run * size));
+    for (int64_t i = 0; i < outer; i++, at += step * size) {
+        if (own)
+            memcpy(out ? own : at, out ? at : own, (size_t)(run * size));
+        else
+            memset(at, 0, (size_t)(run * size)); /* a gradient that nobody gave */
+        own = own ? own + run * size : NULL;
+    }
 }
 
 static void concat(const struct sac_op *op)
@@ -605,12 +639,13 @@ static void slice(const struct sac_op *op)
 
 static void dropout(const struct sac_op *op)
 {
-    mask_floats(op, op->src[0].data, op->dst[0].data);
+    mask_rows(op, &op->src[0], &op->dst[0]);
 }
 
 const struct sac_cpu_vector SAC_VECTOR_TABLE = {
     .name = SAC_VECTOR_NAME,
     .back = &SAC_VECTOR_BACK_TABLE,
+    .norm = &SAC_NORM_TABLE,
     .run =
         {
             [SAC_OP_POOL] = pool,

@@ -56,7 +56,7 @@ static char *in_folder(struct work *w, const char *name)
 
 static void set_augment(struct work *w, Caffe__TransformationParameter *transform)
 {
-    const struct sac_recipe *r = w->run->recipe;
+    const struct sac_tuning *r = w->run->recipe;
     Caffe__AugmentParameter *a = message(w, &caffe__augment_parameter__descriptor);
 
     if (!a)
@@ -99,7 +99,7 @@ static Caffe__TransformationParameter *transform_of(struct work *w, bool train)
 
 static void set_list(struct work *w, Caffe__LayerParameter *layer, const char *list, bool train)
 {
-    const struct sac_recipe *r = w->run->recipe;
+    const struct sac_tuning *r = w->run->recipe;
     Caffe__ImageDataParameter *p = message(w, &caffe__image_data_parameter__descriptor);
 
     if (!p)
@@ -118,7 +118,7 @@ static void set_list(struct work *w, Caffe__LayerParameter *layer, const char *l
 
 static void set_database(struct work *w, Caffe__LayerParameter *layer, const char *path, bool train)
 {
-    const struct sac_recipe *r = w->run->recipe;
+    const struct sac_tuning *r = w->run->recipe;
     Caffe__DataParameter *p = message(w, &caffe__data_parameter__descriptor);
 
     if (!p)
@@ -168,7 +168,7 @@ static Caffe__LayerParameter *data_layer(struct work *w, const char *source, boo
 
 /* ---- The solver --------------------------------------------------------------- */
 
-static void set_schedule(Caffe__SolverParameter *s, const struct sac_recipe *r, int32_t *test_iter)
+static void set_schedule(Caffe__SolverParameter *s, const struct sac_tuning *r, int32_t *test_iter)
 {
     int64_t most = INT32_MAX;
 

@@ -9,14 +9,14 @@
 #include "base/error.h"
 #include "formats/caffe.h"
 #include "image/preprocess.h"
-#include "train/recipe.h"
+#include "train/tuning.h"
 
 /* All borrowed. */
 struct sac_finetune {
     const char *folder;                /* must exist; paths in the files are absolute */
     const Caffe__NetParameter *deploy; /* upgraded; its input is `how`'s crop */
     const struct sac_preprocess *how;  /* as the model takes pictures */
-    const struct sac_recipe *recipe;   /* complete */
+    const struct sac_tuning *recipe;   /* complete */
     const char *train, *validation;    /* lists of pictures, or LMDBs */
     int classes;
     uint64_t seed;

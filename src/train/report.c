@@ -177,7 +177,7 @@ static void put_chart(struct sac_buf *out, const struct sac_report *r, const cha
 
 /* ---- Tables ----------------------------------------------------------------- */
 
-static void put_choices(struct sac_buf *out, const struct sac_recipe_choices *choices)
+static void put_choices(struct sac_buf *out, const struct sac_tuning_choices *choices)
 {
     if (!choices)
         return;
@@ -364,7 +364,7 @@ static json_t *points_json(const struct sac_report *r)
     return out;
 }
 
-static json_t *choices_json(const struct sac_recipe_choices *choices)
+static json_t *choices_json(const struct sac_tuning_choices *choices)
 {
     json_t *out = json_array();
 

@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "train/evaluate.h"
-#include "train/recipe.h"
+#include "train/tuning.h"
 
 /* A point of a curve; what was not measured there is NaN. */
 struct sac_report_point {
@@ -34,7 +34,7 @@ struct sac_report_picture {
 struct sac_report {
     const char *title;
     const char *summary; /* a sentence or two: what, from what, how long */
-    const struct sac_recipe_choices *choices;
+    const struct sac_tuning_choices *choices;
     const struct sac_report_point *points;
     int point_count;
     int64_t epoch_iterations; /* an epoch; for the axis; 0: iterations are shown */

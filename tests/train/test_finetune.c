@@ -7,7 +7,7 @@
 
 #include "train/finetune.h"
 
-static const struct sac_recipe recipe = {.batch = 16,
+static const struct sac_tuning recipe = {.batch = 16,
                                          .epochs = 4,
                                          .rate = 0.002,
                                          .last_mult = 10,

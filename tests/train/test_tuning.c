@@ -4,22 +4,22 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/recipe.h"
+#include "train/tuning.h"
 
-static const struct sac_recipe_facts flowers = {.classes = 17,
+static const struct sac_tuning_facts flowers = {.classes = 17,
                                                 .train_items = 1020,
                                                 .validation_items = 170,
                                                 .least = 60,
                                                 .learnable = 26,
                                                 .side = 227};
 
-static struct sac_recipe choose(const struct sac_recipe_facts *facts, struct sac_recipe recipe)
+static struct sac_tuning choose(const struct sac_tuning_facts *facts, struct sac_tuning recipe)
 {
-    struct sac_recipe_choices choices;
+    struct sac_tuning_choices choices;
     struct sac_error err = {0};
 
-    assert_ok(sac_recipe_choose(&recipe, facts, &choices, &err), err);
-    assert_true(choices.count > 0 && choices.count <= SAC_RECIPE_CHOICES_MAX);
+    assert_ok(sac_tuning_choose(&recipe, facts, &choices, &err), err);
+    assert_true(choices.count > 0 && choices.count <= SAC_TUNING_CHOICES_MAX);
     for (int i = 0; i < choices.count; i++) {
         assert_true(choices.choice[i].value[0] != 0);
         assert_true(choices.choice[i].why[0] != 0);
@@ -29,16 +29,16 @@ static struct sac_recipe choose(const struct sac_recipe_facts *facts, struct sac
 
 static void fewer_pictures_freeze_more_and_go_round_more_often(void **state)
 {
-    struct sac_recipe_facts few = flowers, many = flowers;
+    struct sac_tuning_facts few = flowers, many = flowers;
 
     (void)state;
     few.train_items = 170;
     few.least = 10;
     many.train_items = 34000;
     many.least = 2000;
-    struct sac_recipe a = choose(&few, SAC_RECIPE_OPEN);
-    struct sac_recipe b = choose(&flowers, SAC_RECIPE_OPEN);
-    struct sac_recipe c = choose(&many, SAC_RECIPE_OPEN);
+    struct sac_tuning a = choose(&few, SAC_TUNING_OPEN);
+    struct sac_tuning b = choose(&flowers, SAC_TUNING_OPEN);
+    struct sac_tuning c = choose(&many, SAC_TUNING_OPEN);
     assert_true(a.frozen > b.frozen && b.frozen > c.frozen && c.frozen == 0);
     assert_true(a.epochs > b.epochs && b.epochs > c.epochs);
     assert_true(a.early_mult < b.early_mult);
@@ -47,19 +47,19 @@ static void fewer_pictures_freeze_more_and_go_round_more_often(void **state)
 
 static void from_scratch_nothing_is_frozen(void **state)
 {
-    struct sac_recipe_facts facts = flowers;
+    struct sac_tuning_facts facts = flowers;
 
     (void)state;
     facts.scratch = true;
-    struct sac_recipe r = choose(&facts, SAC_RECIPE_OPEN);
+    struct sac_tuning r = choose(&facts, SAC_TUNING_OPEN);
     assert_int_equal(r.frozen, 0);
     assert_float_equal(r.last_mult, 1, 0);
-    assert_true(r.epochs > choose(&flowers, SAC_RECIPE_OPEN).epochs);
+    assert_true(r.epochs > choose(&flowers, SAC_TUNING_OPEN).epochs);
 }
 
 static void what_is_given_stays(void **state)
 {
-    struct sac_recipe given = {.batch = 20,
+    struct sac_tuning given = {.batch = 20,
                                .epochs = 2,
                                .rate = 0.5,
                                .last_mult = 3,
@@ -72,7 +72,7 @@ static void what_is_given_stays(void **state)
                                .flip = 0,
                                .resize = 300,
                                .patience = 4};
-    struct sac_recipe r = choose(&flowers, given);
+    struct sac_tuning r = choose(&flowers, given);
 
     (void)state;
     assert_int_equal(r.batch, 20);
@@ -91,30 +91,30 @@ static void what_is_given_stays(void **state)
 
 static void a_test_goes_through_all_of_the_validation(void **state)
 {
-    struct sac_recipe_facts facts = flowers;
+    struct sac_tuning_facts facts = flowers;
 
     (void)state;
     for (facts.validation_items = 1; facts.validation_items < 500; facts.validation_items++) {
-        struct sac_recipe r = choose(&facts, SAC_RECIPE_OPEN);
+        struct sac_tuning r = choose(&facts, SAC_TUNING_OPEN);
         assert_true(r.test_batch >= 1 && r.test_batch <= 32);
         assert_true(r.test_batch * r.test_batches >= facts.validation_items);
         assert_true(r.test_batch * r.test_batches < facts.validation_items + r.test_batch);
     }
 }
 
-static void refuse(const struct sac_recipe_facts *facts, struct sac_recipe recipe, const char *says)
+static void refuse(const struct sac_tuning_facts *facts, struct sac_tuning recipe, const char *says)
 {
-    struct sac_recipe_choices choices;
+    struct sac_tuning_choices choices;
     struct sac_error err = {0};
 
-    assert_true(sac_recipe_choose(&recipe, facts, &choices, &err) < 0);
+    assert_true(sac_tuning_choose(&recipe, facts, &choices, &err) < 0);
     assert_says(err, says);
 }
 
 static void what_makes_no_sense_is_refused(void **state)
 {
-    struct sac_recipe_facts none = flowers, one = flowers;
-    struct sac_recipe frozen = SAC_RECIPE_OPEN, small = SAC_RECIPE_OPEN, large = SAC_RECIPE_OPEN;
+    struct sac_tuning_facts none = flowers, one = flowers;
+    struct sac_tuning frozen = SAC_TUNING_OPEN, small = SAC_TUNING_OPEN, large = SAC_TUNING_OPEN;
 
     (void)state;
     none.validation_items = 0;
@@ -122,8 +122,8 @@ static void what_makes_no_sense_is_refused(void **state)
     frozen.frozen = 26;
     small.resize = 100;
     large.batch = 2000;
-    refuse(&none, SAC_RECIPE_OPEN, "0 to validate");
-    refuse(&one, SAC_RECIPE_OPEN, "at least 2");
+    refuse(&none, SAC_TUNING_OPEN, "0 to validate");
+    refuse(&one, SAC_TUNING_OPEN, "at least 2");
     refuse(&flowers, frozen, "26 frozen layers");
     refuse(&flowers, small, "the net takes 227");
     refuse(&flowers, large, "only 1020");

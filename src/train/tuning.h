@@ -7,15 +7,15 @@
  * layer learns at ten times the rate; the fewer pictures a class has, the more of the
  * early layers stay as they are; what little there is is seen often and never twice alike.
  */
-#ifndef SAC_TRAIN_RECIPE_H
-#define SAC_TRAIN_RECIPE_H
+#ifndef SAC_TRAIN_TUNING_H
+#define SAC_TRAIN_TUNING_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
 
-struct sac_recipe_facts {
+struct sac_tuning_facts {
     int classes;
     int64_t train_items, validation_items;
     int64_t least; /* items of the smallest class */
@@ -25,7 +25,7 @@ struct sac_recipe_facts {
 };
 
 /* Zero or negative in what the caller gives means: not said, choose. */
-struct sac_recipe {
+struct sac_tuning {
     int batch;
     double epochs;
     double rate;       /* at its highest */
@@ -44,28 +44,28 @@ struct sac_recipe {
     int64_t iterations, warm_up, test_interval, test_batches;
     int test_batch;
 };
-#define SAC_RECIPE_OPEN                                                                            \
-    (struct sac_recipe)                                                                            \
+#define SAC_TUNING_OPEN                                                                            \
+    (struct sac_tuning)                                                                            \
     {                                                                                              \
         .frozen = -1, .smoothing = -1, .area_min = -1, .color = -1, .flip = -1                     \
     }
 
-enum { SAC_RECIPE_CHOICES_MAX = 16, SAC_RECIPE_TEXT = 160 };
+enum { SAC_TUNING_CHOICES_MAX = 16, SAC_TUNING_TEXT = 160 };
 /* One line for people: "batch", "32", "why". */
-struct sac_recipe_choice {
+struct sac_tuning_choice {
     const char *name;
     char value[48];
-    char why[SAC_RECIPE_TEXT];
+    char why[SAC_TUNING_TEXT];
     bool given; /* by the user */
 };
-struct sac_recipe_choices {
-    struct sac_recipe_choice choice[SAC_RECIPE_CHOICES_MAX];
+struct sac_tuning_choices {
+    struct sac_tuning_choice choice[SAC_TUNING_CHOICES_MAX];
     int count;
 };
 
 /* Completes `recipe`. SAC_EINVAL: a value that was given makes no sense with these
  * facts; the sentence names it. */
-int sac_recipe_choose(struct sac_recipe *recipe, const struct sac_recipe_facts *facts,
-                      struct sac_recipe_choices *ret_choices, struct sac_error *err);
+int sac_tuning_choose(struct sac_tuning *recipe, const struct sac_tuning_facts *facts,
+                      struct sac_tuning_choices *ret_choices, struct sac_error *err);
 
 #endif

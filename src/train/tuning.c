@@ -1,4 +1,4 @@
-#include "train/recipe.h"
+#include "train/tuning.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -6,9 +6,9 @@
 #include <string.h>
 
 struct work {
-    struct sac_recipe *r;
-    const struct sac_recipe_facts *f;
-    struct sac_recipe_choices *choices;
+    struct sac_tuning *r;
+    const struct sac_tuning_facts *f;
+    struct sac_tuning_choices *choices;
     double per_class;
 };
 
@@ -18,10 +18,10 @@ static char *note(struct work *w, const char *name, bool given, const char *why,
 
 static char *note(struct work *w, const char *name, bool given, const char *why, ...)
 {
-    struct sac_recipe_choice *choice = &w->choices->choice[w->choices->count++];
+    struct sac_tuning_choice *choice = &w->choices->choice[w->choices->count++];
     va_list args;
 
-    *choice = (struct sac_recipe_choice){.name = name, .given = given};
+    *choice = (struct sac_tuning_choice){.name = name, .given = given};
     if (given) {
         snprintf(choice->why, sizeof choice->why, "as given");
         return choice->value;
@@ -33,7 +33,7 @@ static char *note(struct work *w, const char *name, bool given, const char *why,
 }
 
 #define PUT(place, ...)                                                                            \
-    snprintf(place, sizeof((struct sac_recipe_choice *)NULL)->value, __VA_ARGS__)
+    snprintf(place, sizeof((struct sac_tuning_choice *)NULL)->value, __VA_ARGS__)
 
 /* ---- One choice each -------------------------------------------------------- */
 
@@ -160,7 +160,7 @@ static int test_batch(int64_t items, int most)
 
 static void derive(struct work *w)
 {
-    struct sac_recipe *r = w->r;
+    struct sac_tuning *r = w->r;
     double epoch = (double)w->f->train_items / r->batch;
 
     r->iterations = (int64_t)fmax(1, ceil(r->epochs * epoch));
@@ -170,7 +170,7 @@ static void derive(struct work *w)
     r->test_batches = (w->f->validation_items + r->test_batch - 1) / r->test_batch;
 }
 
-static int check(const struct sac_recipe *r, const struct sac_recipe_facts *f,
+static int check(const struct sac_tuning *r, const struct sac_tuning_facts *f,
                  struct sac_error *err)
 {
     if (f->classes < 2)
@@ -197,8 +197,8 @@ static int check(const struct sac_recipe *r, const struct sac_recipe_facts *f,
     return 0;
 }
 
-int sac_recipe_choose(struct sac_recipe *recipe, const struct sac_recipe_facts *facts,
-                      struct sac_recipe_choices *ret_choices, struct sac_error *err)
+int sac_tuning_choose(struct sac_tuning *recipe, const struct sac_tuning_facts *facts,
+                      struct sac_tuning_choices *ret_choices, struct sac_error *err)
 {
     struct work w = {.r = recipe, .f = facts, .choices = ret_choices};
     int rc = check(recipe, facts, err);

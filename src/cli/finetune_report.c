@@ -157,7 +157,8 @@ static int put_json(const char *path, const struct sac_report *report, struct sa
     return rc;
 }
 
-static int put_both(const struct finetune *f, const struct sac_report *report, struct sac_error *err)
+static int put_both(const struct finetune *f, const struct sac_report *report,
+                    struct sac_error *err)
 {
     char *html = sac_finetune_path(f, "report.html", err);
     char *json = sac_finetune_path(f, "report.json", err);
@@ -189,8 +190,9 @@ static int write_report(struct finetune *f, const struct sac_test *test, FILE *l
     add_thumbnails(worst, count);
     snprintf(summary, sizeof summary,
              "%s%s, %s, on %d classes of %s; %lld iterations in %.0f s on %s.",
-             sac_model_name(f->model), f->scratch ? "'s net" : "", f->scratch ? "from scratch" : "fine-tuned",
-             f->classes, name_of(f->data), (long long)f->iterations, f->seconds, f->device_name);
+             sac_model_name(f->model), f->scratch ? "'s net" : "",
+             f->scratch ? "from scratch" : "fine-tuned", f->classes, name_of(f->data),
+             (long long)f->iterations, f->seconds, f->device_name);
     const struct sac_report report = {
         .title = name_of(f->out),
         .summary = summary,

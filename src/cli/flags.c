@@ -25,6 +25,7 @@ const char sac_model_flags_help[] =
     "  --topk K              answers a picture (5)\n"
     "  --batch N             the largest batch, 1 to 32 (8)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
+    "  --priority N          0 to 15: which model is served sooner where several wait (0)\n"
     "  --deterministic       the same bits for a picture in every batch and place\n"
     "  --device auto|cpu|cuda|cuda:N   where to run (auto: CUDA if it works, else the CPU)\n";
 
@@ -243,6 +244,8 @@ static int take_number(struct sac_model_flags *flags, int option, const char *va
         rc = sac_flag_int("--topk", value, 1, 1000, &over->topk, err);
     else if (option == SAC_FLAG_BATCH)
         rc = sac_flag_int("--batch", value, 1, 32, &over->batch_max, err);
+    else if (option == SAC_FLAG_PRIORITY)
+        rc = sac_flag_int("--priority", value, 0, 15, &over->priority, err);
     else
         rc = sac_flag_int("--timeout-ms", value, 1, 600000, &over->timeout_ms, err);
     return rc ? rc : 1;
@@ -290,6 +293,7 @@ int sac_model_flags_take(struct sac_model_flags *flags, int option, const char *
     case SAC_FLAG_TOPK:
     case SAC_FLAG_BATCH:
     case SAC_FLAG_TIMEOUT:
+    case SAC_FLAG_PRIORITY:
         return take_number(flags, option, value, err);
     case SAC_FLAG_DETERMINISTIC:
         over->deterministic = 1;

@@ -31,6 +31,7 @@ enum sac_flag {
     SAC_FLAG_TOPK,
     SAC_FLAG_BATCH,
     SAC_FLAG_TIMEOUT,
+    SAC_FLAG_PRIORITY,
     SAC_FLAG_DETERMINISTIC,
     SAC_FLAG_DEVICE,
     SAC_FLAG_HELP,
@@ -54,6 +55,7 @@ enum sac_flag {
     {"topk", required_argument, NULL, SAC_FLAG_TOPK},                                              \
     {"batch", required_argument, NULL, SAC_FLAG_BATCH},                                            \
     {"timeout-ms", required_argument, NULL, SAC_FLAG_TIMEOUT},                                     \
+    {"priority", required_argument, NULL, SAC_FLAG_PRIORITY},                                      \
     {"deterministic", no_argument, NULL, SAC_FLAG_DETERMINISTIC},                                  \
     {"device", required_argument, NULL, SAC_FLAG_DEVICE},                                          \
     {"help", no_argument, NULL, SAC_FLAG_HELP}

@@ -1,6 +1,5 @@
 /* saccade train */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +7,12 @@
 
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/signals.h"
 #include "cli/train_log.h"
 
 static const char help[] =
-    "Usage: saccade train --solver PROTOTXT [options]\n\n"
+    "Usage: saccade train --solver PROTOTXT [options]\n"
+    "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (its own --help)\n\n"
     "Trains a net as Caffe's solver.prototxt and train_val.prototxt say, on the CPU.\n\n"
     "  --solver F          the solver; its net is looked for where it says, then beside it\n"
     "  --net F             instead of the solver's net\n"
@@ -35,6 +36,9 @@ static const char help[] =
     "                      cutout=SIDE; none unless said\n"
     "  --smoothing X       of labels, in softmax losses: X is shared by all classes\n"
     "  --level N, --stage A[,B]   the training net's state, for its layers' rules\n"
+    "  --precision f32|bf16  of values and their gradients; weights stay f32 (f32)\n"
+    "  --threads N         threads that compute (one a core; a snapshot's own number when\n"
+    "                      going on from it)\n"
     "  --workers N         threads that decode (one a core)\n"
     "  --sigint_effect E   stop (after a snapshot), snapshot or none; stop unless said\n"
     "  --sighup_effect E   likewise; snapshot unless said\n"
@@ -59,6 +63,7 @@ enum {
     FLAG_SMOOTHING,
     FLAG_LEVEL,
     FLAG_STAGE,
+    FLAG_THREADS,
     FLAG_WORKERS,
     FLAG_SIGINT,
     FLAG_SIGHUP,
@@ -85,6 +90,8 @@ static const struct option long_options[] = {
     {"smoothing", required_argument, NULL, FLAG_SMOOTHING},
     {"level", required_argument, NULL, FLAG_LEVEL},
     {"stage", required_argument, NULL, FLAG_STAGE},
+    {"precision", required_argument, NULL, SAC_FLAG_PRECISION},
+    {"threads", required_argument, NULL, FLAG_THREADS},
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"sigint_effect", required_argument, NULL, FLAG_SIGINT},
     {"sighup_effect", required_argument, NULL, FLAG_SIGHUP},
@@ -95,7 +102,7 @@ static const struct option long_options[] = {
 
 struct train {
     struct sac_trainer_options options;
-    const char *device;
+    const char *device, *precision;
     enum sac_train_request on_sigint, on_sighup;
     struct sac_augment augment;
     const char *stages[16];
@@ -173,6 +180,8 @@ static int take_read(struct train *t, int option, const char *value, struct sac_
         return read_seed(t, value, err);
     case FLAG_KEEP:
         return sac_flag_int("--keep", value, 1, 1000000, &o->keep_last, err);
+    case FLAG_THREADS:
+        return sac_flag_int("--threads", value, 1, SAC_TRAIN_THREADS_MAX, &o->compute_threads, err);
     case FLAG_WORKERS:
         return sac_flag_int("--workers", value, 1, 64, &o->threads, err);
     case FLAG_SIGINT:
@@ -205,7 +214,8 @@ static int take(void *user, int option, const char *value, struct sac_error *err
       : option == FLAG_DATA        ? &o->data
       : option == FLAG_TEST_DATA   ? &o->test_data
       : option == SAC_FLAG_MEAN    ? &o->mean_file
-                                   : &t->device) = value;
+      : option == SAC_FLAG_DEVICE  ? &t->device
+                                   : &t->precision) = value;
     return 0;
 }
 
@@ -226,38 +236,7 @@ static int parse(struct train *t, int argc, char **argv, bool *ret_help, struct 
     return rc;
 }
 
-/* ---- Signals --------------------------------------------------------------- */
-
-static volatile sig_atomic_t had_sigint, had_sighup;
-
-static void on_signal(int number)
-{
-    if (number == SIGINT)
-        had_sigint = 1;
-    else
-        had_sighup = 1;
-}
-
-static enum sac_train_request asked(void *user)
-{
-    const struct train *t = user;
-    enum sac_train_request out = SAC_TRAIN_GO_ON;
-
-    if (had_sighup)
-        out = t->on_sighup;
-    if (had_sigint && t->on_sigint > out)
-        out = t->on_sigint;
-    had_sigint = had_sighup = 0;
-    return out;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-}
+/* ---- The command ----------------------------------------------------------- */
 
 static void on_event(void *user, const struct sac_train_event *event)
 {
@@ -266,17 +245,17 @@ static void on_event(void *user, const struct sac_train_event *event)
     sac_train_log_event(&t->log, event);
 }
 
-/* ---- The command ----------------------------------------------------------- */
-
 static int run(struct train *t, struct sac_error *err)
 {
     struct sac_trainer *trainer = NULL;
     int rc = sac_device_open(&t->options.device, t->device, err);
 
     if (rc == 0)
+        rc = sac_flag_precision(t->precision, t->options.device, &t->options.precision, err);
+    if (rc == 0)
         rc = sac_trainer_new(&trainer, &t->options, err);
     if (rc == 0) {
-        catch_signals();
+        sac_signals_catch(t->on_sigint, t->on_sighup);
         rc = sac_trainer_run(trainer, err);
         sac_train_log_clear(&t->log);
     }
@@ -285,8 +264,19 @@ static int run(struct train *t, struct sac_error *err)
     return rc;
 }
 
+/* --finetune is a command of its own that shares this one's name. */
+static bool is_finetune(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--finetune") == 0 || strncmp(argv[i], "--finetune=", 11) == 0)
+            return true;
+    return false;
+}
+
 int sac_command_train(int argc, char **argv)
 {
+    if (is_finetune(argc, argv))
+        return sac_command_finetune(argc, argv);
     struct train t = {
         .options = {.out = "auto"},
         .device = "cpu",
@@ -304,7 +294,7 @@ int sac_command_train(int argc, char **argv)
     if (rc)
         return sac_usage_error("train", "%s", err.text);
     t.options.on_event = on_event;
-    t.options.request = asked;
+    t.options.request = sac_signals_asked;
     t.options.user = &t;
     t.log.terminal = isatty(STDERR_FILENO) && !t.log.json;
     rc = run(&t, &err);

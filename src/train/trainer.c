@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/team.h"
+
+enum { CLEAR_PIECE = 16 };
 
 int sac_trainer_no_memory(struct sac_error *err)
 {
@@ -49,6 +52,7 @@ static int prepare(struct sac_trainer *t, struct sac_error *err)
         rc = sac_trainer_find_snapshot(t, err);
     if (rc == 0)
         rc = sac_trainer_choose_seed(t, err);
+    sac_trainer_choose_threads(t);
     if (rc == 0)
         rc = sac_trainer_open_train(t, err);
     if (rc == 0)
@@ -156,12 +160,24 @@ static void keep_outputs(struct sac_trainer *t)
     sac_phase_net_add_outputs(&t->train, t->values);
 }
 
+static void clear_part(void *context, int64_t first, int64_t end)
+{
+    memset((float *)context + first * CLEAR_PIECE, 0,
+           (size_t)((end - first) * CLEAR_PIECE) * sizeof(float));
+}
+
+/* The arrays end behind a whole piece. */
+static void clear_gradients(struct sac_trainer *t)
+{
+    sac_team_run(t->threads, (int64_t)t->total / CLEAR_PIECE, clear_part, t->grads);
+}
+
 static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_error *err)
 {
     int passes = sac_solver_iter_size(t->solver), rc = 0;
     double sum = 0;
 
-    memset(t->grads, 0, t->total * sizeof *t->grads);
+    clear_gradients(t);
     sac_plan_weights_changed(t->train.plan);
     for (int i = 0; rc == 0 && i < passes; i++) {
         double loss = 0;

@@ -35,9 +35,9 @@ enum sac_train_event_kind {
     SAC_TRAIN_DISPLAY,   /* loss (smoothed), rate, values, seconds since the last */
     SAC_TRAIN_SAVING,    /* name: the prefix of the files */
     SAC_TRAIN_LAST_LOSS, /* loss, after the last iteration where display falls on it */
-    SAC_TRAIN_STOPPED,   /* early; text: why, where nobody asked for it */
     SAC_TRAIN_BEST,      /* loss: the metric, name: what it is called; the best until now */
     SAC_TRAIN_WRITTEN,   /* name: the model directory; best: the iteration of its weights */
+    SAC_TRAIN_STOPPED,   /* early; text: why, where nobody asked for it */
     SAC_TRAIN_DONE,
 };
 
@@ -60,6 +60,8 @@ struct sac_train_event {
 enum sac_train_request { SAC_TRAIN_GO_ON, SAC_TRAIN_SNAPSHOT, SAC_TRAIN_STOP };
 
 /* All borrowed for the trainer's life; NULL and 0 are the defaults. */
+enum { SAC_TRAIN_THREADS_MAX = 1024 };
+
 struct sac_trainer_options {
     const char *solver;   /* a solver.prototxt */
     const char *net;      /* instead of the solver's */
@@ -85,6 +87,12 @@ struct sac_trainer_options {
     enum sac_resize resize;
     int resize_width, resize_height;
     int threads; /* that decode */
+    /* That compute; 0: as many as the snapshot was made with, else one a core. Results
+     * depend on it where libraries add up in parts: the same number, the same bits. */
+    int compute_threads;
+    /* What values and their gradients are stored in, of training and test nets; weights,
+     * sums and losses are fp32 in any. */
+    enum sac_precision precision;
     struct sac_device *device;
     void (*on_event)(void *user, const struct sac_train_event *event);
     /* Asked after every iteration. */

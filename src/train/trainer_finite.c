@@ -155,25 +155,34 @@ static int with_snapshot(const struct sac_trainer *t, int rc, struct sac_error *
     return rc;
 }
 
+/* What comes before losses and gradients, in its order. */
+static int check_causes(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = check_batch(t, err);
+
+    if (rc == 0)
+        rc = sac_solver_check_finite(t->solver, t->params, "parameter", err);
+    return rc == 0 ? check_blobs(t, err) : rc;
+}
+
 int sac_trainer_check_loss(struct sac_trainer *t, double loss, struct sac_error *err)
 {
     if (isfinite(loss))
         return 0;
-    int rc = check_batch(t, err);
-    if (rc == 0)
-        rc = sac_solver_check_finite(t->solver, t->params, "parameter", err);
-    if (rc == 0)
-        rc = check_blobs(t, err);
-    if (rc == 0)
-        rc = blame_loss(t, loss, err);
-    return with_snapshot(t, rc, err);
+    int rc = check_causes(t, err);
+    return with_snapshot(t, rc ? rc : blame_loss(t, loss, err), err);
 }
 
 int sac_trainer_check_gradients(struct sac_trainer *t, struct sac_error *err)
 {
-    int rc = sac_solver_check_finite(t->solver, t->grads, "gradient", err);
+    struct sac_error own = {0};
+    int rc = sac_solver_check_finite(t->solver, t->grads, "gradient", &own);
 
-    return rc == 0 ? 0 : with_snapshot(t, rc, err);
+    if (rc == 0)
+        return 0;
+    if (check_causes(t, err) == 0)
+        sac_fail(err, rc, "%s, though what went forward is finite", own.text);
+    return with_snapshot(t, rc, err);
 }
 
 int sac_trainer_check_params(struct sac_trainer *t, struct sac_error *err)

@@ -127,7 +127,10 @@ int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err)
 static int plan_train(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_plan_options how = {
-        .ops = {.training = true}, .weights = t->weight_at, .weight_grads = t->grad_at};
+        .ops = {.precision = t->options.precision, .training = true, .threads = t->threads},
+        .weights = t->weight_at,
+        .weight_grads = t->grad_at,
+    };
     int rc = sac_phase_net_plan(&t->train, t->options.device, t->store, t->stream, &how, err);
 
     if (rc == 0 && sac_plan_loss_count(t->train.plan) == 0)
@@ -168,7 +171,11 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
 {
     int rc = share_weights(t, index, err);
     struct sac_plan_options how = {
-        .judged = true, .weights = t->test_weight_at[index], .memory_of = t->train.plan};
+        .ops = {.precision = t->options.precision, .threads = t->threads},
+        .judged = true,
+        .weights = t->test_weight_at[index],
+        .memory_of = t->train.plan,
+    };
 
     if (rc != 0)
         return rc;

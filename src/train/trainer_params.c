@@ -48,6 +48,8 @@ int sac_trainer_make_solver(struct sac_trainer *t, struct sac_error *err)
         at += ((size_t)param.count + 15) & ~(size_t)15;
     }
     rc = sac_solver_new(&t->solver, t->message, segments, count, t->total, err);
+    if (rc == 0)
+        sac_solver_set_threads(t->solver, t->threads);
     free(segments);
     return rc;
 }

@@ -46,6 +46,7 @@ struct sac_trainer {
     struct sac_weights_view weights;
     struct sac_blob_view *blobs;
 
+    int threads; /* that compute */
     int64_t iteration;
     struct sac_loss_mean loss;
     struct sac_snapshot_files from; /* where it goes on, or empty */
@@ -73,6 +74,7 @@ void sac_trainer_tell(const struct sac_trainer *t, struct sac_train_event event)
 /* In this order, by sac_trainer_new(). */
 int sac_trainer_find_snapshot(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err);
+void sac_trainer_choose_threads(struct sac_trainer *t);
 int sac_trainer_open_train(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_take_arrays(struct sac_trainer *t, struct sac_error *err);

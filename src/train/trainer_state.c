@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/cpu.h"
+
 int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err)
 {
     const char *text = t->restored ? json_string_value(json_object_get(t->restored, "seed")) : NULL;
@@ -24,6 +26,20 @@ int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err)
         return sac_fail_errno(err, errno, "a random seed");
     }
     return 0;
+}
+
+void sac_trainer_choose_threads(struct sac_trainer *t)
+{
+    const json_t *made_with = json_object_get(t->restored, "threads");
+
+    t->threads = t->options.compute_threads;
+    if (t->threads < 1 && json_is_integer(made_with) && json_integer_value(made_with) > 0 &&
+        json_integer_value(made_with) <= SAC_TRAIN_THREADS_MAX)
+        t->threads = (int)json_integer_value(made_with);
+    if (t->threads < 1)
+        t->threads = sac_cpu_count();
+    if (t->threads > SAC_TRAIN_THREADS_MAX)
+        t->threads = SAC_TRAIN_THREADS_MAX;
 }
 
 int64_t sac_trainer_restored_position(const struct sac_trainer *t, int test)
@@ -48,6 +64,7 @@ static json_t *remember(const struct sac_trainer *t)
         ok = json_array_append_new(tests, json_integer(t->tests[i].position)) == 0;
     ok = ok && json_object_set_new(root, "seed", json_string(seed)) == 0 &&
          json_object_set_new(root, "position", json_integer(t->train.position)) == 0 &&
+          json_object_set_new(root, "threads", json_integer(t->threads)) == 0 &&
          json_object_set(root, "test_positions", tests) == 0 &&
          json_object_set(root, "loss", loss) == 0;
     if (ok && t->best.known)

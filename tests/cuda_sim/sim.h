@@ -45,6 +45,7 @@ void sim_seed_set(uint64_t seed);
  * Faults, comma separated; device and k are counted from 0, replacing earlier ones:
  *   lost:DEVICE:K   the K-th call to that device fails with cudaErrorLaunchFailure,
  *                   and all later ones do; what is queued there does not run
+ *   gone:DEVICE:K   likewise, and cudaDeviceReset does not bring it back
  *   oom:DEVICE:K    the K-th allocation of that device fails
  *   slow:DEVICE:MS  every operation of that device, a whole graph too, takes MS
  *                   milliseconds longer

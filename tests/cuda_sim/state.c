@@ -27,6 +27,7 @@ static void clear_faults(void)
     for (int i = 0; i < SIM_DEVICES_MAX; i++) {
         sim_device[i].lost_at = sim_device[i].oom_at = -1;
         sim_device[i].slow_ms = 0;
+        sim_device[i].gone = false;
         sim_device[i].calls = sim_device[i].allocations = 0;
     }
 }
@@ -44,13 +45,16 @@ static bool read_fault(const char *text, size_t length, bool apply)
     if (sscanf(word, "%7[a-z]:%d:%lf%n", kind, &device, &value, &used) != 3 || word[used] != '\0' ||
         device < 0 || device >= sim_devices || value < 0)
         return false;
-    if (strcmp(kind, "lost") == 0 && apply)
+    bool gone = strcmp(kind, "gone") == 0, lost = gone || strcmp(kind, "lost") == 0;
+    if (lost && apply) {
         sim_device[device].lost_at = (long)value;
-    else if (strcmp(kind, "oom") == 0 && apply)
+        sim_device[device].gone = gone;
+    }
+    if (strcmp(kind, "oom") == 0 && apply)
         sim_device[device].oom_at = (long)value;
     else if (strcmp(kind, "slow") == 0 && apply)
         sim_device[device].slow_ms = value;
-    return strcmp(kind, "lost") == 0 || strcmp(kind, "oom") == 0 || strcmp(kind, "slow") == 0;
+    return lost || strcmp(kind, "oom") == 0 || strcmp(kind, "slow") == 0;
 }
 
 static bool read_faults(const char *text, bool apply)
@@ -246,7 +250,7 @@ void sim_device_restore(int device)
 {
     sim_enter();
     if (device >= 0 && device < sim_devices) {
-        sim_device[device].lost = false;
+        sim_device[device].lost = sim_device[device].gone = false;
         sim_device[device].lost_at = -1;
     }
     sim_leave();

@@ -2,6 +2,7 @@
 """`saccade train` from outside: a published solverstate, kills, signals, the log."""
 import json
 import lzma
+import math
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 
 import training
-from harness import binary, case, data, folder, need, run, run_cases, Skip
+from harness import binary, case, data, folder, need, read, run, run_cases, Skip
 
 MODELS = "cifar10_models/"
 
@@ -96,8 +97,178 @@ def _():
     base = training.place("json", "max_iter: 4 display: 2 test_iter: 2 test_interval: 4\n")
     events = [json.loads(line) for line in training.finish(base, "--log-json").splitlines()]
     kinds = [e["event"] for e in events]
-    need(kinds == ["start", "test", "train", "train", "saving", "last_loss", "test", "done"], kinds)
+    need(kinds == ["start", "test", "train", "train", "saving", "last_loss", "test",
+                   "written", "done"], kinds)
     need(events[1]["outputs"][0]["name"] == "acc", events[1])
+
+
+PAIRS = """name: "pairs"
+layer { name: "in" type: "Data" top: "data" transform_param { scale: 0.00390625 }
+  data_param { source: "none" batch_size: 64 backend: LMDB } }
+layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 3072 bias_filler { type: "constant" value: 0.5 } } }
+layer { name: "square" type: "EuclideanLoss" bottom: "fc" bottom: "flat" top: "square" }
+layer { name: "cross" type: "SigmoidCrossEntropyLoss" bottom: "fc" bottom: "flat" top: "cross"
+  loss_weight: 2 }
+"""
+
+
+@case("losses of pairs: train and test give what the formulas give")
+def _():
+    base = training.place("pairs", "test_iter: 4 test_interval: 1 max_iter: 1\n")
+    with open(os.path.join(base, "net.prototxt"), "w") as file:
+        file.write(PAIRS)
+    log = training.finish(base, "--out", "none")
+    square = cross = 0.0
+    content = read(os.path.join(base, "data.bin"))
+    for i, byte in enumerate(content):
+        if i % 3073:
+            square += (0.5 - byte / 256) ** 2  # without weights each output is the bias
+            cross += math.log(1 + math.exp(0.5)) - 0.5 * byte / 256
+    square, cross = square / (2 * 256), cross / 256
+    found = [float(v) for v in re.findall(r"Test net output #\d: \w+ = ([\d.e+-]+)", log)][:2]
+    need(abs(found[0] / square - 1) < 1e-5 and abs(found[1] / cross - 1) < 1e-5, found, square)
+    # And test, on weights that have learned a step, in batches of which one is partial.
+    words = ["test", "--net", os.path.join(base, "net.prototxt"), "--weights",
+             os.path.join(base, "small_iter_1.caffemodel"), "--data",
+             os.path.join(base, "data.bin"), "--json"]
+    out = json.loads(run(*words))
+    last = [float(v) for v in re.findall(r"Test net output #\d: \w+ = ([\d.e+-]+)", log)][-2:]
+    need(out["items"] == 256 and "confusion" not in out, out)
+    for name, value in zip(("square", "cross"), last):
+        need(abs(out["outputs"][name] / value - 1) < 1e-5, out, last)
+    other = json.loads(run(*words, "--batch", "100"))["outputs"]
+    need(all(abs(other[n] / out["outputs"][n] - 1) < 1e-5 for n in other), other, out)
+
+
+STATES = """name: "states"
+layer { name: "in" type: "Data" top: "data" top: "label"
+  data_param { source: "none" batch_size: 16 backend: LMDB } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 4 } param { lr_mult: 0 } param { lr_mult: 0 } }
+layer { name: "a" type: "Accuracy" bottom: "fc" bottom: "label" top: "of-a"
+  include { phase: TEST stage: "a" } }
+layer { name: "b" type: "Accuracy" bottom: "fc" bottom: "label" top: "of-b"
+  include { phase: TEST stage: "b" not_stage: "a" } }
+layer { name: "deep" type: "Accuracy" bottom: "fc" bottom: "label" top: "deep"
+  include { phase: TEST min_level: 2 } }
+layer { name: "more" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "more"
+  include { phase: TRAIN stage: "more" min_level: 1 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+
+
+@case("two test nets have states of their own; --level and --stage are the training net's")
+def _():
+    base = training.place("states", """max_iter: 1 display: 1 test_iter: 1 test_iter: 2
+        test_interval: 1 test_state { stage: "a" } test_state { stage: "b" level: 2 }\n""")
+    with open(os.path.join(base, "net.prototxt"), "w") as file:
+        file.write(STATES)
+
+    def outputs(*more):
+        log = training.finish(base, *more)
+        return [re.findall(what + r" net output #\d: ([\w-]+) =", log.split("Testing net (#0)")[1])
+                for what in ("Test", "Train")]
+    tests, train = outputs()
+    need(tests == ["of-a", "loss", "of-b", "deep", "loss"] and train == ["loss"], tests, train)
+    need(outputs("--stage", "more")[1] == ["loss"])
+    need(outputs("--stage", "x,more", "--level", "1") == [tests, ["more", "loss"]])
+    names = json.loads(run("test", "--json", "--net", os.path.join(base, "net.prototxt"),
+                           "--weights", os.path.join(base, "small_iter_1.caffemodel"), "--data",
+                           os.path.join(base, "data.bin"), "--stage", "b", "--level", "2"))
+    need(sorted(names["outputs"]) == ["deep", "loss", "of-b"], names["outputs"])
+
+
+@case("SIGHUP saves and goes on; either signal does what its flag says")
+def _():
+    base = training.place("signals", "max_iter: 1000000 display: 1\n")
+
+    def begin(*more):
+        process = training.start(base, *more)
+        for line in process.stderr:
+            if "Iteration 3 " in line:
+                return process
+
+    def saved():
+        return [n for n in os.listdir(base) if n.endswith(".solverstate")]
+
+    def wait_for(process, words):
+        for line in process.stderr:
+            if words in line:
+                return
+        raise AssertionError("ended without: " + words)
+    process = begin()
+    process.send_signal(signal.SIGHUP)
+    wait_for(process, "Snapshotting solver state")
+    wait_for(process, "Iteration")
+    need(process.poll() is None and len(saved()) == 1, saved())
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "Optimization stopped early.")
+    process.communicate()
+    need(process.returncode == 0 and len(saved()) == 2, saved())
+    process = begin("--sigint_effect", "none", "--sighup_effect", "stop")
+    process.send_signal(signal.SIGINT)
+    for _ in range(5):
+        wait_for(process, "Iteration")
+    need(process.poll() is None and len(saved()) == 2, saved())
+    process.send_signal(signal.SIGHUP)
+    wait_for(process, "Optimization stopped early.")
+    process.communicate()
+    need(process.returncode == 0 and len(saved()) == 3, saved())
+
+
+@case("smoothed labels raise the first loss as the formula says; augmentation changes the data")
+def _():
+    base = training.place("smooth", "max_iter: 1 display: 1\n")
+
+    def first(*more):
+        log = training.finish(base, "--out", "none", *more)
+        return float(re.search(r"Iteration 0 \(.*loss = ([\d.e+-]+)", log).group(1))
+    # Zero weights: every class has 1/4, whatever the label; ln 4 stays ln 4.
+    net = training.NET.replace('weight_filler { type: "xavier" } ', "")
+    with open(os.path.join(base, "net.prototxt"), "w") as file:
+        file.write(net)
+    need(abs(first("--smoothing", "0.3") - math.log(4)) < 1e-5)
+    # A bias of ln 9 for class 0: log p0 = ln 9/12, the others ln 1/12.
+    text = net.replace("num_output: 4 ", 'num_output: 4 bias_term: true '
+                       'bias_filler { type: "uniform" min: -2 max: 2 } ')
+    with open(os.path.join(base, "net.prototxt"), "w") as file:
+        file.write(text)
+    plain, half, most = first(), first("--smoothing", "0.3"), first("--smoothing", "0.6")
+    # Linear in the smoothing: (1 - s) * plain + s * mean over the classes.
+    need(abs((half - plain) * 2 - (most - plain)) < 1e-4 and abs(half - plain) > 1e-3, plain, half)
+    training.place("smooth", "max_iter: 1 display: 1\n")
+    plain = first()
+    for word in ("flip", "pad=4", "area=0.3", "rotation=20", "brightness=0.5", "contrast=0.5",
+                 "saturation=0.9", "hue=0.5", "noise=20", "cutout=12"):
+        need(first("--augment", word) != plain, word)
+    need(first("--augment", "noise=0") == plain)
+    log = training.finish(base, "--augment", "noise=20,twist=3", status=2)
+    need("twist=3" in log, log)
+
+
+def exploding(name, net, more="", *words):
+    base = training.place(name, "max_iter: 50 snapshot: 1 " + more)
+    with open(os.path.join(base, "net.prototxt"), "w") as file:
+        file.write(net)
+    return training.finish(base, "--out", "none", *words, status=1)
+
+
+@case("a number that is not finite is named where it first was, with the last snapshot")
+def _():
+    # e^x by a power of a large number: the blob is infinite, all parameters are well.
+    net = training.NET.replace('layer { name: "fc"', '''
+        layer { name: "up" type: "Power" bottom: "b1" top: "up" power_param { scale: 1e30 } }
+        layer { name: "square" type: "Eltwise" bottom: "up" bottom: "up" top: "square"
+          eltwise_param { operation: PROD } }
+        layer { name: "fc"''').replace('bottom: "b1" top: "fc"', 'bottom: "square" top: "fc"')
+    log = exploding("infinite", net)
+    need('iteration 0: blob "square" of layer "square" is the first that is infinite' in log and
+         "no snapshot was saved before" in log, log)
+    net = training.NET.replace('name: "fc" type', 'name: "fc" param { lr_mult: 1e36 } type')
+    log = exploding("parameter", net)
+    need(re.search(r"saccade: iteration \d+: the (parameter|gradient) of fc/0 is", log), log)
 
 
 @case("what cannot be trained is one sentence")

@@ -168,12 +168,13 @@ static void idle_lanes_do_not_leave_the_same_jobs_to_each_other(void **state)
     for (int i = 0; i < 17; i++)
         submit(f, i, model, MS, 0);
     for (int turn = 0; turn < 17 && taken < 17; turn++) {
-        int before = taken;
+        int counts[2], before = taken;
         for (int l = 0; l < 2; l++)
-            taken += take(f, l, MS);
+            taken += counts[l] = take(f, l, MS);
         assert_true(taken > before);
         for (int l = 0; l < 2; l++)
-            sac_scheduler_done(f->s, l);
+            if (counts[l])
+                sac_scheduler_done(f->s, l);
     }
     assert_int_equal(taken, 17);
 }

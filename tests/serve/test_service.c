@@ -259,7 +259,7 @@ static void the_service_says_how_it_is(void **state)
     expect(get(f, "/api/models"), 200,
            "{\"models\":[{\"name\":\"first\",\"default\":true,\"classes\":6,"
            "\"input\":{\"channels\":3,\"height\":4,\"width\":4},\"topk\":5,\"topk_max\":6,"
-           "\"timeout_ms\":5000,\"batch_max\":8,\"devices\":[{\"device\":\"cpu\",");
+           "\"timeout_ms\":5000,\"batch_max\":8,\"priority\":0,\"devices\":[{\"device\":\"cpu\",");
     expect(get(f, "/api/nothing"), 404, "error");
     expect(get(f, "/api/classify"), 405, "error");
 }

@@ -68,6 +68,7 @@ struct sac_op {
         *weight[SAC_NODE_WEIGHTS_MAX]; /* plain, of the store; for kernels that asked for them */
     float *floats;
     void *workspace;
+    void *saved; /* of max pooling: for each result, which of its window's elements it is */
     void *state;
 
     int threads;                         /* that it may use */

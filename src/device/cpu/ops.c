@@ -159,6 +159,7 @@ static int copy_node(struct sac_op *op, const struct sac_cpu_ask *ask,
     op->dst = calloc((size_t)node->dst_count, sizeof *op->dst);
     op->sum = binding->sum;
     op->workspace = binding->workspace;
+    op->saved = binding->saved;
     if (!op->name || !op->src || !op->dst)
         return SAC_ENOMEM;
     memcpy(op->src, binding->src, (size_t)node->src_count * sizeof *op->src);

@@ -41,6 +41,9 @@ static void part(void *context, int64_t first, int64_t end)
     struct sac_tensor tensors[2 * TENSORS_MAX], *at = tensors;
 
     some.first = first;
+    if (op->saved) /* a byte a result */
+        some.saved = (char *)op->saved +
+                     first * (sac_shape_count(&op->dst[0].shape) / op->dst[0].shape.dim[0]);
     some.src = at;
     at = cut(op->src, op->src_count, first, end, at);
     some.dst = at;

@@ -1,4 +1,4 @@
-/* Which operations the vector kernels take back, in fp32. */
+/* Which operations the vector kernels take back. */
 #include "device/cpu/parts.h"
 #include "device/cpu/vector.h"
 
@@ -20,15 +20,19 @@ static bool can_lrn(const struct sac_cpu_ask *ask)
            (shape->rank == 2 || shape->rank == 4) && shape->dim[1] <= SAC_LRN_BACK_CHANNELS_MAX;
 }
 
+/* 255 stands for none. */
+static bool taps_fit_bytes(const struct sac_window *w)
+{
+    return w->kernel[0] < 256 && w->kernel[1] < 256 && w->kernel[0] * w->kernel[1] < 256;
+}
+
 static bool can(const struct sac_cpu_ask *ask)
 {
     const struct sac_node *node = ask->node;
 
-    if (ask->type != SAC_F32)
-        return false;
     switch ((int)node->kind) {
     case SAC_OP_POOL:
-        return src_shape(ask)->rank == 4;
+        return src_shape(ask)->rank == 4 && taps_fit_bytes(&node->param.pool.window);
     case SAC_OP_LRN:
         return can_lrn(ask);
     case SAC_OP_RELU:
@@ -37,9 +41,6 @@ static bool can(const struct sac_cpu_ask *ask)
         return (src_shape(ask)->rank == 2 || src_shape(ask)->rank == 4) && node->param.dropout.mask;
     case SAC_OP_ELTWISE:
         return node->param.eltwise.method == SAC_ELTWISE_SUM;
-    case SAC_OP_CONVERT:
-        return ask->graph->values[node->src[0]].form.type == SAC_F32 &&
-               ask->graph->values[node->dst[0]].form.type == SAC_F32;
     default:
         return true;
     }
@@ -55,9 +56,10 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
             return sac_fail(err, SAC_ELIMIT, "%s: its gradients do not fit in memory", node->name);
         caps->workspace_bytes = bytes > caps->workspace_bytes ? bytes : caps->workspace_bytes;
     }
-    caps->backward_src = node->kind == SAC_OP_LRN ||
-                         (node->kind == SAC_OP_POOL && node->param.pool.method == SAC_POOL_MAX);
-    caps->backward_dst = node->kind == SAC_OP_RELU || node->epilogue.relu;
+    caps->backward_src = node->kind == SAC_OP_LRN;
+    caps->backward_dst = node->kind == SAC_OP_RELU;
+    if (node->kind == SAC_OP_POOL && node->param.pool.method == SAC_POOL_MAX)
+        caps->saved_bytes = sac_tensor_bytes(&ask->graph->values[node->dst[0]].shape, SAC_U8);
     caps->grad_in_place =
         node->kind == SAC_OP_RELU || node->kind == SAC_OP_DROPOUT || node->kind == SAC_OP_SPLIT;
     return 0;

@@ -1,16 +1,36 @@
-/* The vector kernels' way back, compiled for each instruction set. All is fp32. */
-#include <float.h>
-
+/* The vector kernels' way back, compiled for each instruction set. */
 #include "device/cpu/vector_rows.h"
+
+/* ---- Maps, of all elements in memory's order ---- */
+
+INLINE floats rectified(floats y, floats dy, float slope)
+{
+    words above = (words)(y > 0);
+
+    return (floats)(((words)dy & above) | ((words)(dy * slope) & ~above));
+}
+
+INLINE void relu_as(const struct sac_op *op, enum sac_type type)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape), i = 0;
+    const void *y = op->dst[0].data, *dy = op->dst_grad[0].data;
+    void *dx = op->src_grad[0].data;
+    float slope = op->param.relu.slope;
+
+    for (; i + LANES <= count; i += LANES)
+        put(dx, i, rectified(get(y, i, type), get(dy, i, type), slope), type);
+    for (; i < count; i++) {
+        float d = get_one(dy, i, type);
+        put_one(dx, i, get_one(y, i, type) > 0 ? d : d * slope, type);
+    }
+}
 
 static void relu(const struct sac_op *op)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    const float *y = op->dst[0].data, *dy = op->dst_grad[0].data;
-    float *dx = op->src_grad[0].data, slope = op->param.relu.slope;
-
-    for (int64_t i = 0; i < count; i++)
-        dx[i] = y[i] > 0 ? dy[i] : dy[i] * slope;
+    if (op->src[0].form.type == SAC_F32)
+        relu_as(op, SAC_F32);
+    else
+        relu_as(op, SAC_BF16);
 }
 
 static void dropout(const struct sac_op *op)
@@ -18,112 +38,184 @@ static void dropout(const struct sac_op *op)
     mask_rows(op, &op->dst_grad[0], &op->src_grad[0]);
 }
 
+INLINE void split_as(const struct sac_op *op, enum sac_type type)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape), i = 0;
+    void *dx = op->src_grad[0].data;
+
+    for (; i + LANES <= count; i += LANES) {
+        floats sum = {0};
+        for (int k = 0; k < op->dst_count; k++)
+            if (op->dst_grad[k].data)
+                sum += get(op->dst_grad[k].data, i, type);
+        put(dx, i, sum, type);
+    }
+    for (; i < count; i++) {
+        float sum = 0;
+        for (int k = 0; k < op->dst_count; k++)
+            sum += op->dst_grad[k].data ? get_one(op->dst_grad[k].data, i, type) : 0;
+        put_one(dx, i, sum, type);
+    }
+}
+
 static void split(const struct sac_op *op)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    float *dx = op->src_grad[0].data, sum[BLOCK];
+    if (op->src[0].form.type == SAC_F32)
+        split_as(op, SAC_F32);
+    else
+        split_as(op, SAC_BF16);
+}
 
-    for (int64_t at = 0; at < count; at += BLOCK) {
-        int64_t n = min64(BLOCK, count - at);
-        memset(sum, 0, sizeof sum);
-        for (int k = 0; k < op->dst_count; k++) {
-            const float *dy = op->dst_grad[k].data;
-            for (int64_t i = 0; dy && i < n; i++)
-                sum[i] += dy[at + i];
+INLINE void eltwise_as(const struct sac_op *op, enum sac_type type)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape);
+    const float *coeff = op->param.eltwise.coeff;
+    const void *dy = op->dst_grad[0].data;
+
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t n = min64(LANES, count - i);
+        for (int k = 0; k < op->src_count; k++) {
+            float by = coeff ? coeff[k] : 1;
+            void *dx = op->src_grad[k].data;
+            if (!dx)
+                continue;
+            if (n == LANES)
+                put(dx, i, get(dy, i, type) * by, type);
+            for (int64_t j = i; n < LANES && j < count; j++)
+                put_one(dx, j, get_one(dy, j, type) * by, type);
         }
-        memcpy(dx + at, sum, (size_t)n * sizeof *sum);
     }
 }
 
 static void eltwise(const struct sac_op *op)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    const float *dy = op->dst_grad[0].data;
-
-    for (int k = 0; k < op->src_count; k++) {
-        float *dx = op->src_grad[k].data;
-        float coeff = op->param.eltwise.coeff ? op->param.eltwise.coeff[k] : 1;
-        for (int64_t i = 0; dx && i < count; i++)
-            dx[i] = dy[i] * coeff;
-    }
+    if (op->src[0].form.type == SAC_F32)
+        eltwise_as(op, SAC_F32);
+    else
+        eltwise_as(op, SAC_BF16);
 }
 
-/* ---- Pooling: 64 channels at a time ---- */
+/* ---- Pooling: each position of the source takes from the windows that it lies in ---- */
 
-/* The first of the largest, tap by tap, then its gradient. */
-INLINE void max_block(const float *x, float *dx, const float *dy, struct pool_at w, int64_t width,
-                      int64_t channels, int64_t n)
+struct takers {
+    int64_t first, end; /* windows along one axis */
+};
+
+INLINE struct takers takers_of(const struct sac_window *w, int way, int64_t at, int64_t windows)
 {
-    int32_t best[BLOCK], tap = 0;
-    float most[BLOCK];
+    int64_t from = at + w->pad[way] - w->kernel[way] + 1, stride = w->stride[way];
+    int64_t first = from > 0 ? (from + stride - 1) / stride : 0;
 
-    for (int64_t i = 0; i < n; i++) {
-        most[i] = -FLT_MAX;
-        best[i] = -1;
-    }
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++, tap++) {
-            const float *from = x + (iy * width + ix) * channels;
-            for (int64_t i = 0; i < n; i++) {
-                best[i] = from[i] > most[i] ? tap : best[i];
-                most[i] = from[i] > most[i] ? from[i] : most[i];
-            }
-        }
-    }
-    tap = 0;
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++, tap++) {
-            float *to = dx + (iy * width + ix) * channels;
-            for (int64_t i = 0; i < n; i++)
-                to[i] += best[i] == tap ? dy[i] : 0;
-        }
-    }
+    return (struct takers){first, min64((at + w->pad[way]) / stride + 1, windows)};
 }
 
-INLINE void ave_block(float *dx, const float *dy, struct pool_at w, int64_t width, int64_t channels,
-                      int64_t n)
+/* What one window gives to position y, x: of the largest, to its first only; of the
+ * average, a share. */
+INLINE floats given_by(const struct sac_op *op, const struct rows *dy, int64_t row, int64_t at,
+                       int64_t tap, float divisor, bool max, enum sac_type type)
 {
-    float share[BLOCK];
+    floats d = get(dy->data, row * dy->pitch + at, type);
+    bytes best;
 
-    for (int64_t i = 0; i < n; i++)
-        share[i] = dy[i] / w.divisor;
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++) {
-            float *to = dx + (iy * width + ix) * channels;
-            for (int64_t i = 0; i < n; i++)
-                to[i] += share[i];
-        }
-    }
+    if (!max)
+        return d / divisor;
+    memcpy(&best, (const uint8_t *)op->saved + row * dy->columns + at, sizeof best);
+    words is_it = (words)(__builtin_convertvector(best, words) == (uint32_t)tap);
+    return (floats)((words)d & is_it);
 }
 
-INLINE void pool_as(const struct sac_op *op, bool max)
+INLINE float one_given_by(const struct sac_op *op, const struct rows *dy, int64_t row, int64_t at,
+                          int64_t tap, float divisor, bool max, enum sac_type type)
+{
+    float d = get_one(dy->data, row * dy->pitch + at, type);
+
+    if (!max)
+        return d / divisor;
+    return ((const uint8_t *)op->saved)[row * dy->columns + at] == tap ? d : 0;
+}
+
+struct place {
+    int64_t picture, y, x;
+    struct takers ys, xs;
+};
+
+/* The tap of window oy, ox that place is, as forward counted them: those within the
+ * source. */
+INLINE int64_t tap_of(const struct place *p, struct pool_at w)
+{
+    return (p->y - w.y0) * (w.x1 - w.x0) + p->x - w.x0;
+}
+
+INLINE void take_groups(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
+                        const struct place *p, int64_t row, int64_t at, int groups, bool max,
+                        enum sac_type type)
+{
+    const int64_t *out = op->dst[0].shape.dim;
+    floats sum[4];
+
+    for (int g = 0; g < groups; g++)
+        sum[g] = (floats){0};
+    for (int64_t oy = p->ys.first; oy < p->ys.end; oy++) {
+        for (int64_t ox = p->xs.first; ox < p->xs.end; ox++) {
+            struct pool_at w = pool_window(op, oy, ox);
+            int64_t from = (p->picture * out[2] + oy) * out[3] + ox, tap = tap_of(p, w);
+            for (int g = 0; g < groups; g++)
+                sum[g] += given_by(op, dy, from, at + g * LANES, tap, w.divisor, max, type);
+        }
+    }
+    for (int g = 0; g < groups; g++)
+        put(dx->data, row * dx->pitch + at + g * LANES, sum[g], type);
+}
+
+INLINE void take_one(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
+                     const struct place *p, int64_t row, int64_t at, bool max, enum sac_type type)
+{
+    const int64_t *out = op->dst[0].shape.dim;
+    float sum = 0;
+
+    for (int64_t oy = p->ys.first; oy < p->ys.end; oy++) {
+        for (int64_t ox = p->xs.first; ox < p->xs.end; ox++) {
+            struct pool_at w = pool_window(op, oy, ox);
+            int64_t from = (p->picture * out[2] + oy) * out[3] + ox;
+            sum += one_given_by(op, dy, from, at, tap_of(p, w), w.divisor, max, type);
+        }
+    }
+    put_one(dx->data, row * dx->pitch + at, sum, type);
+}
+
+INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type)
 {
     const int64_t *in = op->src[0].shape.dim, *out = op->dst[0].shape.dim;
-    const float *dy = op->dst_grad[0].data;
-    int64_t channels = in[1], picture = channels * in[2] * in[3];
+    const struct sac_window *w = &op->param.pool.window;
+    struct rows dy = rows_of(&op->dst_grad[0]), dx = rows_of(&op->src_grad[0]);
+    int64_t plane = in[2] * in[3], at;
 
-    memset(op->src_grad[0].data, 0, sac_tensor_bytes(&op->src[0].shape, SAC_F32));
-    for (int64_t n = 0; n < in[0]; n++) {
-        const float *x = (const float *)op->src[0].data + n * picture;
-        float *dx = (float *)op->src_grad[0].data + n * picture;
-        for (int64_t p = 0; p < out[2] * out[3]; p++, dy += channels) {
-            struct pool_at w = pool_window(op, p / out[3], p % out[3]);
-            EACH_BLOCK(at, count, channels, {
-                if (max)
-                    max_block(x + at, dx + at, dy + at, w, in[3], channels, count);
-                else
-                    ave_block(dx + at, dy + at, w, in[3], channels, count);
-            });
-        }
+    for (int64_t row = 0; row < dx.count; row++) {
+        struct place p = {row / plane, row % plane / in[3], row % in[3], {0, 0}, {0, 0}};
+        p.ys = takers_of(w, 0, p.y, out[2]);
+        p.xs = takers_of(w, 1, p.x, out[3]);
+        for (at = 0; at + 4 * LANES <= dx.columns; at += 4 * LANES)
+            take_groups(op, &dy, &dx, &p, row, at, 4, max, type);
+        for (; at + LANES <= dx.columns; at += LANES)
+            take_groups(op, &dy, &dx, &p, row, at, 1, max, type);
+        for (; at < dx.columns; at++)
+            take_one(op, &dy, &dx, &p, row, at, max, type);
     }
 }
 
+/* op->saved of some pictures begins with theirs. */
 static void pool(const struct sac_op *op)
 {
-    if (op->param.pool.method == SAC_POOL_MAX)
-        pool_as(op, true);
+    bool max = op->param.pool.method == SAC_POOL_MAX;
+
+    if (max && op->src[0].form.type == SAC_F32)
+        pool_as(op, true, SAC_F32);
+    else if (max)
+        pool_as(op, true, SAC_BF16);
+    else if (op->src[0].form.type == SAC_F32)
+        pool_as(op, false, SAC_F32);
     else
-        pool_as(op, false);
+        pool_as(op, false, SAC_BF16);
 }
 
 /* ---- LRN across channels, a position at a time: with s the scale,
@@ -134,11 +226,13 @@ enum { MARGIN = SAC_LRN_SIZE_MAX / 2 + LANES };
 struct lrn_position {
     float padded[SAC_LRN_BACK_CHANNELS_MAX + 2 * MARGIN]; /* squares, then the products */
     float scale[SAC_LRN_BACK_CHANNELS_MAX], power[SAC_LRN_BACK_CHANNELS_MAX];
+    float x[SAC_LRN_BACK_CHANNELS_MAX], dy[SAC_LRN_BACK_CHANNELS_MAX];
 };
 
-INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, const float *x,
-                         const float *dy, float *dx, int64_t n, int taps)
+/* The gradient takes dy's place. */
+INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, int64_t n, int taps)
 {
+    float *x = p->x, *dy = p->dy;
     float each = op->param.lrn.alpha / (float)op->param.lrn.size;
     float twice = 2 * op->param.lrn.beta * each, *middle = p->padded + MARGIN;
     const float *first = middle - taps / 2;
@@ -158,7 +252,7 @@ INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, const 
         float sum = first[i];
         for (int tap = 1; tap < taps; tap++)
             sum += first[i + tap];
-        dx[i] = dy[i] * p->power[i] - twice * x[i] * sum;
+        dy[i] = dy[i] * p->power[i] - twice * x[i] * sum;
     }
 }
 
@@ -218,18 +312,19 @@ static void lrn_within(const struct sac_op *op)
 
 static void lrn_across(const struct sac_op *op)
 {
-    struct rows rows = rows_of(&op->src[0]);
+    struct rows x = rows_of(&op->src[0]), dy = rows_of(&op->dst_grad[0]);
+    struct rows dx = rows_of(&op->src_grad[0]);
     struct lrn_position p;
-    const float *x = op->src[0].data, *dy = op->dst_grad[0].data;
-    float *dx = op->src_grad[0].data;
 
     memset(p.padded, 0, sizeof p.padded);
-    for (int64_t row = 0; row < rows.count; row++) {
-        int64_t at = row * rows.columns;
+    for (int64_t row = 0; row < x.count; row++) {
+        load_row(p.x, &x, row, 0, x.columns);
+        load_row(p.dy, &dy, row, 0, x.columns);
         if (op->param.lrn.size == 5)
-            lrn_position(op, &p, x + at, dy + at, dx + at, rows.columns, 5);
+            lrn_position(op, &p, x.columns, 5);
         else
-            lrn_position(op, &p, x + at, dy + at, dx + at, rows.columns, op->param.lrn.size);
+            lrn_position(op, &p, x.columns, op->param.lrn.size);
+        store_row(&dx, row, 0, p.dy, x.columns);
     }
 }
 

@@ -124,6 +124,64 @@ static void pool_max_bf16(const struct sac_op *op)
     }
 }
 
+/* Training: which tap is the first of the largest, beside it; 255: none is a number. */
+
+INLINE void pool_first(const struct rows *in, const struct rows *out, uint8_t *first,
+                       struct pool_at w, int64_t base, int64_t width, int64_t row, int64_t at,
+                       enum sac_type type)
+{
+    floats most = (floats){0} - FLT_MAX;
+    words best = (words){0} + 255, tap = {0};
+
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++, tap += 1) {
+            floats x = get(in->data, (base + iy * width + ix) * in->pitch + at, type);
+            words above = (words)(x > most);
+            most = (floats)(((words)x & above) | ((words)most & ~above));
+            best = (tap & above) | (best & ~above);
+        }
+    }
+    put(out->data, row * out->pitch + at, most, type);
+    bytes small = __builtin_convertvector(best, bytes);
+    memcpy(first + row * in->columns + at, &small, sizeof small);
+}
+
+INLINE void pool_first_one(const struct rows *in, const struct rows *out, uint8_t *first,
+                           struct pool_at w, int64_t base, int64_t width, int64_t row, int64_t at,
+                           enum sac_type type)
+{
+    float most = -FLT_MAX;
+    uint8_t best = 255, tap = 0;
+
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++, tap++) {
+            float x = get_one(in->data, (base + iy * width + ix) * in->pitch + at, type);
+            best = x > most ? tap : best;
+            most = x > most ? x : most;
+        }
+    }
+    put_one(out->data, row * out->pitch + at, most, type);
+    first[row * in->columns + at] = best;
+}
+
+INLINE void pool_firsts(const struct sac_op *op, enum sac_type type)
+{
+    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t row = 0;
+
+    for (int64_t n = 0; n < out_dim[0]; n++) {
+        for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
+            struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
+            int64_t base = n * in_dim[2] * in_dim[3], at = 0;
+            for (; at + LANES <= in.columns; at += LANES)
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
+            for (; at < in.columns; at++)
+                pool_first_one(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
+        }
+    }
+}
+
 INLINE void pool_by(const struct sac_op *op, bool max)
 {
     if (op->src[0].form.type == SAC_F32)
@@ -138,7 +196,11 @@ static void pool(const struct sac_op *op)
 {
     bool halves_only = op->src[0].form.type == SAC_BF16 && op->dst[0].form.type == SAC_BF16;
 
-    if (op->param.pool.method == SAC_POOL_MAX && halves_only)
+    if (op->saved && op->src[0].form.type == SAC_F32)
+        pool_firsts(op, SAC_F32);
+    else if (op->saved)
+        pool_firsts(op, SAC_BF16);
+    else if (op->param.pool.method == SAC_POOL_MAX && halves_only)
         pool_max_bf16(op);
     else if (op->param.pool.method == SAC_POOL_MAX)
         pool_by(op, true);

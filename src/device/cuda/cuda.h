@@ -25,7 +25,8 @@ struct sac_cuda_device {
     int index;
     int major, minor; /* the compute capability */
     char card[96];    /* its name */
-    atomic_bool down; /* set once, after `lost_to` is whole */
+    char bus_id[24];  /* as NVML has it */
+    atomic_bool down; /* set after `lost_to` is whole, until it is revived */
     pthread_mutex_t down_lock;
     struct sac_error lost_to;
     cublasLtHandle_t cublas;
@@ -91,9 +92,13 @@ int sac_cudnn_check(struct sac_cuda_device *device, cudnnStatus_t code, const ch
 int sac_cublas_check(struct sac_cuda_device *device, cublasStatus_t code, const char *what,
                      struct sac_error *err);
 int sac_cuda_health(struct sac_device *device, struct sac_error *err);
+void sac_cuda_mark_found(struct sac_cuda_device *device); /* it works again */
 
 /* Makes the device the calling thread's. */
 int sac_cuda_use(struct sac_cuda_device *device, struct sac_error *err);
+
+/* ---- Gauges (nvml.c): through NVML, where it can be loaded ------------------- */
+void sac_cuda_gauges(struct sac_device *device, struct sac_device_gauges *ret);
 
 /* ---- Memory (memory.c) ----------------------------------------------------- */
 int sac_cuda_memory_new(struct sac_device *device, enum sac_memory kind, size_t bytes, void **ret,

@@ -355,6 +355,21 @@ static int choose(struct finetune *f, struct sac_error *err)
     return sac_tuning_choose(&f->tuning, &facts, &f->choices, err);
 }
 
+/* What an epoch is, as the files have it. */
+static int read_files(struct finetune *f, struct sac_error *err)
+{
+    struct sac_caffe_solver solver;
+    int rc = sac_caffe_solver_load(&solver, f->solver, err);
+
+    if (rc)
+        return rc;
+    sac_log(SAC_LOG_INFO, "%s is there and is used as it is", f->solver);
+    if (solver.solver->test_interval > 0)
+        f->tuning.test_interval = solver.solver->test_interval;
+    sac_caffe_solver_done(&solver);
+    return 0;
+}
+
 /* Files that are there are somebody's, and may have been edited: they stay. */
 static int write_files(struct finetune *f, struct sac_error *err)
 {
@@ -379,10 +394,8 @@ static int write_files(struct finetune *f, struct sac_error *err)
         rc = sac_fail(err, SAC_EINVAL,
                       "%s is there already and says how to train; edit it, or name another --out",
                       solver);
-    if (rc == 0)
-        sac_log(SAC_LOG_INFO, "%s is there and is used as it is", solver);
     f->solver = solver;
-    return rc;
+    return rc == 0 ? read_files(f, err) : rc;
 }
 
 static int train(struct command *c, struct sac_error *err)

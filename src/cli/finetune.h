@@ -53,7 +53,8 @@ struct finetune {
 char *sac_finetune_path(const struct finetune *f, const char *name, struct sac_error *err);
 
 /* Divides --data, as far as --val-data and --test-data leave that open, into lists in
- * the run's folder, or uses the lists of an earlier run there. */
+ * the run's folder: a function of the data and the seed, so that a run that goes on has
+ * the same. */
 int sac_finetune_divide(struct finetune *f, struct sac_error *err);
 
 /* Opens the curve's file and reads what an earlier run left in it. */

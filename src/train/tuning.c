@@ -164,8 +164,10 @@ static void derive(struct work *w)
     double epoch = (double)w->f->train_items / r->batch;
 
     r->iterations = (int64_t)fmax(1, ceil(r->epochs * epoch));
+    r->test_interval = (int64_t)fmin(fmax(1, round(epoch)), (double)r->iterations);
+    /* The last iteration is tested as well. */
+    r->iterations = (r->iterations + r->test_interval - 1) / r->test_interval * r->test_interval;
     r->warm_up = (int64_t)fmin((double)r->iterations / 10, epoch);
-    r->test_interval = (int64_t)fmax(1, round(epoch));
     r->test_batch = test_batch(w->f->validation_items, 32);
     r->test_batches = (w->f->validation_items + r->test_batch - 1) / r->test_batch;
 }

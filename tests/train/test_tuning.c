@@ -89,6 +89,21 @@ static void what_is_given_stays(void **state)
     assert_int_equal(r.test_interval, 51);
 }
 
+/* Caffe tests after the last iteration where the interval divides it. */
+static void the_last_iteration_is_tested(void **state)
+{
+    static const double epochs[] = {0.01, 0.3, 1, 2.5, 7};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof epochs / sizeof epochs[0]; i++) {
+        struct sac_tuning given = SAC_TUNING_OPEN;
+        given.epochs = epochs[i];
+        struct sac_tuning r = choose(&flowers, given);
+        assert_int_equal(r.iterations % r.test_interval, 0);
+        assert_true((double)r.iterations >= epochs[i] * 1020 / 32);
+    }
+}
+
 static void a_test_goes_through_all_of_the_validation(void **state)
 {
     struct sac_tuning_facts facts = flowers;
@@ -135,6 +150,7 @@ int main(void)
         cmocka_unit_test(fewer_pictures_freeze_more_and_go_round_more_often),
         cmocka_unit_test(from_scratch_nothing_is_frozen),
         cmocka_unit_test(what_is_given_stays),
+        cmocka_unit_test(the_last_iteration_is_tested),
         cmocka_unit_test(a_test_goes_through_all_of_the_validation),
         cmocka_unit_test(what_makes_no_sense_is_refused),
     };

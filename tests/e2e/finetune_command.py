@@ -41,7 +41,7 @@ def pictures(name, count, seed=1):
 
 def words(data, out, *more):
     return [binary(), "train", "--finetune", base_model(), "--data", data, "--out", out, "--epochs",
-            "12", "--batch", "8", "--rate", "0.01", "--scaled-to", "32", "--light", "0",
+            "12", "--batch", "8", "--rate", "0.0005", "--scaled-to", "32", "--light", "0",
             "--frozen", "0"] + list(more)
 
 

@@ -19,6 +19,7 @@ int sac_command_dataset(int argc, char **argv);
 int sac_command_devices(int argc, char **argv);
 int sac_command_train(int argc, char **argv);
 int sac_command_test(int argc, char **argv);
+int sac_command_model(int argc, char **argv);
 int sac_command_time(int argc, char **argv);
 int sac_command_bench(int argc, char **argv);
 

@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { SIDE_MAX = 16384 };
 
 const char sac_model_flags_help[] =
     "Models:\n"
@@ -22,6 +25,7 @@ const char sac_model_flags_help[] =
     "  --topk K              answers a picture (5)\n"
     "  --batch N             the largest batch, 1 to 32 (8)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
+    "  --priority N          0 to 15: which model is served sooner where several wait (0)\n"
     "  --deterministic       the same bits for a picture in every batch and place\n"
     "  --device auto|cpu|cuda|cuda:N   where to run (auto: CUDA if it works, else the CPU)\n";
 
@@ -70,6 +74,138 @@ int sac_flag_number(const char *flag, const char *value, double least, double mo
     return 0;
 }
 
+int sac_flag_resize(const char *flag, const char *value, enum sac_resize *ret, int *ret_width,
+                    int *ret_height, struct sac_error *err)
+{
+    static const char *const words[] = {"squash:", "short:"};
+    static const enum sac_resize ways[] = {SAC_RESIZE_SQUASH, SAC_RESIZE_SHORT};
+
+    for (int i = 0; i < 2; i++) {
+        size_t size = strlen(words[i]);
+        char rest;
+        int width = 0, height = 0;
+        if (strncmp(value, words[i], size) != 0)
+            continue;
+        int found = sscanf(value + size, "%5dx%5d%c", &width, &height, &rest);
+        if (found == 1 && sscanf(value + size, "%5d%c", &width, &rest) == 1)
+            height = width;
+        else if (found != 2)
+            break;
+        if (width < 1 || width > SIDE_MAX || height < 1 || height > SIDE_MAX ||
+            (width != height && ways[i] == SAC_RESIZE_SHORT))
+            break;
+        *ret = ways[i];
+        *ret_width = width;
+        *ret_height = height;
+        return 0;
+    }
+    return sac_fail(err, SAC_EINVAL,
+                    "%s: expected squash:256, squash:320x240 or short:256, found \"%.40s\"", flag,
+                    value);
+}
+
+int sac_flag_list(const char *flag, const char *value, const char **ret, size_t room,
+                  int *ret_count, struct sac_error *err)
+{
+    char *list = (char *)value, *rest; /* of argv, which is the program's to change */
+    size_t count = 0;
+
+    for (char *at = strtok_r(list, ",", &rest); at; at = strtok_r(NULL, ",", &rest)) {
+        if (count == room)
+            return sac_fail(err, SAC_ELIMIT, "%s: at most %zu", flag, room);
+        ret[count++] = at;
+    }
+    *ret_count = (int)count;
+    return 0;
+}
+
+/* What --augment may name. */
+struct augment_field {
+    const char *name;
+    size_t offset;
+    enum { FIELD_FLOAT, FIELD_INT, FIELD_BOOL } type;
+    double most;
+};
+#define FIELD(field, type, most)                                                                   \
+    {                                                                                              \
+#field, offsetof(struct sac_augment, field), type, most                                    \
+    }
+static const struct augment_field augment_fields[] = {
+    FIELD(pad, FIELD_INT, SIDE_MAX),
+    {"area", offsetof(struct sac_augment, area_min), FIELD_FLOAT, 1},
+    FIELD(flip, FIELD_BOOL, 0),
+    FIELD(rotation, FIELD_FLOAT, 180),
+    FIELD(brightness, FIELD_FLOAT, 10),
+    FIELD(contrast, FIELD_FLOAT, 10),
+    FIELD(saturation, FIELD_FLOAT, 10),
+    FIELD(hue, FIELD_FLOAT, .5),
+    FIELD(noise, FIELD_FLOAT, 1e6),
+    FIELD(cutout, FIELD_INT, SIDE_MAX),
+};
+#undef FIELD
+
+static int set_augment(const char *flag, const char *word, struct sac_augment *to,
+                       struct sac_error *err)
+{
+    size_t size = strcspn(word, "=");
+    char what[64];
+    double value = 0;
+
+    for (size_t i = 0; i < sizeof augment_fields / sizeof augment_fields[0]; i++) {
+        const struct augment_field *field = &augment_fields[i];
+        if (strlen(field->name) != size || strncmp(field->name, word, size) != 0)
+            continue;
+        if ((field->type == FIELD_BOOL) != (word[size] == 0))
+            break;
+        snprintf(what, sizeof what, "%s %s", flag, field->name);
+        int rc = field->type == FIELD_BOOL
+                     ? 0
+                     : sac_flag_number(what, word + size + 1, 0, field->most, &value, err);
+        if (field->type == FIELD_BOOL)
+            *(bool *)((char *)to + field->offset) = true;
+        else if (field->type == FIELD_INT)
+            *(int *)((char *)to + field->offset) = (int)value;
+        else
+            *(float *)((char *)to + field->offset) = (float)value;
+        return rc;
+    }
+    return sac_fail(err, SAC_EINVAL,
+                    "%s: expected flip, or one of pad, area, rotation, brightness, contrast, "
+                    "saturation, hue, noise and cutout with =NUMBER, found \"%.40s\"",
+                    flag, word);
+}
+
+int sac_flag_augment(const char *flag, const char *value, struct sac_augment *ret,
+                     struct sac_error *err)
+{
+    char *list = strdup(value), *rest;
+    int rc = list ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+
+    for (char *word = list ? strtok_r(list, ",", &rest) : NULL; rc == 0 && word;
+         word = strtok_r(NULL, ",", &rest))
+        rc = set_augment(flag, word, ret, err);
+    free(list);
+    return rc;
+}
+
+int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
+                    void *user, bool *ret_help, struct sac_error *err)
+{
+    int option, rc = 0;
+
+    while (rc == 0 && (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
+        *ret_help = option == SAC_FLAG_HELP;
+        if (*ret_help)
+            return 0;
+        if (option == '?' || option == ':')
+            return sac_flag_refused(option, argv, err);
+        rc = take(user, option, optarg, err);
+    }
+    if (rc == 0 && optind < argc)
+        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
+    return rc;
+}
+
 static int take_dir(struct sac_model_flags *flags, const char *value, struct sac_error *err)
 {
     int room = (int)(sizeof flags->dirs / sizeof flags->dirs[0]);
@@ -104,6 +240,8 @@ static int take_number(struct sac_model_flags *flags, int option, const char *va
         rc = sac_flag_int("--topk", value, 1, 1000, &over->topk, err);
     else if (option == SAC_FLAG_BATCH)
         rc = sac_flag_int("--batch", value, 1, 32, &over->batch_max, err);
+    else if (option == SAC_FLAG_PRIORITY)
+        rc = sac_flag_int("--priority", value, 0, 15, &over->priority, err);
     else
         rc = sac_flag_int("--timeout-ms", value, 1, 600000, &over->timeout_ms, err);
     return rc ? rc : 1;
@@ -151,6 +289,7 @@ int sac_model_flags_take(struct sac_model_flags *flags, int option, const char *
     case SAC_FLAG_TOPK:
     case SAC_FLAG_BATCH:
     case SAC_FLAG_TIMEOUT:
+    case SAC_FLAG_PRIORITY:
         return take_number(flags, option, value, err);
     case SAC_FLAG_DETERMINISTIC:
         over->deterministic = 1;

@@ -9,6 +9,7 @@
 
 #include <getopt.h>
 
+#include "data/transform.h"
 #include "model/model.h"
 
 enum { EXIT_USAGE = 2 };
@@ -30,6 +31,7 @@ enum sac_flag {
     SAC_FLAG_TOPK,
     SAC_FLAG_BATCH,
     SAC_FLAG_TIMEOUT,
+    SAC_FLAG_PRIORITY,
     SAC_FLAG_DETERMINISTIC,
     SAC_FLAG_DEVICE,
     SAC_FLAG_HELP,
@@ -53,6 +55,7 @@ enum sac_flag {
     {"topk", required_argument, NULL, SAC_FLAG_TOPK},                                              \
     {"batch", required_argument, NULL, SAC_FLAG_BATCH},                                            \
     {"timeout-ms", required_argument, NULL, SAC_FLAG_TIMEOUT},                                     \
+    {"priority", required_argument, NULL, SAC_FLAG_PRIORITY},                                      \
     {"deterministic", no_argument, NULL, SAC_FLAG_DETERMINISTIC},                                  \
     {"device", required_argument, NULL, SAC_FLAG_DEVICE},                                          \
     {"help", no_argument, NULL, SAC_FLAG_HELP}
@@ -91,6 +94,22 @@ int sac_flag_int(const char *flag, const char *value, long least, long most, int
                  struct sac_error *err);
 int sac_flag_number(const char *flag, const char *value, double least, double most, double *ret,
                     struct sac_error *err);
+
+/* "squash:256", "squash:320x240", "short:256". */
+int sac_flag_resize(const char *flag, const char *value, enum sac_resize *ret, int *ret_width,
+                    int *ret_height, struct sac_error *err);
+/* "flip,pad=4,rotation=10": fields of struct sac_augment, `area` for area_min. */
+int sac_flag_augment(const char *flag, const char *value, struct sac_augment *ret,
+                     struct sac_error *err);
+/* "a,b" of the command line, cut into texts in ret[0 … room) where it lies. */
+int sac_flag_list(const char *flag, const char *value, const char **ret, size_t room,
+                  int *ret_count, struct sac_error *err);
+
+/* Goes through the command line of a command that takes options alone. `take` gets
+ * each; *ret_help: help was asked for, and the rest does not matter. */
+typedef int sac_flag_take(void *user, int option, const char *value, struct sac_error *err);
+int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
+                    void *user, bool *ret_help, struct sac_error *err);
 
 /* --precision of a net without a model: NULL and "auto" are f32; SAC_EUNSUPPORTED:
  * the device does not do it. */

@@ -21,6 +21,7 @@ static const char help[] =
     "  --batch N         instead of the net's own batch, to 65536\n"
     "  --iterations N    batches (50; with --data all)\n"
     "  --predictions F   write a line of JSON for each picture there\n"
+    "  --level N, --stage A[,B]   the net's state, for its layers' rules\n"
     "  --workers N       threads (one a core)\n"
     "  --json            for programs\n\n"
     "With --net, --mean, --scale and --crop go over the data layer's transform_param;\n"
@@ -31,6 +32,8 @@ enum {
     FLAG_DATA,
     FLAG_ITERATIONS,
     FLAG_PREDICTIONS,
+    FLAG_LEVEL,
+    FLAG_STAGE,
     FLAG_WORKERS,
     FLAG_JSON,
 };
@@ -40,6 +43,8 @@ static const struct option long_options[] = {
     {"data", required_argument, NULL, FLAG_DATA},
     {"iterations", required_argument, NULL, FLAG_ITERATIONS},
     {"predictions", required_argument, NULL, FLAG_PREDICTIONS},
+    {"level", required_argument, NULL, FLAG_LEVEL},
+    {"stage", required_argument, NULL, FLAG_STAGE},
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"json", no_argument, NULL, FLAG_JSON},
     SAC_MODEL_FLAGS,
@@ -47,8 +52,9 @@ static const struct option long_options[] = {
 
 /* ---- The command line ------------------------------------------------------ */
 
-static int take(struct sac_test *t, int option, const char *value, struct sac_error *err)
+static int take(void *user, int option, const char *value, struct sac_error *err)
 {
+    struct sac_test *t = user;
     int rc;
 
     switch (option) {
@@ -61,6 +67,11 @@ static int take(struct sac_test *t, int option, const char *value, struct sac_er
     case FLAG_PREDICTIONS:
         t->predictions = value;
         return 0;
+    case FLAG_LEVEL:
+        return sac_flag_int("--level", value, INT16_MIN, INT16_MAX, &t->level, err);
+    case FLAG_STAGE:
+        return sac_flag_list("--stage", value, t->stages, SAC_TEST_STAGES_MAX, &t->stage_count,
+                             err);
     case FLAG_ITERATIONS:
         return sac_flag_int("--iterations", value, 1, 1000000000, &t->iterations, err);
     case FLAG_WORKERS:
@@ -93,19 +104,10 @@ static int check(const struct sac_test *t, struct sac_error *err)
 
 static int parse(struct sac_test *t, int argc, char **argv, bool *ret_help, struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_parse(argc, argv, long_options, take, t, ret_help, err);
 
-    while (rc == 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(t, option, optarg, err);
-    }
-    if (rc == 0 && optind < argc)
-        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
+    if (*ret_help)
+        return 0;
     return rc ? rc : check(t, err);
 }
 
@@ -247,17 +249,28 @@ static void put_outputs(struct sac_buf *out, const struct sac_test *t)
     }
 }
 
-static void put_text(struct sac_buf *out, const struct sac_test *t, double seconds)
+static void put_summary(struct sac_buf *out, const struct sac_test *t)
 {
     struct sac_evaluation_summary s = sac_evaluation_summary(t->evaluation);
+
+    sac_buf_printf(out, "accuracy = %g\nloss = %g\n", s.top1, s.loss);
+}
+
+static void put_text(struct sac_buf *out, const struct sac_test *t, double seconds)
+{
+    double items = (double)t->items;
 
     if (t->output_count > 0)
         put_outputs(out, t);
     else
-        sac_buf_printf(out, "accuracy = %g\nloss = %g\n", s.top1, s.loss);
+        put_summary(out, t);
     sac_buf_puts(out, "\n");
-    sac_evaluation_put_text(out, t->evaluation, &t->names);
-    sac_buf_printf(out, "\n%.2f s, %.0f items a second\n", seconds, (double)s.items / seconds);
+    if (t->evaluation) {
+        sac_evaluation_put_text(out, t->evaluation, &t->names);
+        items = (double)sac_evaluation_summary(t->evaluation).items;
+        sac_buf_puts(out, "\n");
+    }
+    sac_buf_printf(out, "%.2f s, %.0f items a second\n", seconds, items / seconds);
     if (t->corrupt > 0)
         sac_buf_printf(out, "%lld items could not be used\n", (long long)t->corrupt);
 }
@@ -265,7 +278,9 @@ static void put_text(struct sac_buf *out, const struct sac_test *t, double secon
 static int put_json(struct sac_buf *out, const struct sac_test *t, double seconds,
                     struct sac_error *err)
 {
-    json_t *root = sac_evaluation_json(t->evaluation, &t->names), *outputs = json_object();
+    json_t *root = t->evaluation ? sac_evaluation_json(t->evaluation, &t->names)
+                                 : json_pack("{s:I}", "items", (json_int_t)t->items);
+    json_t *outputs = json_object();
     char *text = NULL;
 
     for (int i = 0; i < t->output_count; i++)

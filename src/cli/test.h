@@ -18,13 +18,16 @@ struct sac_test_output {
     double weight;    /* of a loss; 0: an accuracy */
     double sum, count;
 };
-enum { SAC_TEST_OUTPUTS_MAX = 64 };
+enum { SAC_TEST_OUTPUTS_MAX = 64, SAC_TEST_STAGES_MAX = 16 };
 
 struct sac_test {
     struct sac_model_flags flags;
     const char *net, *data, *predictions; /* as on the command line, or NULL */
     int iterations, batch, workers;       /* 0: not said */
     bool json;
+    int level; /* the net's state */
+    const char *stages[SAC_TEST_STAGES_MAX];
+    int stage_count;
 
     struct sac_device *device;
     FILE *lines; /* where predictions go, or NULL */
@@ -33,10 +36,10 @@ struct sac_test {
     struct sac_class_names names; /* of the classes, once they are known */
 
     /* The result. */
-    struct sac_evaluation *evaluation;
+    struct sac_evaluation *evaluation; /* NULL: no classes are judged */
     struct sac_test_output outputs[SAC_TEST_OUTPUTS_MAX];
     int output_count;
-    int64_t batches, corrupt;
+    int64_t batches, items, corrupt;
 };
 
 /* Both fill the result. *ret is set whatever they return, and holds what `names`

@@ -6,21 +6,11 @@
 #include "base/log.h"
 #include "cli/relay.h"
 #include "cli/test.h"
-#include "net/net_private.h"
+#include "cli/test_judge.h"
+#include "net/layer.h"
 #include "net/plan.h"
 
 enum { ITERATIONS = 50 };
-
-/* One Accuracy or SoftmaxWithLoss: what it judges, and how. */
-struct judge {
-    const char *scores; /* the blob; output `index` of every plan */
-    bool is_loss, probabilities;
-    bool ignores;
-    int axis, top_k, ignore_label;
-    enum sac_loss_norm norm;
-    int classes;
-    int64_t outer, inner; /* of a whole batch */
-};
 
 struct sac_test_net {
     struct sac_test *test;
@@ -30,15 +20,22 @@ struct sac_test_net {
     struct sac_net *net;
     struct sac_store *store;
     enum sac_precision precision;
-    struct judge judges[SAC_TEST_OUTPUTS_MAX];
-    const char *wanted[SAC_TEST_OUTPUTS_MAX];
+    struct sac_judge judges[SAC_TEST_OUTPUTS_MAX];
     int judge_count;
-    int shown; /* the judge whose scores the report is about */
+    const char *wanted[2 * SAC_TEST_OUTPUTS_MAX]; /* blobs; the outputs of every plan */
+    int wanted_count;
+    int shown; /* the judge whose classes the report is about; −1: none has any */
     int label_count, *map;
     int64_t rounds; /* at most; 0: until the data ends */
 };
 
-static const struct sac_net_options test_phase = {.phase = SAC_PHASE_TEST};
+static struct sac_net_options net_options(const struct sac_test *test)
+{
+    return (struct sac_net_options){.phase = SAC_PHASE_TEST,
+                                    .level = test->level,
+                                    .stages = test->stages,
+                                    .stage_count = test->stage_count};
+}
 
 /* ---- Reading the prototxt -------------------------------------------------- */
 
@@ -49,11 +46,12 @@ typedef int see_layer(struct sac_test_net *run, const Caffe__LayerParameter *lay
 static int each_layer(struct sac_test_net *run, see_layer *see, struct sac_error *err)
 {
     const Caffe__NetParameter *net = run->message.net;
+    struct sac_net_options options = net_options(run->test);
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < net->n_layer; i++) {
         bool included = false;
-        rc = sac_layer_included(net->layer[i], net->state, &test_phase, &included, err);
+        rc = sac_layer_included(net->layer[i], net->state, &options, &included, err);
         if (rc == 0 && included)
             rc = see(run, net->layer[i], err);
     }
@@ -80,52 +78,35 @@ static int find_input(struct sac_test_net *run, const Caffe__LayerParameter *lay
     return 0;
 }
 
-static bool is_type(const Caffe__LayerParameter *layer, const char *type)
+/* The plan's output that a blob is. */
+static int want(struct sac_test_net *run, const char *blob)
 {
-    return layer->type && strcmp(layer->type, type) == 0;
+    for (int i = 0; i < run->wanted_count; i++)
+        if (strcmp(run->wanted[i], blob) == 0)
+            return i;
+    run->wanted[run->wanted_count] = blob;
+    return run->wanted_count++;
 }
 
-static void read_loss(struct judge *judge, const Caffe__LayerParameter *layer)
+/* Of those with classes the report is about the last loss, else the last accuracy. */
+static void choose_shown(struct sac_test_net *run, const struct sac_judge *judge)
 {
-    static const Caffe__LossParameter none = CAFFE__LOSS_PARAMETER__INIT;
-    const Caffe__LossParameter *p = layer->loss_param ? layer->loss_param : &none;
+    bool has_loss = run->shown >= 0 && sac_judge_is_loss(&run->judges[run->shown]);
 
-    judge->is_loss = true;
-    judge->axis = layer->softmax_param ? layer->softmax_param->axis : 1;
-    judge->ignores = p->has_ignore_label;
-    judge->ignore_label = p->ignore_label;
-    judge->norm = SAC_LOSS_VALID;
-    if (!p->has_normalization && p->has_normalize)
-        judge->norm = p->normalize ? SAC_LOSS_VALID : SAC_LOSS_BATCH_SIZE;
-    else if (p->normalization == CAFFE__LOSS_PARAMETER__NORMALIZATION_MODE__FULL)
-        judge->norm = SAC_LOSS_FULL;
-    else if (p->normalization == CAFFE__LOSS_PARAMETER__NORMALIZATION_MODE__BATCH_SIZE)
-        judge->norm = SAC_LOSS_BATCH_SIZE;
-    else if (p->normalization == CAFFE__LOSS_PARAMETER__NORMALIZATION_MODE__NONE)
-        judge->norm = SAC_LOSS_NONE;
+    if (sac_judge_has_classes(judge) && (sac_judge_is_loss(judge) || !has_loss))
+        run->shown = run->judge_count;
 }
 
-static void read_accuracy(struct judge *judge, const Caffe__LayerParameter *layer)
-{
-    static const Caffe__AccuracyParameter none = CAFFE__ACCURACY_PARAMETER__INIT;
-    const Caffe__AccuracyParameter *p = layer->accuracy_param ? layer->accuracy_param : &none;
-
-    judge->axis = p->axis;
-    judge->top_k = (int)p->top_k;
-    judge->ignores = p->has_ignore_label;
-    judge->ignore_label = p->ignore_label;
-}
-
-static int add_judge(struct sac_test_net *run, const struct judge *judge, const char *name,
+static int add_judge(struct sac_test_net *run, struct sac_judge *judge, const char *name,
                      double weight, struct sac_error *err)
 {
     struct sac_test *test = run->test;
 
     if (run->judge_count == SAC_TEST_OUTPUTS_MAX)
         return sac_fail(err, SAC_ELIMIT, "over %d losses and accuracies", SAC_TEST_OUTPUTS_MAX);
-    if (judge->is_loss || run->judge_count == 0 || !run->judges[run->shown].is_loss)
-        run->shown = run->judge_count; /* the last loss, else the last accuracy */
-    run->wanted[run->judge_count] = judge->scores;
+    choose_shown(run, judge);
+    judge->at = want(run, judge->scores);
+    judge->targets_at = judge->targets ? want(run, judge->targets) : -1;
     run->judges[run->judge_count++] = *judge;
     if (name)
         test->outputs[test->output_count++] =
@@ -136,76 +117,27 @@ static int add_judge(struct sac_test_net *run, const struct judge *judge, const 
 static int find_judge(struct sac_test_net *run, const Caffe__LayerParameter *layer,
                       struct sac_error *err)
 {
-    bool is_loss = is_type(layer, "SoftmaxWithLoss");
-    struct judge judge = {0};
+    const char *labels = run->input->n_top > 1 ? run->input->top[1] : NULL;
+    struct sac_judge judge;
+    int rc = sac_judge_read(&judge, layer, labels, err);
 
-    if (!is_loss && !is_type(layer, "Accuracy")) {
-        if (is_type(layer, "EuclideanLoss") || is_type(layer, "SigmoidCrossEntropyLoss"))
-            sac_log(SAC_LOG_WARNING, "layer \"%.64s\" (%s) is left out: it judges no classes",
-                    layer->name, layer->type);
-        return 0;
-    }
-    if (layer->n_bottom < 2 || run->input->n_top < 2 ||
-        strcmp(layer->bottom[1], run->input->top[1]) != 0)
-        return sac_fail(err, SAC_EUNSUPPORTED,
-                        "layer \"%.64s\" (%s): its labels are not those that layer \"%.64s\" gives",
-                        layer->name, layer->type, run->input->name);
-    judge.scores = layer->bottom[0];
-    if (is_loss)
-        read_loss(&judge, layer);
-    else
-        read_accuracy(&judge, layer);
-    double weight = !is_loss ? 0 : layer->n_loss_weight ? (double)layer->loss_weight[0] : 1;
+    if (rc != 1)
+        return rc;
+    double weight = !sac_judge_is_loss(&judge) ? 0
+                    : layer->n_loss_weight     ? (double)layer->loss_weight[0]
+                                               : 1;
     return add_judge(run, &judge, layer->n_top ? layer->top[0] : layer->name, weight, err);
-}
-
-/* Whether the last layer that writes the blob is a Softmax. */
-static bool is_softmax(const struct sac_net *net, const char *blob)
-{
-    bool out = false;
-
-    for (int i = 0; i < sac_net_layer_count(net); i++) {
-        const struct sac_layer *layer = sac_net_layer(net, i);
-        for (int k = 0; k < layer->top_count; k++)
-            if (strcmp(layer->top_names[k], blob) == 0)
-                out = strcmp(layer->type->name, "Softmax") == 0;
-    }
-    return out;
 }
 
 /* A deploy net ends in the scores. */
 static int judge_last_output(struct sac_test_net *run, struct sac_error *err)
 {
     int count = sac_net_output_count(run->net);
-    struct judge judge = {.axis = 1, .top_k = 1};
 
     if (count == 0)
         return sac_fail(err, SAC_EINVAL, "the net has no output");
-    judge.scores = sac_net_output_name(run->net, count - 1);
+    struct sac_judge judge = sac_judge_of_output(sac_net_output_name(run->net, count - 1));
     return add_judge(run, &judge, NULL, 0, err);
-}
-
-static int settle_judge(struct sac_test_net *run, struct judge *judge, struct sac_error *err)
-{
-    struct sac_shape shape = {0};
-    char text[SAC_SHAPE_TEXT];
-
-    sac_net_blob_shape(run->net, judge->scores, &shape);
-    int axis = judge->axis < 0 ? judge->axis + shape.rank : judge->axis;
-    if (axis < 1 || axis >= shape.rank || shape.dim[axis] > INT32_MAX)
-        return sac_fail(err, SAC_EUNSUPPORTED,
-                        "blob \"%.64s\" is %s; expected classes along axis %d, items along 0",
-                        judge->scores, sac_shape_text(&shape, text, sizeof text), judge->axis);
-    judge->classes = (int)shape.dim[axis];
-    judge->outer = sac_shape_count_between(&shape, 0, axis);
-    judge->inner = sac_shape_count_between(&shape, axis + 1, shape.rank);
-    judge->probabilities = !judge->is_loss && is_softmax(run->net, judge->scores);
-    if (judge->outer * judge->inner == (int64_t)sac_feed_batch(run->feed) * run->label_count)
-        return 0;
-    return sac_fail(err, SAC_EINVAL,
-                    "blob \"%.64s\" is %s; the data has %d labels for a batch of %d", judge->scores,
-                    sac_shape_text(&shape, text, sizeof text), run->label_count,
-                    sac_feed_batch(run->feed));
 }
 
 static int settle_judges(struct sac_test_net *run, struct sac_error *err)
@@ -213,7 +145,10 @@ static int settle_judges(struct sac_test_net *run, struct sac_error *err)
     int rc = run->judge_count == 0 ? judge_last_output(run, err) : 0;
 
     for (int i = 0; rc == 0 && i < run->judge_count; i++)
-        rc = settle_judge(run, &run->judges[i], err);
+        rc = sac_judge_settle(&run->judges[i], run->net, sac_feed_batch(run->feed),
+                              run->label_count, err);
+    if (rc == 0 && run->shown < 0 && run->test->predictions)
+        rc = sac_fail(err, SAC_EINVAL, "--predictions: %s judges no classes", run->test->net);
     return rc;
 }
 
@@ -228,7 +163,7 @@ static int load_net(struct sac_test_net *run, struct sac_error *err)
         {run->input->n_top > 1 ? run->input->top[1] : "",
          {run->label_count > 1 ? 2 : 1, {batch, run->label_count}}},
     };
-    struct sac_net_options options = test_phase;
+    struct sac_net_options options = net_options(run->test);
 
     options.inputs = inputs;
     options.input_count = (int)run->input->n_top;
@@ -326,7 +261,7 @@ static int prepare(struct sac_test_net *run, struct sac_error *err)
         rc = settle_judges(run, err);
     if (rc == 0)
         rc = name_classes(run, err);
-    if (rc == 0)
+    if (rc == 0 && run->shown >= 0)
         rc = sac_evaluation_new(&test->evaluation, run->judges[run->shown].classes, err);
     if (rc == 0)
         rc = test->device->table->store_new(test->device, &run->store, err);
@@ -342,7 +277,7 @@ struct worker {
     int count; /* items of the round */
     float *labels;
     int64_t *index;
-    float *scores[SAC_TEST_OUTPUTS_MAX]; /* one a judge */
+    float *blobs[2 * SAC_TEST_OUTPUTS_MAX]; /* one a wanted */
     double values[SAC_TEST_OUTPUTS_MAX];
     float *item; /* one item's probabilities */
 };
@@ -355,8 +290,8 @@ static void worker_close(void *argument)
         return;
     sac_plan_free(w->plan);
     w->run->test->device->table->stream_free(w->stream);
-    for (int i = 0; i < w->run->judge_count; i++)
-        free(w->scores[i]);
+    for (int i = 0; i < w->run->wanted_count; i++)
+        free(w->blobs[i]);
     free(w->labels);
     free(w->index);
     free(w->item);
@@ -371,12 +306,12 @@ static int make_buffers(struct worker *w, struct sac_error *err)
 
     w->labels = calloc(batch * (size_t)run->label_count, sizeof *w->labels);
     w->index = calloc(batch, sizeof *w->index);
-    w->item = calloc((size_t)run->judges[run->shown].classes, sizeof *w->item);
-    for (int i = 0; i < run->judge_count; i++) {
-        const struct judge *judge = &run->judges[i];
-        size_t items = (size_t)(judge->outer * judge->inner);
-        w->scores[i] = calloc(items * (size_t)judge->classes, sizeof *w->scores[i]);
-        good &= w->scores[i] != NULL;
+    w->item = calloc(run->shown < 0 ? 1 : (size_t)run->judges[run->shown].classes, sizeof *w->item);
+    for (int i = 0; i < run->wanted_count; i++) {
+        struct sac_shape shape = {0};
+        sac_net_blob_shape(run->net, run->wanted[i], &shape);
+        w->blobs[i] = calloc((size_t)sac_shape_count(&shape), sizeof *w->blobs[i]);
+        good &= w->blobs[i] != NULL;
     }
     if (!good || !w->labels || !w->index || !w->item)
         return sac_fail(err, SAC_ENOMEM, "out of memory for the scores of a batch of %zu", batch);
@@ -391,7 +326,7 @@ static int worker_open(void *user, void **ret, struct sac_error *err)
         .ops = {.precision = run->precision,
                 .deterministic = run->test->flags.overrides.deterministic > 0},
         .wanted = run->wanted,
-        .wanted_count = run->judge_count,
+        .wanted_count = run->wanted_count,
     };
     struct worker *w = calloc(1, sizeof *w);
 
@@ -439,18 +374,10 @@ static int take(void *argument, int64_t round, bool *ret_end, struct sac_error *
 
 static struct sac_scores scores_of(const struct worker *w, int index)
 {
-    const struct judge *judge = &w->run->judges[index];
+    const struct sac_judge *judge = &w->run->judges[index];
 
-    return (struct sac_scores){
-        .values = w->scores[index],
-        .labels = w->labels,
-        .outer = judge->outer / sac_feed_batch(w->run->feed) * w->count,
-        .inner = judge->inner,
-        .classes = judge->classes,
-        .probabilities = judge->probabilities,
-        .ignores = judge->ignores,
-        .ignore_label = judge->ignore_label,
-    };
+    return sac_judge_scores(judge, w->blobs[judge->at], w->labels, w->count,
+                            sac_feed_batch(w->run->feed));
 }
 
 static int64_t source_index(const struct worker *w, int64_t item)
@@ -458,9 +385,9 @@ static int64_t source_index(const struct worker *w, int64_t item)
     return w->index[item / w->run->label_count];
 }
 
-static int judge_batch(struct worker *w, int index, struct sac_error *err)
+static int judge_classes(struct worker *w, int index, struct sac_error *err)
 {
-    const struct judge *judge = &w->run->judges[index];
+    const struct sac_judge *judge = &w->run->judges[index];
     struct sac_scores scores = scores_of(w, index);
     char name[SAC_ERROR_TEXT / 2];
     int64_t item = 0;
@@ -472,8 +399,20 @@ static int judge_batch(struct worker *w, int index, struct sac_error *err)
         sac_error_prefix(err, "%s", name);
         return rc;
     }
-    w->values[index] = judge->is_loss ? sac_scores_softmax_loss(&scores, judge->norm)
-                                      : sac_scores_accuracy(&scores, judge->top_k);
+    w->values[index] = sac_judge_is_loss(judge) ? sac_scores_softmax_loss(&scores, judge->norm)
+                                                : sac_scores_accuracy(&scores, judge->top_k);
+    return 0;
+}
+
+static int judge_batch(struct worker *w, int index, struct sac_error *err)
+{
+    const struct sac_judge *judge = &w->run->judges[index];
+
+    if (sac_judge_has_classes(judge))
+        return judge_classes(w, index, err);
+    w->values[index] =
+        sac_judge_pairs(judge, w->blobs[judge->at],
+                        judge->targets ? w->blobs[judge->targets_at] : w->labels, w->count);
     return 0;
 }
 
@@ -483,9 +422,9 @@ static int work(void *argument, struct sac_error *err)
     const struct sac_device_table *table = w->run->test->device->table;
     int rc = sac_plan_forward(w->plan, err);
 
-    for (int i = 0; rc == 0 && i < w->run->judge_count; i++) {
+    for (int i = 0; rc == 0 && i < w->run->wanted_count; i++) {
         const struct sac_tensor *out = sac_plan_output(w->plan, i);
-        rc = table->copy(w->stream, SAC_COPY_TO_HOST, w->scores[i], out->data,
+        rc = table->copy(w->stream, SAC_COPY_TO_HOST, w->blobs[i], out->data,
                          sac_tensor_bytes(&out->shape, SAC_F32), err);
     }
     if (rc == 0)
@@ -530,9 +469,9 @@ static int give(void *argument, int64_t round, struct sac_error *err)
 {
     struct worker *w = argument;
     struct sac_test *test = w->run->test;
-    struct sac_scores scores = scores_of(w, w->run->shown);
 
     test->batches++;
+    test->items += w->count;
     for (int i = 0; i < test->output_count; i++) {
         struct sac_test_output *o = &test->outputs[i];
         o->sum += w->values[i] * w->count;
@@ -540,6 +479,9 @@ static int give(void *argument, int64_t round, struct sac_error *err)
         if (!test->json)
             printf("Batch %lld, %s = %g\n", (long long)round, o->name, w->values[i]);
     }
+    if (w->run->shown < 0)
+        return 0;
+    struct sac_scores scores = scores_of(w, w->run->shown);
     put_predictions(w, &scores);
     return sac_evaluation_add(test->evaluation, &scores, err);
 }
@@ -564,6 +506,7 @@ int sac_test_net_run(struct sac_test_net **ret, struct sac_test *test, struct sa
         return sac_fail(err, SAC_ENOMEM, "out of memory");
     *ret = run;
     run->test = test;
+    run->shown = -1;
     int rc = prepare(run, err);
     if (rc == 0)
         rc = sac_relay_run(&relay, worker_count(test), run, err);

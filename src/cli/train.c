@@ -4,16 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
-#include "base/clock.h"
 #include "cli/command.h"
 #include "cli/flags.h"
-#include "train/trainer.h"
+#include "cli/train_log.h"
 
 static const char help[] =
     "Usage: saccade train --solver PROTOTXT [options]\n\n"
@@ -28,7 +23,21 @@ static const char help[] =
     "  --test-data PATH    the same for the test nets\n"
     "  --mean F            instead of the layers' mean: a .binaryproto\n"
     "  --seed N            instead of the solver's random_seed\n"
+    "  --out DIR|none      the model directory to end in (PREFIX_model beside the snapshots)\n"
+    "  --labels F          its labels, a line a class, where the data does not name them\n"
     "  --keep N            remove older snapshots of this run but for the newest N\n"
+    "  --keep-best         keep the snapshot of the best test, and give DIR its weights\n"
+    "  --patience N        that, and stop after N tests in a row without a better one\n"
+    "  --metric NAME       the test net's output to judge by (its first accuracy, else its loss)\n"
+    "  --resize squash|short:SIZE   pictures from files and databases, before the crop\n"
+    "  --augment A,B=X,…   of training items: flip, pad=PIXELS, area=LEAST, rotation=DEGREES,\n"
+    "                      brightness, contrast, saturation, hue=PART, noise=DEVIATION,\n"
+    "                      cutout=SIDE; none unless said\n"
+    "  --smoothing X       of labels, in softmax losses: X is shared by all classes\n"
+    "  --level N, --stage A[,B]   the training net's state, for its layers' rules\n"
+    "  --precision f32|bf16  of values and their gradients; weights stay f32 (f32)\n"
+    "  --threads N         threads that compute (one a core; a snapshot's own number when\n"
+    "                      going on from it)\n"
     "  --workers N         threads that decode (one a core)\n"
     "  --sigint_effect E   stop (after a snapshot), snapshot or none; stop unless said\n"
     "  --sighup_effect E   likewise; snapshot unless said\n"
@@ -44,7 +53,16 @@ enum {
     FLAG_DATA,
     FLAG_TEST_DATA,
     FLAG_SEED,
+    FLAG_OUT,
     FLAG_KEEP,
+    FLAG_KEEP_BEST,
+    FLAG_PATIENCE,
+    FLAG_METRIC,
+    FLAG_AUGMENT,
+    FLAG_SMOOTHING,
+    FLAG_LEVEL,
+    FLAG_STAGE,
+    FLAG_THREADS,
     FLAG_WORKERS,
     FLAG_SIGINT,
     FLAG_SIGHUP,
@@ -60,7 +78,19 @@ static const struct option long_options[] = {
     {"test-data", required_argument, NULL, FLAG_TEST_DATA},
     {"mean", required_argument, NULL, SAC_FLAG_MEAN},
     {"seed", required_argument, NULL, FLAG_SEED},
+    {"out", required_argument, NULL, FLAG_OUT},
+    {"labels", required_argument, NULL, SAC_FLAG_LABELS},
     {"keep", required_argument, NULL, FLAG_KEEP},
+    {"keep-best", no_argument, NULL, FLAG_KEEP_BEST},
+    {"patience", required_argument, NULL, FLAG_PATIENCE},
+    {"metric", required_argument, NULL, FLAG_METRIC},
+    {"resize", required_argument, NULL, SAC_FLAG_RESIZE},
+    {"augment", required_argument, NULL, FLAG_AUGMENT},
+    {"smoothing", required_argument, NULL, FLAG_SMOOTHING},
+    {"level", required_argument, NULL, FLAG_LEVEL},
+    {"stage", required_argument, NULL, FLAG_STAGE},
+    {"precision", required_argument, NULL, SAC_FLAG_PRECISION},
+    {"threads", required_argument, NULL, FLAG_THREADS},
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"sigint_effect", required_argument, NULL, FLAG_SIGINT},
     {"sighup_effect", required_argument, NULL, FLAG_SIGHUP},
@@ -71,11 +101,11 @@ static const struct option long_options[] = {
 
 struct train {
     struct sac_trainer_options options;
-    const char *device;
+    const char *device, *precision;
     enum sac_train_request on_sigint, on_sighup;
-    bool json, terminal, progress;
-    uint64_t start_ns, shown_ns;
-    int64_t start_iteration;
+    struct sac_augment augment;
+    const char *stages[16];
+    struct sac_train_log log;
 };
 
 /* ---- The command line ------------------------------------------------------ */
@@ -107,15 +137,50 @@ static int read_effect(const char *flag, const char *value, enum sac_train_reque
                     value);
 }
 
-static int take(struct train *t, int option, const char *value, struct sac_error *err)
+static int read_smoothing(struct train *t, const char *value, struct sac_error *err)
+{
+    double smoothing = 0;
+    int rc = sac_flag_number("--smoothing", value, 0, .999, &smoothing, err);
+
+    t->options.smoothing = (float)smoothing;
+    return rc;
+}
+
+static int read_augment(struct train *t, const char *value, struct sac_error *err)
+{
+    t->options.augment = &t->augment;
+    return sac_flag_augment("--augment", value, &t->augment, err);
+}
+
+/* Numbers, and what is more than a word. */
+static int take_read(struct train *t, int option, const char *value, struct sac_error *err)
 {
     struct sac_trainer_options *o = &t->options;
 
     switch (option) {
+    case FLAG_PATIENCE:
+        return sac_flag_int("--patience", value, 1, 1000000, &o->patience, err);
+    case FLAG_AUGMENT:
+        return read_augment(t, value, err);
+    case FLAG_SMOOTHING:
+        return read_smoothing(t, value, err);
+    case FLAG_LEVEL:
+        return sac_flag_int("--level", value, INT16_MIN, INT16_MAX, &o->level, err);
+    case FLAG_STAGE:
+        return sac_flag_list("--stage", value, t->stages, sizeof t->stages / sizeof *t->stages,
+                             &o->stage_count, err);
+    case SAC_FLAG_RESIZE:
+        return sac_flag_resize("--resize", value, &o->resize, &o->resize_width, &o->resize_height,
+                               err);
+    case FLAG_KEEP_BEST:
+        o->keep_best = true;
+        return 0;
     case FLAG_SEED:
         return read_seed(t, value, err);
     case FLAG_KEEP:
         return sac_flag_int("--keep", value, 1, 1000000, &o->keep_last, err);
+    case FLAG_THREADS:
+        return sac_flag_int("--threads", value, 1, SAC_TRAIN_THREADS_MAX, &o->compute_threads, err);
     case FLAG_WORKERS:
         return sac_flag_int("--workers", value, 1, 64, &o->threads, err);
     case FLAG_SIGINT:
@@ -123,42 +188,50 @@ static int take(struct train *t, int option, const char *value, struct sac_error
     case FLAG_SIGHUP:
         return read_effect("--sighup_effect", value, &t->on_sighup, err);
     case FLAG_LOG_JSON:
-        t->json = true;
+        t->log.json = true;
         return 0;
     default:
-        break;
+        return 1;
     }
+}
+
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    struct train *t = user;
+    struct sac_trainer_options *o = &t->options;
+    int rc = take_read(t, option, value, err);
+
+    if (rc != 1)
+        return rc;
     *(option == FLAG_SOLVER        ? &o->solver
+      : option == FLAG_OUT         ? &o->out
+      : option == FLAG_METRIC      ? &o->metric
+      : option == SAC_FLAG_LABELS  ? &o->labels
       : option == FLAG_NET         ? &o->net
       : option == SAC_FLAG_WEIGHTS ? &o->weights
       : option == FLAG_SNAPSHOT    ? &o->snapshot
       : option == FLAG_DATA        ? &o->data
       : option == FLAG_TEST_DATA   ? &o->test_data
       : option == SAC_FLAG_MEAN    ? &o->mean_file
-                                   : &t->device) = value;
+      : option == SAC_FLAG_DEVICE  ? &t->device
+                                   : &t->precision) = value;
     return 0;
 }
 
 static int parse(struct train *t, int argc, char **argv, bool *ret_help, struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_parse(argc, argv, long_options, take, t, ret_help, err);
 
-    while (rc == 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(t, option, optarg, err);
-    }
-    if (rc == 0 && optind < argc)
-        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
+    if (*ret_help)
+        return 0;
     if (rc == 0 && !t->options.solver)
         return sac_fail(err, SAC_EINVAL, "expected --solver PROTOTXT");
     if (rc == 0 && t->options.weights && t->options.snapshot &&
         strcmp(t->options.snapshot, "auto") != 0)
         return sac_fail(err, SAC_EINVAL, "--snapshot has weights of its own; leave --weights out");
+    if (t->options.out && strcmp(t->options.out, "none") == 0)
+        t->options.out = NULL;
+    t->options.stages = t->stages;
     return rc;
 }
 
@@ -195,194 +268,11 @@ static void catch_signals(void)
     sigaction(SIGHUP, &action, NULL);
 }
 
-/* ---- Caffe's lines --------------------------------------------------------- */
-
-static void clear_progress(struct train *t)
-{
-    if (t->progress)
-        fputs("\r\033[K", stderr);
-    t->progress = false;
-}
-
-/* As glog begins a line: I0917 22:17:11.646560 67440 solver.cpp:315] */
-static void begin_line(struct train *t, const char *place)
-{
-    struct timeval now;
-    struct tm tm;
-
-    clear_progress(t);
-    gettimeofday(&now, NULL);
-    localtime_r(&now.tv_sec, &tm);
-    fprintf(stderr, "I%02d%02d %02d:%02d:%02d.%06ld %5d %s] ", tm.tm_mon + 1, tm.tm_mday,
-            tm.tm_hour, tm.tm_min, tm.tm_sec, (long)now.tv_usec, (int)getpid(), place);
-}
-
-static void put_values(struct train *t, const struct sac_train_event *e, const char *net,
-                       const char *place)
-{
-    for (int i = 0; i < e->value_count; i++) {
-        const struct sac_train_value *v = &e->values[i];
-        begin_line(t, place);
-        fprintf(stderr, "    %s net output #%d: %s = %g", net, i, v->name, v->value);
-        if (v->weight != 0)
-            fprintf(stderr, " (* %g = %g loss)", v->weight, v->weight * v->value);
-        fputc('\n', stderr);
-    }
-}
-
-static void put_display(struct train *t, const struct sac_train_event *e)
-{
-    double rate = (double)e->iterations / (e->seconds > 0 ? e->seconds : 1);
-
-    begin_line(t, "solver.cpp:218");
-    fprintf(stderr, "Iteration %lld (%g iter/s, %gs/%d iters), loss = %g\n",
-            (long long)e->iteration, rate, e->seconds, e->display, e->loss);
-    put_values(t, e, "Train", "solver.cpp:237");
-    begin_line(t, "sgd_solver.cpp:105");
-    fprintf(stderr, "Iteration %lld, lr = %g\n", (long long)e->iteration, e->rate);
-}
-
-static void put_saving(struct train *t, const struct sac_train_event *e)
-{
-    bool hdf5 = strcmp(e->text, "HDF5") == 0;
-    const char *kind = hdf5 ? "HDF5" : "binary proto", *end = hdf5 ? ".h5" : "";
-
-    begin_line(t, "solver.cpp:447");
-    fprintf(stderr, "Snapshotting to %s file %s_iter_%lld.caffemodel%s\n", kind, e->name,
-            (long long)e->iteration, end);
-    begin_line(t, "sgd_solver.cpp:273");
-    fprintf(stderr, "Snapshotting solver state to %s file %s_iter_%lld.solverstate%s\n", kind,
-            e->name, (long long)e->iteration, end);
-}
-
-/* The rate since the start, and when that ends. */
-static void put_progress(struct train *t, const struct sac_train_event *e)
-{
-    uint64_t now = sac_clock_ns();
-    double seconds = (double)(now - t->start_ns) / 1e9;
-    double rate = (double)(e->iteration - t->start_iteration) / (seconds > 0 ? seconds : 1);
-    long left = rate > 0 ? (long)((double)(e->max_iter - e->iteration) / rate) : 0;
-
-    if (!t->terminal || now - t->shown_ns < 200000000)
-        return;
-    t->shown_ns = now;
-    t->progress = true;
-    fprintf(stderr,
-            "\r\033[K%lld of %lld, loss %.4g, %.4g iterations a second, %ld:%02ld:%02ld left",
-            (long long)e->iteration, (long long)e->max_iter, e->loss, rate, left / 3600,
-            left / 60 % 60, left % 60);
-}
-
-static void put_test(struct train *t, const struct sac_train_event *e)
-{
-    if (e->has_loss) {
-        begin_line(t, "solver.cpp:402");
-        fprintf(stderr, "Test loss: %g\n", e->loss);
-    }
-    put_values(t, e, "Test", "solver.cpp:398");
-}
-
-static void put_line(struct train *t, const char *place, const char *before, const char *name,
-                     const char *after)
-{
-    begin_line(t, place);
-    fprintf(stderr, "%s%s%s\n", before, name, after);
-}
-
-static void put_event(struct train *t, const struct sac_train_event *e)
-{
-    switch (e->kind) {
-    case SAC_TRAIN_START:
-        put_line(t, "solver.cpp:272", "Solving ", e->name, "");
-        put_line(t, "solver.cpp:273", "Learning Rate Policy: ", e->text, "");
-        break;
-    case SAC_TRAIN_LOADED:
-        put_line(t, "caffe.cpp:155", "Finetuning from ", e->name, "");
-        put_line(t, "caffe.cpp:155", e->text, "", "");
-        break;
-    case SAC_TRAIN_RESTORED:
-        put_line(t, "sgd_solver.cpp:280", "Restoring previous solver status from ", e->name, "");
-        break;
-    case SAC_TRAIN_TESTING:
-        begin_line(t, "solver.cpp:330");
-        fprintf(stderr, "Iteration %lld, Testing net (#%d)\n", (long long)e->iteration, e->test);
-        break;
-    case SAC_TRAIN_TESTED:
-        put_test(t, e);
-        break;
-    case SAC_TRAIN_STEP:
-        put_progress(t, e);
-        break;
-    case SAC_TRAIN_DISPLAY:
-        put_display(t, e);
-        break;
-    case SAC_TRAIN_SAVING:
-        put_saving(t, e);
-        break;
-    case SAC_TRAIN_LAST_LOSS:
-        begin_line(t, "solver.cpp:310");
-        fprintf(stderr, "Iteration %lld, loss = %g\n", (long long)e->iteration, e->loss);
-        break;
-    case SAC_TRAIN_STOPPED:
-        put_line(t, "solver.cpp:295", "Optimization stopped early.", "", "");
-        break;
-    case SAC_TRAIN_DONE:
-        put_line(t, "solver.cpp:315", "Optimization Done.", "", "");
-        break;
-    }
-}
-
-/* ---- For machines ---------------------------------------------------------- */
-
-static void put_json(const struct sac_train_event *e)
-{
-    static const char *const kinds[] = {"start", "loaded", "restored",  "testing", "test", "step",
-                                        "train", "saving", "last_loss", "stopped", "done"};
-    json_t *root, *values = json_array();
-
-    if (e->kind == SAC_TRAIN_STEP || e->kind == SAC_TRAIN_TESTING) {
-        json_decref(values);
-        return;
-    }
-    root = json_pack("{s:s,s:I,s:I}", "event", kinds[e->kind], "iteration",
-                     (json_int_t)e->iteration, "max_iter", (json_int_t)e->max_iter);
-    if (e->name)
-        json_object_set_new(root, "name", json_string(e->name));
-    if (e->text)
-        json_object_set_new(root, "text", json_string(e->text));
-    if (e->kind == SAC_TRAIN_DISPLAY || e->kind == SAC_TRAIN_LAST_LOSS || e->has_loss)
-        json_object_set_new(root, "loss", json_real(e->loss));
-    if (e->kind == SAC_TRAIN_DISPLAY) {
-        json_object_set_new(root, "rate", json_real(e->rate));
-        json_object_set_new(root, "seconds", json_real(e->seconds));
-        json_object_set_new(root, "iterations", json_integer(e->iterations));
-    }
-    if (e->kind == SAC_TRAIN_TESTED)
-        json_object_set_new(root, "test", json_integer(e->test));
-    for (int i = 0; i < e->value_count; i++)
-        json_array_append_new(values, json_pack("{s:s,s:f,s:f}", "name", e->values[i].name, "value",
-                                                e->values[i].value, "weight", e->values[i].weight));
-    if (json_array_size(values) > 0)
-        json_object_set(root, "outputs", values);
-    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    fprintf(stderr, "%s\n", text ? text : "{\"event\":\"out of memory\"}");
-    free(text);
-    json_decref(values);
-    json_decref(root);
-}
-
 static void on_event(void *user, const struct sac_train_event *event)
 {
     struct train *t = user;
 
-    if (event->kind == SAC_TRAIN_START) {
-        t->start_ns = sac_clock_ns();
-        t->start_iteration = event->iteration;
-    }
-    if (t->json)
-        put_json(event);
-    else
-        put_event(t, event);
+    sac_train_log_event(&t->log, event);
 }
 
 /* ---- The command ----------------------------------------------------------- */
@@ -392,12 +282,15 @@ static int run(struct train *t, struct sac_error *err)
     struct sac_trainer *trainer = NULL;
     int rc = sac_device_open(&t->options.device, t->device, err);
 
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a sentence, as a full disk is */
+    if (rc == 0)
+        rc = sac_flag_precision(t->precision, t->options.device, &t->options.precision, err);
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &t->options, err);
     if (rc == 0) {
         catch_signals();
         rc = sac_trainer_run(trainer, err);
-        clear_progress(t);
+        sac_train_log_clear(&t->log);
     }
     sac_trainer_free(trainer);
     sac_device_close(t->options.device);
@@ -407,7 +300,11 @@ static int run(struct train *t, struct sac_error *err)
 int sac_command_train(int argc, char **argv)
 {
     struct train t = {
-        .device = "cpu", .on_sigint = SAC_TRAIN_STOP, .on_sighup = SAC_TRAIN_SNAPSHOT};
+        .options = {.out = "auto"},
+        .device = "cpu",
+        .on_sigint = SAC_TRAIN_STOP,
+        .on_sighup = SAC_TRAIN_SNAPSHOT,
+    };
     struct sac_error err = {0};
     bool wants_help = false;
     int rc = parse(&t, argc, argv, &wants_help, &err);
@@ -421,7 +318,7 @@ int sac_command_train(int argc, char **argv)
     t.options.on_event = on_event;
     t.options.request = asked;
     t.options.user = &t;
-    t.terminal = isatty(STDERR_FILENO) && !t.json;
+    t.log.terminal = isatty(STDERR_FILENO) && !t.log.json;
     rc = run(&t, &err);
     return rc ? sac_command_failed(&err) : 0;
 }

@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/log.h"
+#include "base/memory.h"
+#include "data/source_private.h"
 
 enum {
     THREADS_MAX = 64,
@@ -45,6 +47,7 @@ struct sac_feed {
     struct sac_transform transform;
     struct sac_feed_options options;
     int shape[3];
+    struct sac_feed_picture picture;
     size_t item_count;   /* values an item */
     int first, last;     /* this shard's items of a whole batch */
     int64_t batch_count; /* until the end, or INT64_MAX */
@@ -375,6 +378,27 @@ static int check_options(struct sac_feed_options *o, int64_t count, struct sac_e
     return 0;
 }
 
+static int note_shapes(struct sac_feed *feed, const struct sac_item *item,
+                       struct sac_transform_scratch *scratch, struct sac_error *err)
+{
+    const struct sac_transform *t = &feed->transform;
+    int shape[3];
+    int rc = sac_transform_shape(t, item, scratch, feed->shape, err);
+
+    if (rc == 0)
+        rc = sac_transform_picture_shape(t, item, scratch, shape, err);
+    if (rc == 0)
+        feed->picture = (struct sac_feed_picture){
+            .kind = item->kind,
+            .channels = shape[0],
+            .height = shape[1],
+            .width = shape[2],
+            .rgb = item->kind == SAC_ITEM_ENCODED ? t->rgb : item->rgb,
+            .files = sac_source_has_files(feed->source),
+        };
+    return rc;
+}
+
 /* The first item that is not corrupt tells the shape, as Caffe has it. */
 static int settle_shape(struct sac_feed *feed, struct sac_error *err)
 {
@@ -391,7 +415,7 @@ static int settle_shape(struct sac_feed *feed, struct sac_error *err)
         found = sac_source_item(feed->source, i, &item, &why);
         if (found < 0)
             continue;
-        found = sac_transform_shape(&feed->transform, &item, scratch, feed->shape, &why);
+        found = note_shapes(feed, &item, scratch, &why);
         if (found < 0)
             prefix_name(feed, i, &why);
     }
@@ -405,32 +429,10 @@ static int settle_shape(struct sac_feed *feed, struct sac_error *err)
                     feed->source->path, why.text);
 }
 
-/* "MemAvailable:    4242 kB", or what the machine has at all. */
-static uint64_t bytes_available(void)
-{
-    unsigned long long kib = 0, limit;
-    uint64_t bytes;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "re");
-
-    while (file && kib == 0 && fgets(line, sizeof line, file))
-        sscanf(line, "MemAvailable: %llu", &kib);
-    if (file)
-        fclose(file);
-    bytes = kib ? (uint64_t)kib << 10
-                : (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    file = fopen("/sys/fs/cgroup/memory.max", "re");
-    if (file && fscanf(file, "%llu", &limit) == 1 && limit < bytes)
-        bytes = limit;
-    if (file)
-        fclose(file);
-    return bytes;
-}
-
 static int settle_memory(struct sac_feed *feed, size_t *ret_slot, struct sac_error *err)
 {
     struct sac_feed_options *o = &feed->options;
-    uint64_t most = o->bytes_max ? o->bytes_max : bytes_available() / 8 * 7;
+    uint64_t most = o->bytes_max ? o->bytes_max : sac_memory_available() / 8 * 7;
     uint64_t item = (uint64_t)feed->shape[0] * (uint64_t)feed->shape[1], slot = UINT64_MAX;
     int items = feed->last - feed->first;
     bool over =
@@ -693,6 +695,16 @@ int sac_feed_batch(const struct sac_feed *feed)
 const struct sac_source *sac_feed_source(const struct sac_feed *feed)
 {
     return feed->source;
+}
+
+const struct sac_transform *sac_feed_transform(const struct sac_feed *feed)
+{
+    return &feed->transform;
+}
+
+const struct sac_feed_picture *sac_feed_picture(const struct sac_feed *feed)
+{
+    return &feed->picture;
 }
 
 struct sac_feed_stats sac_feed_stats(const struct sac_feed *feed)

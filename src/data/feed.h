@@ -35,6 +35,9 @@ struct sac_feed_options {
      * any kind that sac_source_open() knows; of a list or folder, pictures become
      * colour unless the layer forces grey. A mean image's file. */
     const char *source, *mean_file;
+    const struct sac_augment *augment; /* what training does besides; NULL: nothing */
+    enum sac_resize resize;            /* of encoded pictures; width 0: as the layer says */
+    int resize_width, resize_height;
 };
 
 struct sac_feed;
@@ -70,6 +73,17 @@ const int *sac_feed_shape(const struct sac_feed *feed);
 /* Items of this shard in a full batch. */
 int sac_feed_batch(const struct sac_feed *feed);
 const struct sac_source *sac_feed_source(const struct sac_feed *feed);
+const struct sac_transform *sac_feed_transform(const struct sac_feed *feed);
+
+/* What the first item that can be used is before the crop, for who has to make others
+ * like it. */
+struct sac_feed_picture {
+    enum sac_item_kind kind;
+    int channels, height, width; /* decoded and resized */
+    bool rgb;                    /* the order of three channels in the batch */
+    bool files;                  /* items are files, each of a size of its own */
+};
+const struct sac_feed_picture *sac_feed_picture(const struct sac_feed *feed);
 
 struct sac_feed_stats {
     int64_t batches, items; /* that were taken */

@@ -123,6 +123,8 @@ static int plan_transform(struct plan *plan, const Caffe__TransformationParamete
         copy.n_mean_value = 0;
     }
     int rc = sac_transform_read(&plan->transform, &copy, err);
+    if (plan->options.augment)
+        plan->transform.augment = *plan->options.augment;
     return rc == 0 && mean_file ? sac_transform_load_mean(&plan->transform, mean_file, err) : rc;
 }
 
@@ -140,12 +142,23 @@ static int plan_type(struct plan *plan, const Caffe__LayerParameter *layer, stru
                     "type %.40s is fed by nobody here; expected Data, ImageData or HDF5Data", type);
 }
 
+/* The options' size goes before the layer's. */
+static void plan_resize(struct plan *plan)
+{
+    if (plan->options.resize_width == 0)
+        return;
+    plan->transform.resize = plan->options.resize;
+    plan->transform.resize_width = plan->options.resize_width;
+    plan->transform.resize_height = plan->options.resize_height;
+}
+
 static int plan_layer(struct plan *plan, const Caffe__LayerParameter *layer, struct sac_error *err)
 {
     int rc = plan_transform(plan, layer->transform_param, err);
 
     if (rc == 0)
         rc = plan_type(plan, layer, err);
+    plan_resize(plan);
     if (rc < 0 || !plan->options.source)
         return rc;
     rc = sac_source_open(&plan->source, plan->options.source, err);

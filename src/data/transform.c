@@ -92,6 +92,29 @@ int sac_transform_load_mean(struct sac_transform *transform, const char *path,
     return 0;
 }
 
+static int read_augment(struct sac_augment *augment, const Caffe__AugmentParameter *message,
+                        struct sac_error *err)
+{
+    if (!message)
+        return 0;
+    if (message->pad > SIDE_MAX || message->cutout > SIDE_MAX)
+        return sac_fail(err, SAC_EINVAL, "transform_param: augment: pad %u, cutout %u; at most %d",
+                        message->pad, message->cutout, SIDE_MAX);
+    *augment = (struct sac_augment){
+        .pad = (int)message->pad,
+        .area_min = message->area_min,
+        .flip = message->flip,
+        .rotation = message->rotation,
+        .brightness = message->brightness,
+        .contrast = message->contrast,
+        .saturation = message->saturation,
+        .hue = message->hue,
+        .noise = message->noise,
+        .cutout = (int)message->cutout,
+    };
+    return 0;
+}
+
 int sac_transform_read(struct sac_transform *transform,
                        const Caffe__TransformationParameter *message, struct sac_error *err)
 {
@@ -115,7 +138,10 @@ int sac_transform_read(struct sac_transform *transform,
     transform->mean_count = (int)message->n_mean_value;
     for (int i = 0; i < transform->mean_count; i++)
         transform->mean[i] = message->mean_value[i];
-    return message->mean_file ? sac_transform_load_mean(transform, message->mean_file, err) : 0;
+    int rc = read_augment(&transform->augment, message->augment, err);
+    return rc == 0 && message->mean_file
+               ? sac_transform_load_mean(transform, message->mean_file, err)
+               : rc;
 }
 
 static bool between(float x, float low, float high)
@@ -168,7 +194,7 @@ int sac_transform_check(const struct sac_transform *t, struct sac_error *err)
 
 /* ---- What an item looks like ---- */
 
-static bool resizes(const struct sac_transform *t)
+bool sac_transform_resizes(const struct sac_transform *t)
 {
     return t->resize != SAC_RESIZE_NONE && t->resize_width > 0;
 }
@@ -184,7 +210,7 @@ static int resized_size(const struct sac_transform *t, int width, int height, in
 {
     ret[0] = width;
     ret[1] = height;
-    if (!resizes(t))
+    if (!sac_transform_resizes(t))
         return 0;
     ret[0] = t->resize_width;
     ret[1] = t->resize_height;
@@ -208,10 +234,9 @@ static int channels_of(const struct sac_transform *t, const struct sac_image_inf
     return info->channels < 3 ? 1 : 3;
 }
 
-/* channels, height, width of the item before the crop; an encoded one's head is
- * read for it. */
-static int picture_shape(const struct sac_transform *t, const struct sac_item *item,
-                         struct sac_transform_scratch *scratch, int ret[3], struct sac_error *err)
+int sac_transform_picture_shape(const struct sac_transform *t, const struct sac_item *item,
+                                struct sac_transform_scratch *scratch, int ret[3],
+                                struct sac_error *err)
 {
     struct sac_image_info info;
     int size[2] = {0};
@@ -235,7 +260,7 @@ static int picture_shape(const struct sac_transform *t, const struct sac_item *i
 int sac_transform_shape(const struct sac_transform *transform, const struct sac_item *item,
                         struct sac_transform_scratch *scratch, int ret[3], struct sac_error *err)
 {
-    int rc = picture_shape(transform, item, scratch, ret, err);
+    int rc = sac_transform_picture_shape(transform, item, scratch, ret, err);
 
     if (rc == 0 && transform->crop_width > 0) {
         ret[1] = transform->crop_height;
@@ -310,13 +335,13 @@ static int decode(const struct sac_transform *t, const struct sac_item *item,
     struct sac_decode_options options = {.limits = t->limits};
     struct sac_image image;
     int shape[3];
-    int rc = picture_shape(t, item, scratch, shape, err);
+    int rc = sac_transform_picture_shape(t, item, scratch, shape, err);
 
     if (rc < 0)
         return rc;
     options.channels = shape[0];
     memcpy(options.background, t->background, sizeof options.background);
-    if (t->decode_fast && resizes(t)) {
+    if (t->decode_fast && sac_transform_resizes(t)) {
         options.cover_height = shape[1];
         options.cover_width = shape[2];
     }

@@ -65,6 +65,9 @@ struct sac_transform {
 
 void sac_transform_done(struct sac_transform *transform);
 
+/* Whether encoded pictures are resized. */
+bool sac_transform_resizes(const struct sac_transform *transform);
+
 /* Sets what the message sets (NULL: nothing), loads its mean file. */
 int sac_transform_read(struct sac_transform *transform,
                        const Caffe__TransformationParameter *message, struct sac_error *err);
@@ -79,8 +82,12 @@ struct sac_transform_scratch;
 int sac_transform_scratch_new(struct sac_transform_scratch **ret, struct sac_error *err);
 void sac_transform_scratch_free(struct sac_transform_scratch *scratch);
 
-/* What the item would become: channels, height, width. Of an encoded item only
- * the head is read. */
+/* channels, height, width of the item as it is cropped from: decoded and resized. Of an
+ * encoded item only the head is read. */
+int sac_transform_picture_shape(const struct sac_transform *transform, const struct sac_item *item,
+                                struct sac_transform_scratch *scratch, int ret[3],
+                                struct sac_error *err);
+/* What the item would become, likewise. */
 int sac_transform_shape(const struct sac_transform *transform, const struct sac_item *item,
                         struct sac_transform_scratch *scratch, int ret[3], struct sac_error *err);
 

@@ -47,6 +47,7 @@ struct sac_op_options {
     bool reference;     /* the plain loops only */
     bool deterministic; /* the same numbers for a picture in every batch and place */
     bool training;      /* keep what backward needs */
+    int threads;        /* of the host, for one operation at a time; 0: one */
 };
 
 /* What a device says of one node, given the forms its sources have now. */
@@ -95,6 +96,14 @@ struct sac_device_info {
     int streams;           /* how many plans run at once with profit */
     bool host_memory;      /* device memory is host memory: no copies needed */
     unsigned precisions;   /* bit (1 << sac_precision) where it is fast */
+    bool slices;           /* a batch is faster a few pictures at a time, which stay in a cache */
+};
+
+/* Negative: not known. */
+struct sac_device_gauges {
+    double utilization; /* 0 to 1 */
+    double memory_used_bytes, memory_total_bytes;
+    double temperature_celsius, power_watts;
 };
 
 struct sac_device_table {
@@ -112,6 +121,9 @@ struct sac_device_table {
     void (*event_free)(struct sac_event *event);
     int (*event_record)(struct sac_event *event, struct sac_stream *stream, struct sac_error *err);
     int (*stream_wait)(struct sac_stream *stream, struct sac_event *event, struct sac_error *err);
+    /* The caller waits until what was recorded last is done, and tells a failure of
+     * the device; NULL where device memory is the host's. */
+    int (*event_sync)(struct sac_event *event, struct sac_error *err);
     int (*copy)(struct sac_stream *stream, enum sac_copy way, void *dst, const void *src,
                 size_t bytes, struct sac_error *err);
 
@@ -123,6 +135,14 @@ struct sac_device_table {
     /* 0 while the device works; once it is lost, SAC_EDEVICE with the sentence of
      * what it was lost to. Any thread, and cheap. NULL: it cannot be lost. */
     int (*health)(struct sac_device *device, struct sac_error *err);
+
+    /* Makes a lost device work again, where its maker's libraries can: with a new
+     * context. All that was made on it has been freed, staging memory too, and
+     * nobody else uses it meanwhile. NULL: it cannot. */
+    int (*revive)(struct sac_device *device, struct sac_error *err);
+
+    /* What its gauges show now; any thread, may take milliseconds. NULL: none. */
+    void (*gauges)(struct sac_device *device, struct sac_device_gauges *ret);
 
     /* Records what is enqueued on the stream in between, without running it, to
      * be enqueued whole. All four are NULL where nothing is won by it. What is

@@ -159,7 +159,8 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
     default:
         break;
     }
-    if (makes_scores(node->kind) && only_scores(ask->graph, node->dst[0], 0))
+    /* Going back, what made them takes gradients in the precision. */
+    if (!ask->training && makes_scores(node->kind) && only_scores(ask->graph, node->dst[0], 0))
         caps->dst.type = SAC_F32;
     caps->in_place = is_elementwise(node->kind) && caps->src.type == caps->dst.type;
 }

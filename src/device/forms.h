@@ -17,6 +17,9 @@ void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node,
 /* Of one forward, for the report. */
 double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node);
 
+/* Batch norms do the Scale and the ReLU behind them, in training too. */
+void sac_fuse_norms(struct sac_graph *graph);
+
 /* Lets convolutions, inner products and sums do the ReLU behind them, and
  * convolutions the sum: for devices whose kernels take epilogues. */
 void sac_fuse_epilogues(struct sac_graph *graph);

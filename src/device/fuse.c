@@ -66,6 +66,66 @@ static void fuse_sum(struct sac_graph *graph, struct sac_node *sum)
     absorb(graph, node, sum);
 }
 
+/* The one node that reads what `node` makes, if it is of that kind and takes it as
+ * source 0; nobody else sees the value. */
+static struct sac_node *only_reader(struct sac_graph *graph, const struct sac_node *node,
+                                    enum sac_op_kind kind)
+{
+    int value = node->dst[0];
+
+    for (int i = 0; i < graph->loss_count; i++)
+        if (graph->losses[i].value == value)
+            return NULL;
+    if (sac_graph_use_count(graph, value) != 1)
+        return NULL;
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].kind == kind && graph->nodes[i].src[0] == value)
+            return &graph->nodes[i];
+    return NULL;
+}
+
+/* One number a channel, as the statistics are. */
+static bool scales_channels(const struct sac_graph *graph, const struct sac_node *norm,
+                            const struct sac_node *scale)
+{
+    int64_t channels = graph->values[norm->src[0]].shape.dim[1];
+
+    for (int i = 0; i < scale->weight_count; i++)
+        if (sac_shape_count(&graph->constants[scale->weight[i]].shape) != channels)
+            return false;
+    return scale->src_count == 1 && scale->param.scale.axis == 1 && scale->weight_count > 0;
+}
+
+static void fuse_norm(struct sac_graph *graph, struct sac_node *norm)
+{
+    int rank = graph->values[norm->src[0]].shape.rank;
+    struct sac_node *scale = only_reader(graph, norm, SAC_OP_SCALE), *relu;
+
+    if (norm->weight_count != 3 || (rank != 2 && rank != 4))
+        return;
+    if (scale && scales_channels(graph, norm, scale)) {
+        for (int i = 0; i < scale->weight_count; i++) {
+            norm->weight[norm->weight_count] = scale->weight[i];
+            norm->weight_grad[norm->weight_count++] = scale->weight_grad[i];
+        }
+        absorb(graph, norm, scale);
+    }
+    relu = only_reader(graph, norm, SAC_OP_RELU);
+    if (relu && relu->param.relu.slope >= 0) {
+        norm->epilogue.relu = true;
+        norm->epilogue.slope = relu->param.relu.slope;
+        absorb(graph, norm, relu);
+    }
+}
+
+void sac_fuse_norms(struct sac_graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].kind == SAC_OP_BATCHNORM)
+            fuse_norm(graph, &graph->nodes[i]);
+    sac_graph_compact(graph);
+}
+
 void sac_fuse_epilogues(struct sac_graph *graph)
 {
     for (int i = 0; i < graph->node_count; i++) {

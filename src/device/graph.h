@@ -35,7 +35,8 @@ enum sac_op_kind {
     SAC_OP_SLICE,
     SAC_OP_RESHAPE, /* the same elements in the same (plain) order, another shape */
     SAC_OP_ELTWISE,
-    SAC_OP_BATCHNORM, /* weights: mean [C], variance [C], scale factor [1] */
+    SAC_OP_BATCHNORM, /* weights: mean [C], variance [C], scale factor [1]; a device may add
+                       * what a Scale behind it has: s [C] (, b [C]) */
     SAC_OP_SCALE,     /* y = x · s (+ b); s, b from weights, or src 1 when there are none */
     SAC_OP_BIAS,      /* y = x + b; likewise */
     SAC_OP_SOFTMAX,
@@ -158,19 +159,21 @@ struct sac_constant {
     bool trains;       /* its gradient is wanted when training */
 };
 
+enum { SAC_NODE_WEIGHTS_MAX = 5 };
+
 struct sac_node {
     enum sac_op_kind kind;
     const char *name; /* the layer's; "conv1+bn1+relu1" after fusion */
     union sac_op_param param;
     int src_count, dst_count, weight_count;
     int *src, *dst; /* value indices */
-    int weight[4];  /* constant indices */
+    int weight[SAC_NODE_WEIGHTS_MAX]; /* constant indices */
     struct sac_epilogue epilogue;
     /* Training. `cut`: no gradient goes to this source (propagate_down); NULL: none
      * is cut. The other two are what the plan found to be wanted. */
     bool *cut;
     bool *src_grad; /* one a source; NULL: none */
-    bool weight_grad[4];
+    bool weight_grad[SAC_NODE_WEIGHTS_MAX];
 };
 
 /* A value that is to become small, as a sum of its elements times a weight. */

@@ -35,6 +35,7 @@ void sac_decoder_free(struct sac_decoder *decoder)
 {
     if (!decoder)
         return;
+    sac_jpeg_free(decoder->jpeg);
     release(&decoder->pixels);
     release(&decoder->work);
     free(decoder->resize.memory);
@@ -148,10 +149,9 @@ int sac_image_probe(struct sac_decoder *decoder, const uint8_t *bytes, size_t si
     enum sac_image_kind kind = SAC_IMAGE_JPEG;
     int rc = kind_of(bytes, size, &kind, err);
 
-    (void)decoder; /* heads need no buffers */
     if (rc < 0)
         return rc;
-    return kind == SAC_IMAGE_JPEG ? sac_jpeg_probe(bytes, size, &all, ret, err)
+    return kind == SAC_IMAGE_JPEG ? sac_jpeg_probe(decoder, bytes, size, &all, ret, err)
                                   : sac_png_probe(bytes, size, &all, ret, err);
 }
 

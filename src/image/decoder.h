@@ -15,7 +15,10 @@ struct sac_image_bytes {
     size_t size;
 };
 
+struct sac_jpeg;
+
 struct sac_decoder {
+    struct sac_jpeg *jpeg;            /* made with the first JPEG */
     struct sac_image_bytes pixels;    /* the picture that is handed out */
     struct sac_image_bytes work;      /* a strip of JPEG rows; PNG rows before alpha is laid */
     struct sac_resize_scratch resize; /* of sac_preprocess_pixels */
@@ -56,8 +59,9 @@ static inline uint8_t sac_image_mul_255(unsigned a, unsigned b)
 }
 
 /* `limits` below are resolved, options valid. */
-int sac_jpeg_probe(const uint8_t *bytes, size_t size, const struct sac_image_limits *limits,
-                   struct sac_image_info *ret, struct sac_error *err);
+int sac_jpeg_probe(struct sac_decoder *decoder, const uint8_t *bytes, size_t size,
+                   const struct sac_image_limits *limits, struct sac_image_info *ret,
+                   struct sac_error *err);
 int sac_jpeg_decode(struct sac_decoder *decoder, const uint8_t *bytes, size_t size,
                     const struct sac_image_limits *limits, const struct sac_decode_options *options,
                     struct sac_image *ret, struct sac_error *err);
@@ -68,14 +72,15 @@ int sac_png_decode(struct sac_decoder *decoder, const uint8_t *bytes, size_t siz
                    const struct sac_image_limits *limits, const struct sac_decode_options *options,
                    struct sac_image *ret, struct sac_error *err);
 
-/* Columns x … x + width of rows y … y + height of a picture resized to
- * full_width × full_height: only what the window needs is computed. */
-struct sac_resize_window {
-    int full_width, full_height;
-    int x, y, width, height;
-};
+/* NULL, too. */
+void sac_jpeg_free(struct sac_jpeg *jpeg);
+
+/* Only what the window needs is computed. */
 int sac_resize_bilinear_window(const struct sac_image *src, const struct sac_resize_window *window,
                                uint8_t *dst, size_t dst_stride, struct sac_resize_scratch *scratch,
                                struct sac_error *err);
+/* Which pixels of a side of `src` the results `at` … `at` + `count` of `full` are made of:
+ * *ret_from … *ret_to. */
+void sac_resize_span(int full, int at, int count, int src, int *ret_from, int *ret_to);
 
 #endif

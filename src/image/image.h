@@ -1,10 +1,10 @@
 /*
  * JPEG and PNG to 8-bit pixels. The kind is told by content, never by name.
  *
- * A decoder holds reusable pixel buffers and belongs to one thread; decoding the
- * next picture with it takes no new pixel memory once it has seen the largest
- * (the libraries' own working memory, some rows, comes and goes with each
- * picture). Dimensions are checked against the limits before memory is taken.
+ * A decoder holds all that it works with and belongs to one thread: decoding the
+ * next JPEG with it takes no memory at all once it has seen the largest, the next
+ * PNG only what libpng and zlib work with. Dimensions are checked against the limits before memory
+ * is taken.
  */
 #ifndef SAC_IMAGE_IMAGE_H
 #define SAC_IMAGE_IMAGE_H
@@ -35,6 +35,13 @@ struct sac_image_limits {
     int png_chunks_max;              /* 64 ancillary chunks */
 };
 
+/* Columns x … x + width of rows y … y + height of a picture resized to
+ * full_width × full_height. */
+struct sac_resize_window {
+    int full_width, full_height;
+    int x, y, width, height;
+};
+
 struct sac_decode_options {
     int channels; /* 3: R, G, B; 1: grey (ITU-R BT.601 luma) */
     /* Where decoding may shrink by a power of two (JPEG's DCT scaling): the
@@ -42,6 +49,9 @@ struct sac_decode_options {
     int cover_width, cover_height;
     uint8_t background[3]; /* what alpha is laid over: R, G, B; gamma is not regarded */
     struct sac_image_limits limits;
+    /* What will be made of the picture, by sac_resize_bilinear_window or by copying; NULL:
+     * anything. Pixels that it does not need may be left undefined. Borrowed. */
+    const struct sac_resize_window *window;
     const atomic_bool *canceled; /* looked at between rows; may be NULL */
 };
 

@@ -117,7 +117,7 @@ static int decode(const struct sac_preprocess *how, struct sac_decoder *decoder,
                   struct sac_error *err)
 {
     struct sac_decode_options options = {
-        .channels = how->channels, .limits = how->limits, .canceled = canceled};
+        .channels = how->channels, .limits = how->limits, .window = window, .canceled = canceled};
 
     memcpy(options.background, how->background, sizeof options.background);
     if (how->decode == SAC_DECODE_FAST && how->resize != SAC_RESIZE_NONE) {

@@ -43,6 +43,12 @@ struct sac_preprocess {
     struct sac_image_limits limits;
 };
 
+/* What sac_preprocess_pixels() writes. */
+static inline size_t sac_preprocess_bytes(const struct sac_preprocess *how)
+{
+    return (size_t)how->crop_height * (size_t)how->crop_width * (size_t)how->channels;
+}
+
 /* GPU REST Engine's: squash to width × height, B, G, R, mean 0, scale 1, fast
  * decoding, background black. */
 struct sac_preprocess sac_preprocess_default(int channels, int width, int height);

@@ -24,6 +24,10 @@ struct sac_classifier;
 int sac_engine_new(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
                    int batch_max, int topk, struct sac_error *err);
 void sac_engine_free(struct sac_engine *engine); /* after its classifiers; takes NULL */
+/* Gives the weights' memory back, and takes it again, if it was given back: between
+ * them the device may be revived. No plan of the engine may be left. */
+void sac_engine_unload(struct sac_engine *engine);
+int sac_engine_load(struct sac_engine *engine, struct sac_error *err);
 struct sac_model *sac_engine_model(const struct sac_engine *engine);
 struct sac_device *sac_engine_device(const struct sac_engine *engine);
 enum sac_precision sac_engine_precision(const struct sac_engine *engine);

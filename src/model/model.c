@@ -483,6 +483,11 @@ int sac_model_timeout_ms(const struct sac_model *model)
     return model->settings.timeout_ms;
 }
 
+int sac_model_priority(const struct sac_model *model)
+{
+    return model->settings.priority;
+}
+
 bool sac_model_deterministic(const struct sac_model *model)
 {
     return model->settings.deterministic;

@@ -11,7 +11,7 @@
  *                     "scale": 1, "channels": "bgr" | "rgb" | "grey",
  *                     "decode": "fast" | "exact", "background": [0, 0, 0] },
  *     "precision": "auto" | "f32" | "bf16", "topk": 5,
- *     "batch_max": 8, "timeout_ms": 1000, "deterministic": false }
+ *     "batch_max": 8, "timeout_ms": 1000, "priority": 0, "deterministic": false }
  * `mean` is in the net's channel order; "image" subtracts mean.binaryproto whole
  * (centre-cropped to the input), by default its average per channel is subtracted.
  */
@@ -38,13 +38,13 @@ struct sac_model_overrides {
     const char *name;
     const char *resize, *crop, *mean, *channels, *decode, *precision; /* as in model.json */
     double scale;                                                     /* 0: not said */
-    int topk, batch_max, timeout_ms;
+    int topk, batch_max, timeout_ms, priority;
     int deterministic;
 };
 #define SAC_MODEL_OVERRIDES_NONE                                                                   \
     (struct sac_model_overrides)                                                                   \
     {                                                                                              \
-        .topk = -1, .batch_max = -1, .timeout_ms = -1, .deterministic = -1                         \
+        .topk = -1, .batch_max = -1, .timeout_ms = -1, .priority = -1, .deterministic = -1         \
     }
 
 int sac_model_open(struct sac_model **ret, const struct sac_model_files *files,
@@ -61,6 +61,8 @@ const char *sac_model_label(const struct sac_model *model, int index);
 int sac_model_topk(const struct sac_model *model);       /* 5 unless said; ≤ classes */
 int sac_model_batch_max(const struct sac_model *model);  /* 1 to 32; 8 unless said */
 int sac_model_timeout_ms(const struct sac_model *model); /* 1,000 unless said */
+/* 0 to 15, 0 unless said: served sooner than lower ones (serve/scheduler.h). */
+int sac_model_priority(const struct sac_model *model);
 bool sac_model_deterministic(const struct sac_model *model);
 /* What the model asks for, else what the device does best ("auto"). */
 enum sac_precision sac_model_precision(const struct sac_model *model,

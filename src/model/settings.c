@@ -272,6 +272,12 @@ static int read_timeout(struct sac_settings *s, const json_t *value, const char 
     return read_int(value, what, 1, 600000, &s->timeout_ms, err);
 }
 
+static int read_priority(struct sac_settings *s, const json_t *value, const char *what,
+                         struct sac_error *err)
+{
+    return read_int(value, what, 0, 15, &s->priority, err);
+}
+
 static int read_deterministic(struct sac_settings *s, const json_t *value, const char *what,
                               struct sac_error *err)
 {
@@ -305,6 +311,7 @@ static const struct field model_fields[] = {{"name", read_name},
                                             {"topk", read_topk},
                                             {"batch_max", read_batch_max},
                                             {"timeout_ms", read_timeout},
+                                            {"priority", read_priority},
                                             {"deterministic", read_deterministic},
                                             {0}};
 
@@ -479,6 +486,8 @@ int sac_settings_override(struct sac_settings *s, const struct sac_model_overrid
         rc = override_number("--batch", flags->batch_max, 1, 32, &s->batch_max, err);
     if (rc == 0)
         rc = override_number("--timeout-ms", flags->timeout_ms, 1, 600000, &s->timeout_ms, err);
+    if (rc == 0)
+        rc = override_number("--priority", flags->priority, 0, 15, &s->priority, err);
     if (rc == 0 && flags->deterministic >= 0)
         s->deterministic = flags->deterministic;
     return rc;

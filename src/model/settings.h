@@ -27,7 +27,7 @@ struct sac_settings {
     enum sac_decode_mode decode;
     uint8_t background[3];
     int precision; /* enum sac_precision, or -1: auto */
-    int topk, batch_max, timeout_ms;
+    int topk, batch_max, timeout_ms, priority;
     bool deterministic;
 };
 

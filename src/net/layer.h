@@ -97,6 +97,10 @@ struct sac_layer_type {
 /* NULL when there is none. */
 const struct sac_layer_type *sac_layer_type_find(const char *name);
 
+/* Whether a layer's include and exclude rules let it into a net of that state. */
+int sac_layer_included(const Caffe__LayerParameter *layer, const Caffe__NetState *state,
+                       const struct sac_net_options *options, bool *ret, struct sac_error *err);
+
 /* Zeroed memory for layer->state; NULL when memory is out, with the sentence. */
 void *sac_layer_state_new(struct sac_layer *layer, const struct sac_layer_setup *setup, size_t size,
                           struct sac_error *err);

@@ -33,10 +33,6 @@ struct sac_net {
     struct sac_names layer_names; /* name → the first layer of that name */
 };
 
-/* Whether the rules let the layer into a net of that state. */
-int sac_layer_included(const Caffe__LayerParameter *layer, const Caffe__NetState *state,
-                       const struct sac_net_options *options, bool *ret, struct sac_error *err);
-
 /* Infers every value's shape into `shapes`. Inputs take theirs from `inputs` (one an
  * input), or from their layers when it is NULL. Weights' shapes are checked against
  * the net's, or set when `weights` is not NULL: SAC_LAYER_WEIGHTS_MAX a layer. */

@@ -191,6 +191,20 @@ int sac_batcher_submit(struct sac_batcher *b, struct sac_job *job, int *ret_retr
     return rc;
 }
 
+int sac_batcher_expect(struct sac_batcher *b, int model, uint64_t *ret_ns, int *ret_retry_ms,
+                       struct sac_error *err)
+{
+    lock(b);
+    uint64_t ns = sac_scheduler_expect(b->scheduler, model, b->clock());
+    unlock(b);
+    if (ns == UINT64_MAX) {
+        *ret_retry_ms = 1000;
+        return sac_fail(err, SAC_EBUSY, "no device is left to run on");
+    }
+    *ret_ns = ns;
+    return 0;
+}
+
 bool sac_batcher_cancel(struct sac_batcher *b, struct sac_job *job)
 {
     lock(b);
@@ -225,10 +239,12 @@ static void sleep_lane(struct sac_batcher *b, int lane)
 }
 
 /* With the lock, which is let go while dropped jobs are told. */
-static int try_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
+static int try_take(struct sac_batcher *b, int lane, bool ahead, struct sac_job **jobs)
 {
     struct sac_scheduler_drops drops = {0};
-    int count = sac_scheduler_take(b->scheduler, lane, b->clock(), jobs, &drops);
+    uint64_t now = b->clock();
+    int count = ahead ? sac_scheduler_take_ahead(b->scheduler, lane, now, jobs, &drops)
+                      : sac_scheduler_take(b->scheduler, lane, now, jobs, &drops);
 
     if (sac_scheduler_queued(b->scheduler) > 0)
         wake_one(b, false);
@@ -253,14 +269,22 @@ int sac_batcher_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
 {
     int count;
 
-    assert(lane >= 0 && lane < b->lane_count);
     lock(b);
+    assert(lane >= 0 && lane < b->lane_count);
     for (;;) {
-        count = try_take(b, lane, jobs);
+        count = try_take(b, lane, false, jobs);
         if (count > 0 || (b->stopping && !has_work(b)))
             break;
         sleep_lane(b, lane);
     }
+    unlock(b);
+    return count;
+}
+
+int sac_batcher_take_ahead(struct sac_batcher *b, int lane, struct sac_job **jobs)
+{
+    lock(b);
+    int count = try_take(b, lane, true, jobs);
     unlock(b);
     return count;
 }

@@ -7,6 +7,9 @@
  * current; from it follow the batch size that meets the oldest deadline, the
  * lane that finishes first, and the refusal at the door of what cannot be met.
  *
+ * Work of two stages (decoding on cores, then a GPU) has a batcher a stage: a job
+ * is in one of them at a time.
+ *
  * Decisions are pure functions of the state and `now_ns` (scheduler.h), so that
  * tests run them on a fake clock and recorded traces; this file adds the lock
  * and the waiting. Submit and cancel: any thread. Take: the lane's thread.
@@ -37,6 +40,7 @@ struct sac_job {
      * took their lanes down. No lock is held; the job is the caller's again. */
     void (*dropped)(struct sac_job *job, int code);
     struct sac_job *next, *prev; /* the batcher's, as is the rest */
+    _Atomic(const void *) in;    /* whose queue it is in; NULL: in none */
     int drop_code, failures;
 };
 
@@ -61,7 +65,8 @@ void sac_batcher_note_latency(struct sac_batcher *batcher, int lane, int model, 
                               uint64_t decode_ns, uint64_t compute_ns);
 /* What a batch of 1, 2, 4 … `count` is believed to take on the lane. */
 uint64_t sac_batcher_latency(struct sac_batcher *batcher, int lane, int model, int count);
-/* A lane that failed is taken out; its batch is given back at the head. When it
+/* A lane that failed is taken out; what it had (one batch or two, oldest first) is
+ * given back at the head. When it
  * was the last one, what is queued is dropped. */
 void sac_batcher_lane_down(struct sac_batcher *batcher, int lane, struct sac_job **jobs, int count);
 void sac_batcher_lane_up(struct sac_batcher *batcher, int lane);
@@ -71,14 +76,22 @@ int sac_batcher_lanes_up(struct sac_batcher *batcher);
  * (the sentence says which); *ret_retry_ms then says when to try again. */
 int sac_batcher_submit(struct sac_batcher *batcher, struct sac_job *job, int *ret_retry_ms,
                        struct sac_error *err);
-/* Marks the job canceled. True: it was still queued, has been removed and
+/* When a job that is submitted now would be done at the earliest, from now on:
+ * what waits, and the best that a lane has shown. SAC_EBUSY: no lane is left. */
+int sac_batcher_expect(struct sac_batcher *batcher, int model, uint64_t *ret_ns, int *ret_retry_ms,
+                       struct sac_error *err);
+/* Marks the job canceled. True: it was still queued here, has been removed and
  * `dropped` was called. False: a lane has it and will finish it. */
 bool sac_batcher_cancel(struct sac_batcher *batcher, struct sac_job *job);
 
 /* Waits for work for this lane: fills jobs (SAC_BATCH_MAX of them), all of one
  * model, and returns how many; 0 after sac_batcher_stop when nothing is left. */
 int sac_batcher_take(struct sac_batcher *batcher, int lane, struct sac_job **jobs);
-/* The lane is done with what it took last. */
+/* For a lane that has one batch running and can prepare the next: takes a batch of
+ * its best size if one waits whole and nobody would have it done sooner, so that
+ * nothing is lost by taking it early. Does not wait; 0: nothing now. */
+int sac_batcher_take_ahead(struct sac_batcher *batcher, int lane, struct sac_job **jobs);
+/* The lane is done with the oldest batch that it has. */
 void sac_batcher_done(struct sac_batcher *batcher, int lane);
 /* No more submissions; what is queued is still worked off. */
 void sac_batcher_stop(struct sac_batcher *batcher);

@@ -92,8 +92,12 @@ void sac_calls_free_spares(struct sac_service *service)
 /* Loop thread. */
 static void cancel_call(struct sac_call *call)
 {
+    struct sac_service *service = call->service;
+
     for (int i = 0; i < call->count; i++)
-        sac_batcher_cancel(call->service->batcher, &call->pictures[i].job);
+        if (!sac_batcher_cancel(service->door, &call->pictures[i].job) &&
+            service->door != service->batcher)
+            sac_batcher_cancel(service->batcher, &call->pictures[i].job);
 }
 
 static void client_gone(struct sac_http_request *request, void *user)
@@ -139,10 +143,28 @@ static void call_part_done(struct sac_call *call)
 
 void sac_picture_end(struct sac_picture *picture, int code, const char *sentence)
 {
+    if (picture->slot.pixels)
+        sac_staging_give(picture->call->service->staging, &picture->slot);
     picture->code = code;
     if (code != 0)
         snprintf(picture->error, sizeof picture->error, "%s", sentence);
     call_part_done(picture->call);
+}
+
+/* Into the first stage; the devices must have their time after it. */
+static int enter(struct sac_picture *picture, int *ret_retry_ms, struct sac_error *err)
+{
+    struct sac_service *service = picture->call->service;
+    uint64_t after_ns = 0;
+    int rc = 0;
+
+    if (service->door != service->batcher)
+        rc = sac_batcher_expect(service->batcher, picture->job.model, &after_ns, ret_retry_ms, err);
+    if (rc != 0)
+        return rc;
+    picture->job.deadline_ns =
+        picture->deadline_ns > after_ns ? picture->deadline_ns - after_ns : 1;
+    return sac_batcher_submit(service->door, &picture->job, ret_retry_ms, err);
 }
 
 static void submit_picture(struct sac_picture *picture, uint64_t deadline_ns)
@@ -152,11 +174,11 @@ static void submit_picture(struct sac_picture *picture, uint64_t deadline_ns)
     int retry_ms = 0;
 
     picture->job.model = call->served->index;
-    picture->job.deadline_ns = deadline_ns;
+    picture->deadline_ns = deadline_ns;
     picture->job.dropped = picture_dropped;
     picture->was_queued = true;
     call->served->metrics.pending++;
-    int rc = sac_batcher_submit(call->service->batcher, &picture->job, &retry_ms, &err);
+    int rc = enter(picture, &retry_ms, &err);
     if (rc != 0) {
         picture->was_queued = false;
         picture->retry_ms = retry_ms;
@@ -199,7 +221,8 @@ static uint64_t since(uint64_t from, uint64_t to)
 
 static void count_run(struct sac_model_metrics *metrics, const struct sac_picture *picture)
 {
-    uint64_t queue_ns = since(picture->job.arrived_ns, picture->job.started_ns);
+    uint64_t queue_ns =
+        picture->waited_ns + since(picture->job.arrived_ns, picture->job.started_ns);
 
     metrics->inferences++;
     metrics->queue_us += queue_ns / 1000;

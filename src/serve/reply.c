@@ -43,7 +43,7 @@ static void put_timing(const struct sac_call *call, char *headers, size_t size)
         /* One that never started has waited until now. */
         uint64_t until = picture->job.started_ns ? picture->job.started_ns : sac_clock_ns();
         uint64_t arrived = picture->job.arrived_ns ? picture->job.arrived_ns : until;
-        uint64_t waited = until > arrived ? until - arrived : 0;
+        uint64_t waited = picture->waited_ns + (until > arrived ? until - arrived : 0);
         decode += picture->decode_ns;
         queue = waited > queue ? waited : queue;
         compute = picture->compute_ns > compute ? picture->compute_ns : compute;

@@ -71,11 +71,12 @@ static void put_model(struct sac_buf *buf, struct sac_service *service, int inde
     sac_buf_printf(buf,
                    ",\"default\":%s,\"classes\":%d,"
                    "\"input\":{\"channels\":%d,\"height\":%d,\"width\":%d},"
-                   "\"topk\":%d,\"topk_max\":%d,\"timeout_ms\":%d,\"batch_max\":%d,\"devices\":[",
+                   "\"topk\":%d,\"topk_max\":%d,\"timeout_ms\":%d,\"batch_max\":%d,"
+                   "\"priority\":%d,\"devices\":[",
                    index == 0 ? "true" : "false", sac_model_class_count(served->model),
                    how->channels, how->crop_height, how->crop_width, sac_model_topk(served->model),
                    served->topk_max, sac_model_timeout_ms(served->model),
-                   sac_model_batch_max(served->model));
+                   sac_model_batch_max(served->model), sac_model_priority(served->model));
     put_devices(buf, service, index);
     sac_buf_puts(buf, "]}");
 }
@@ -123,6 +124,92 @@ static void put_http(struct sac_buf *buf, const struct sac_http_counters *c)
                    (unsigned long long)c->responses_5xx);
 }
 
+/* Lanes of the device, as `value` counts them. */
+static unsigned of_lanes(const struct sac_service *service, int device,
+                         unsigned (*value)(const struct sac_lane *lane))
+{
+    unsigned sum = 0;
+
+    for (int l = 0; l < service->lane_count; l++)
+        if (service->lanes[l].device == device)
+            sum += value(&service->lanes[l]);
+    return sum;
+}
+
+static unsigned is_up(const struct sac_lane *lane)
+{
+    return !atomic_load(&lane->down);
+}
+
+static unsigned failures(const struct sac_lane *lane)
+{
+    return atomic_load(&lane->failures);
+}
+
+static unsigned recoveries(const struct sac_lane *lane)
+{
+    return atomic_load(&lane->recoveries);
+}
+
+static void put_device_value(struct sac_buf *buf, const struct sac_service *service, int device,
+                             const char *name, double value)
+{
+    sac_buf_printf(buf, "%s{device=\"", name);
+    sac_metrics_put_label(buf, service->options.devices[device]->info.name);
+    sac_buf_printf(buf, "\"} %.15g\n", value);
+}
+
+static void put_device_health(struct sac_buf *buf, const struct sac_service *service)
+{
+    static const struct {
+        const char *name, *type, *help;
+        unsigned (*value)(const struct sac_lane *lane);
+    } rows[] = {
+        {"saccade_device_lanes_up", "gauge", "Lanes of the device that work", is_up},
+        {"saccade_device_failures_total", "counter", "Times that it took a lane down", failures},
+        {"saccade_device_recoveries_total", "counter", "Times that a lane came back", recoveries},
+    };
+
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        sac_metrics_put_head(buf, rows[r].name, rows[r].type, rows[r].help);
+        for (int d = 0; d < service->options.device_count; d++)
+            put_device_value(buf, service, d, rows[r].name, of_lanes(service, d, rows[r].value));
+    }
+}
+
+/* Triton's names where it has one; what is not known has no line. */
+static void put_gauges(struct sac_buf *buf, struct sac_service *service)
+{
+#define AT(field) offsetof(struct sac_device_gauges, field)
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } rows[] = {
+        {"nv_gpu_utilization", "Share of time that the GPU computed, 0 to 1", AT(utilization)},
+        {"nv_gpu_memory_used_bytes", "Memory in use", AT(memory_used_bytes)},
+        {"nv_gpu_memory_total_bytes", "Memory in all", AT(memory_total_bytes)},
+        {"nv_gpu_power_usage", "Watts", AT(power_watts)},
+        {"saccade_gpu_temperature_celsius", "Temperature", AT(temperature_celsius)},
+    };
+#undef AT
+
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        bool headed = false;
+        for (int d = 0; d < service->options.device_count; d++) {
+            struct sac_device_gauges gauges;
+            double value;
+            sac_monitor_show(service, d, &gauges);
+            memcpy(&value, (const char *)&gauges + rows[r].offset, sizeof value);
+            if (value < 0)
+                continue;
+            if (!headed)
+                sac_metrics_put_head(buf, rows[r].name, "gauge", rows[r].help);
+            headed = true;
+            put_device_value(buf, service, d, rows[r].name, value);
+        }
+    }
+}
+
 static void put_batcher(struct sac_buf *buf, const struct sac_service *service,
                         const struct sac_batcher_counters *c)
 {
@@ -140,6 +227,20 @@ static void put_batcher(struct sac_buf *buf, const struct sac_service *service,
             (double)c->canceled);
     put_one(buf, "saccade_lost_total", "counter", "Given up because devices failed",
             (double)c->lost);
+}
+
+/* What waits for, and is in, decoding, with what the devices have. */
+static void add_door(const struct sac_service *service, struct sac_batcher_counters *to)
+{
+    struct sac_batcher_counters door;
+
+    sac_batcher_counters(service->door, &door);
+    to->queued += door.queued;
+    to->running += door.running;
+    to->refused_full += door.refused_full;
+    to->refused_late += door.refused_late;
+    to->timed_out += door.timed_out;
+    to->canceled += door.canceled;
 }
 
 static void put_served(struct sac_buf *buf, const struct sac_service *service)
@@ -162,11 +263,15 @@ void sac_route_metrics(struct sac_http_request *request, void *user)
     struct sac_buf buf = {0};
 
     sac_batcher_counters(service->batcher, &batcher);
+    if (service->door != service->batcher)
+        add_door(service, &batcher);
     sac_http_server_counters(service->http, &http);
     sac_metrics_put_head(&buf, "saccade_info", "gauge", "The program's version");
     sac_buf_puts(&buf, "saccade_info{version=\"" SACCADE_VERSION "\"} 1\n");
     put_served(&buf, service);
     put_batcher(&buf, service, &batcher);
+    put_device_health(&buf, service);
+    put_gauges(&buf, service);
     put_http(&buf, &http);
     reply_buf(request, &buf, "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -40,9 +40,9 @@ struct model {
 };
 
 struct lane {
-    bool up, busy;
-    int running;
-    uint64_t until_ns; /* when the batch should end */
+    bool up;
+    int batches, running[2]; /* how many, of how many jobs; oldest first */
+    uint64_t until_ns;       /* when the last should end */
 };
 
 struct sac_scheduler {
@@ -236,7 +236,7 @@ void sac_scheduler_lane_up(struct sac_scheduler *s, int lane)
 {
     s->lanes_up += !s->lanes[lane].up;
     s->lanes[lane].up = true;
-    s->lanes[lane].busy = false;
+    s->lanes[lane].batches = 0;
     summarise_all(s);
 }
 
@@ -250,11 +250,20 @@ static void link_before(struct sac_job *job, struct sac_job *next)
     next->prev = job;
 }
 
+static void enqueue(struct sac_scheduler *s, struct sac_job *job, struct sac_job *next)
+{
+    link_before(job, next);
+    atomic_store_explicit(&job->in, s, memory_order_relaxed);
+    s->models[job->model]->waiting++;
+    s->queued++;
+}
+
 static void unlink_job(struct sac_scheduler *s, struct sac_job *job)
 {
     job->prev->next = job->next;
     job->next->prev = job->prev;
     job->next = job->prev = NULL;
+    atomic_store_explicit(&job->in, NULL, memory_order_relaxed);
     s->models[job->model]->waiting--;
     s->queued--;
 }
@@ -269,7 +278,7 @@ static void drop(struct sac_scheduler_drops *drops, struct sac_job *job, int cod
 
 bool sac_scheduler_remove(struct sac_scheduler *s, struct sac_job *job)
 {
-    if (!job->prev)
+    if (atomic_load_explicit(&job->in, memory_order_relaxed) != s)
         return false;
     unlink_job(s, job);
     s->counters.canceled++;
@@ -285,7 +294,7 @@ int sac_scheduler_queued(const struct sac_scheduler *s)
  * need as long again as it is late: a lane that hangs is not waited for. */
 static uint64_t free_at(const struct lane *lane, uint64_t now)
 {
-    if (!lane->busy)
+    if (!lane->batches)
         return now;
     return lane->until_ns > now ? lane->until_ns : now + (now - lane->until_ns);
 }
@@ -354,11 +363,15 @@ int sac_scheduler_submit(struct sac_scheduler *s, struct sac_job *job, uint64_t 
     }
     job->arrived_ns = now;
     job->failures = 0;
-    link_before(job, &model->queue);
-    model->waiting++;
-    s->queued++;
+    enqueue(s, job, &model->queue);
     s->counters.submitted++;
     return 0;
+}
+
+uint64_t sac_scheduler_expect(const struct sac_scheduler *s, int model, uint64_t now)
+{
+    return s->lanes_up ? (uint64_t)earliest_end(s, s->models[model], now, backlog_ns(s))
+                       : UINT64_MAX;
 }
 
 /* What to take. */
@@ -406,20 +419,20 @@ static bool is_stuck(const struct lane *lane, const struct model *model, uint64_
 {
     uint64_t arrived = model->queue.next->arrived_ns;
 
-    return !lane->busy && now > arrived && now - arrived > patience_ns;
+    return !lane->batches && now > arrived && now - arrived > patience_ns;
 }
 
 /* Would all lanes together have `work` pictures done before this lane has done
- * its batch? Others must be sooner by a sixteenth, lest noise in equal lanes'
- * tables leave one idle. */
+ * its batch, from when it is free? Others must be sooner by a sixteenth, lest noise
+ * in equal lanes' tables leave one idle. */
 static bool others_sooner(const struct sac_scheduler *s, const struct model *model, int lane,
                           int size, uint64_t now, int work)
 {
     uint64_t took = time_of(&model->lanes[lane], size);
+    uint64_t end = free_at(&s->lanes[lane], now) + took - took / 16;
     int done = capacity(&model->lanes[lane], size, took - 1, work);
 
     for (int l = 0; l < s->lane_count && done < work; l++) {
-        uint64_t end = now + took - took / 16;
         uint64_t from = free_at(&s->lanes[l], now);
         if (l != lane && s->lanes[l].up && end > from && !is_stuck(&s->lanes[l], model, now))
             done += capacity(&model->lanes[l], SAC_BATCH_SIZES, end - from, work - done);
@@ -438,7 +451,7 @@ static int work_of(const struct sac_scheduler *s, const struct model *model)
 static bool is_any_busy(const struct sac_scheduler *s)
 {
     for (int l = 0; l < s->lane_count; l++)
-        if (s->lanes[l].busy)
+        if (s->lanes[l].batches)
             return true;
     return false;
 }
@@ -482,6 +495,24 @@ static int choose_size(const struct sac_scheduler *s, const struct model *model,
     return best < 0 && must_take(s, model, lane, now) ? 0 : best;
 }
 
+/* log2 of the batch to take while another runs, or −1. */
+static int choose_ahead(const struct sac_scheduler *s, const struct model *model, int lane,
+                        uint64_t now)
+{
+    const struct table *table = &model->lanes[lane];
+    const struct sac_job *job = model->queue.next;
+    uint64_t end = free_at(&s->lanes[lane], now) + time_of(table, table->size_best);
+
+    if (model->waiting < 1 << table->size_best)
+        return -1;
+    for (int i = 0; i < 1 << table->size_best; i++, job = job->next)
+        if (job->deadline_ns && job->deadline_ns < end)
+            return -1; /* a smaller one may meet it, later */
+    return others_sooner(s, model, lane, table->size_best, now, work_of(s, model))
+               ? -1
+               : table->size_best;
+}
+
 /* The model to serve next, but for those in the mask; −1: none has work. */
 static int choose_model(const struct sac_scheduler *s, uint64_t but, uint64_t now)
 {
@@ -513,32 +544,44 @@ static int start(struct sac_scheduler *s, int lane_index, struct model *model, i
         unlink_job(s, jobs[i]);
         jobs[i]->started_ns = now;
     }
-    lane->busy = true;
-    lane->running = count;
-    lane->until_ns = now + time_of(&model->lanes[lane_index], size);
+    lane->until_ns = free_at(lane, now) + time_of(&model->lanes[lane_index], size);
+    lane->running[lane->batches++] = count;
     s->counters.running += count;
     s->counters.batches++;
     s->counters.batch_sizes[count]++;
     return count;
 }
 
-int sac_scheduler_take(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job **jobs,
-                       struct sac_scheduler_drops *drops)
+static int take(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job **jobs,
+                struct sac_scheduler_drops *drops)
 {
+    bool ahead = s->lanes[lane].batches > 0;
     uint64_t declined = 0;
     int m;
 
-    if (!s->lanes[lane].up || s->lanes[lane].busy)
-        return 0;
     while ((m = choose_model(s, declined, now)) >= 0) {
         struct model *model = s->models[m];
         drop_late(s, model, now, drops);
-        int size = model->waiting ? choose_size(s, model, lane, now) : -1;
+        int size = !model->waiting ? -1
+                   : ahead         ? choose_ahead(s, model, lane, now)
+                                   : choose_size(s, model, lane, now);
         if (size >= 0)
             return start(s, lane, model, size, now, jobs);
         declined |= 1ull << m;
     }
     return 0;
+}
+
+int sac_scheduler_take(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job **jobs,
+                       struct sac_scheduler_drops *drops)
+{
+    return s->lanes[lane].up && s->lanes[lane].batches == 0 ? take(s, lane, now, jobs, drops) : 0;
+}
+
+int sac_scheduler_take_ahead(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job **jobs,
+                             struct sac_scheduler_drops *drops)
+{
+    return s->lanes[lane].up && s->lanes[lane].batches == 1 ? take(s, lane, now, jobs, drops) : 0;
 }
 
 int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now, bool *ret_leave)
@@ -550,7 +593,7 @@ int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now
         return -1;
     for (int l = 0; l < s->lane_count; l++) {
         uint64_t one = time_of(&s->models[m]->lanes[l], 0);
-        if (s->lanes[l].up && !s->lanes[l].busy && !(but >> l & 1) && one < first) {
+        if (s->lanes[l].up && !s->lanes[l].batches && !(but >> l & 1) && one < first) {
             first = one;
             best = l;
         }
@@ -564,10 +607,11 @@ void sac_scheduler_done(struct sac_scheduler *s, int index)
 {
     struct lane *lane = &s->lanes[index];
 
-    s->counters.running -= lane->running;
-    s->counters.completed += (uint64_t)lane->running;
-    lane->running = 0;
-    lane->busy = false;
+    assert(lane->batches > 0);
+    s->counters.running -= lane->running[0];
+    s->counters.completed += (uint64_t)lane->running[0];
+    lane->running[0] = lane->running[1];
+    lane->batches--;
 }
 
 static void drop_all(struct sac_scheduler *s, struct sac_scheduler_drops *drops)
@@ -587,10 +631,13 @@ void sac_scheduler_lane_down(struct sac_scheduler *s, int index, struct sac_job 
                              struct sac_scheduler_drops *drops)
 {
     struct lane *lane = &s->lanes[index];
+    int running = 0;
 
+    for (int i = 0; i < lane->batches; i++)
+        running += lane->running[i];
     s->lanes_up -= lane->up;
-    s->counters.running -= lane->running;
-    s->counters.completed += (uint64_t)(lane->running > count ? lane->running - count : 0);
+    s->counters.running -= running;
+    s->counters.completed += (uint64_t)(running > count ? running - count : 0);
     *lane = (struct lane){0};
     summarise_all(s);
     while (count-- > 0) { /* from the last, each to the head: the order stays */
@@ -601,9 +648,7 @@ void sac_scheduler_lane_down(struct sac_scheduler *s, int index, struct sac_job 
             s->counters.lost++;
             continue;
         }
-        link_before(job, model->queue.next);
-        model->waiting++;
-        s->queued++;
+        enqueue(s, job, model->queue.next);
     }
     if (s->lanes_up == 0)
         drop_all(s, drops);

@@ -3,13 +3,17 @@
  * is refused. No thread, no lock and no clock of its own: a function of the
  * state and `now_ns`. One thread at a time (the batcher's lock sees to it).
  *
- * A lane asks for work. The model whose oldest job waited longest, weighted by
- * priority, comes first. Of its jobs the lane takes the largest power of two
+ * A lane asks for work. The model comes first whose oldest job has the largest
+ * (1 + priority) × time waited: priority 15 goes before 0 until that has waited 16
+ * times as long, so each has its turn. Of its jobs the lane takes the largest power
+ * of two
  *  - that ends before the earliest deadline among them,
  *  - that the lanes together, each from when it is free, could not do sooner (so
  *    idle lanes share what waits, and a slow lane leaves a job to a fast one that
  *    is about to be free),
  *  - and that raises the throughput over a smaller batch by 5 % or more.
+ * A lane that has one batch running may take the next ahead, when that is whole (of
+ * the size of the best throughput) and the first two points hold for its end.
  *
  * What a batch of n takes on a lane is n × decode + compute(n), both smoothed.
  * The best ever seen of each is kept beside them: what could not be met even at
@@ -44,11 +48,17 @@ uint64_t sac_scheduler_latency(const struct sac_scheduler *scheduler, int lane, 
 
 int sac_scheduler_submit(struct sac_scheduler *scheduler, struct sac_job *job, uint64_t now_ns,
                          int *ret_retry_ms, struct sac_error *err);
-/* True: it was queued and is not any more. */
+/* When a job submitted now would end, from now on; UINT64_MAX: no lane is up. */
+uint64_t sac_scheduler_expect(const struct sac_scheduler *scheduler, int model, uint64_t now_ns);
+/* True: it was queued here and is not any more. */
 bool sac_scheduler_remove(struct sac_scheduler *scheduler, struct sac_job *job);
 /* How many jobs the idle lane takes now; 0: none, or none that it should. */
 int sac_scheduler_take(struct sac_scheduler *scheduler, int lane, uint64_t now_ns,
                        struct sac_job **jobs, struct sac_scheduler_drops *drops);
+/* The same for a lane with one batch running. */
+int sac_scheduler_take_ahead(struct sac_scheduler *scheduler, int lane, uint64_t now_ns,
+                             struct sac_job **jobs, struct sac_scheduler_drops *drops);
+/* The oldest batch of the lane is done. */
 void sac_scheduler_done(struct sac_scheduler *scheduler, int lane);
 void sac_scheduler_lane_down(struct sac_scheduler *scheduler, int lane, struct sac_job **jobs,
                              int count, struct sac_scheduler_drops *drops);

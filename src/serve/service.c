@@ -1,5 +1,6 @@
 #include "serve/service.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +30,10 @@ static int add_served(struct sac_service *service, int index, struct sac_error *
         if (strcmp(sac_model_name(service->served[i].model), sac_model_name(model)) == 0)
             return sac_fail(err, SAC_EINVAL, "two models are called \"%s\": name one otherwise",
                             sac_model_name(model));
-    served->index = sac_batcher_add_model(service->batcher, sac_model_batch_max(model), 0);
+    int priority = sac_model_priority(model);
+    served->index = sac_batcher_add_model(service->batcher, sac_model_batch_max(model), priority);
+    if (served->index >= 0 && service->door != service->batcher) /* the same index there */
+        served->index = sac_batcher_add_model(service->door, 1, priority);
     if (served->index < 0)
         return sac_fail(err, served->index, "model %s cannot be added", sac_model_name(model));
     return 0;
@@ -61,12 +65,11 @@ static int add_engines(struct sac_service *service, struct sac_error *err)
     return rc;
 }
 
-/* A device of host memory runs on the cores themselves: one lane each. */
-static int lanes_of(const struct sac_service *service, const struct sac_device *device)
+int sac_service_workers(const struct sac_service *service)
 {
-    if (!device->info.host_memory)
-        return max_of(device->info.streams, 1);
-    return service->options.workers > 0 ? service->options.workers : sac_cpu_count();
+    int workers = service->options.workers > 0 ? service->options.workers : sac_cpu_count();
+
+    return min_of(workers, SAC_LANES_MAX);
 }
 
 static int add_lane(struct sac_service *service, int device, int core, struct sac_error *err)
@@ -76,18 +79,23 @@ static int add_lane(struct sac_service *service, int device, int core, struct sa
     if (index < 0)
         return sac_fail(err, SAC_ELIMIT, "more than %d lanes", SAC_LANES_MAX);
     service->lanes[index] =
-        (struct sac_lane){.service = service, .index = index, .device = device, .core = core};
+        (struct sac_lane){.service = service,
+                          .work = service->staging ? &sac_submitter : &sac_worker,
+                          .index = index,
+                          .device = device,
+                          .core = core};
     service->lane_count = index + 1;
     return 0;
 }
 
+/* A device of host memory runs on the cores themselves: a lane each. */
 static int add_lanes(struct sac_service *service, struct sac_error *err)
 {
     int rc = 0;
 
     for (int d = 0; d < service->options.device_count; d++) {
         const struct sac_device *device = service->options.devices[d];
-        int count = lanes_of(service, device);
+        int count = service->staging ? 1 : sac_service_workers(service);
         bool pins = device->info.host_memory && sac_cpu_is_pinning_wise(count);
         for (int i = 0; i < count && rc == 0; i++)
             rc = add_lane(service, d, pins ? i : -1, err);
@@ -141,23 +149,61 @@ static void init_locks(struct sac_service *service)
     pthread_mutex_init(&service->stopping_lock, NULL);
     pthread_cond_init(&service->stopping_cond, &monotonic);
     pthread_mutex_init(&service->done_lock, NULL);
+    pthread_mutex_init(&service->monitor.lock, NULL);
     pthread_condattr_destroy(&monotonic);
+}
+
+/* Where devices have memory of their own, pictures are decoded by a stage of its
+ * own, whose batcher is the door. Its slots bound what waits in the other one. */
+static int make_batchers(struct sac_service *service, struct sac_error *err)
+{
+    const struct sac_service_options *options = &service->options;
+    struct sac_batcher_options door = {.queue_max = options->queue_max};
+    struct sac_batcher_options devices = {.queue_max = INT_MAX};
+    bool own = options->device_count > 0 && !options->devices[0]->info.host_memory;
+
+    for (int d = 1; d < options->device_count; d++)
+        if (options->devices[d]->info.host_memory == own)
+            return sac_fail(err, SAC_EUNSUPPORTED,
+                            "devices %s and %s cannot serve together: one has its own memory",
+                            options->devices[0]->info.name, options->devices[d]->info.name);
+    int rc = sac_batcher_new(&service->batcher, own ? &devices : &door, err);
+    service->door = service->batcher;
+    if (rc == 0 && own)
+        rc = sac_batcher_new(&service->door, &door, err);
+    return rc;
+}
+
+static int make_staging(struct sac_service *service, struct sac_error *err)
+{
+    size_t most = 1;
+
+    if (service->door == service->batcher)
+        return 0;
+    for (int m = 0; m < service->options.model_count; m++) {
+        size_t bytes = sac_preprocess_bytes(sac_model_preprocess(service->options.models[m]));
+        most = bytes > most ? bytes : most;
+    }
+    return sac_staging_new(&service->staging, most, err);
 }
 
 int sac_service_new(struct sac_service **ret, const struct sac_service_options *options,
                     struct sac_error *err)
 {
     struct sac_service *service = calloc(1, sizeof *service);
-    struct sac_batcher_options batcher = {.queue_max = options->queue_max};
 
     if (!service)
         return sac_fail(err, SAC_ENOMEM, "the service: out of memory");
     service->options = *options;
     service->live.live_next = service->live.live_prev = &service->live;
     init_locks(service);
-    int rc = sac_batcher_new(&service->batcher, &batcher, err);
+    for (int d = 0; d < SAC_LANES_MAX; d++)
+        service->monitor.shown[d] = (struct sac_device_gauges){-1, -1, -1, -1, -1};
+    int rc = make_batchers(service, err);
     if (rc == 0)
         rc = add_models(service, err);
+    if (rc == 0)
+        rc = make_staging(service, err);
     if (rc == 0) /* a port that is taken is told before the long part */
         rc = start_http(service, err);
     if (rc == 0)
@@ -166,6 +212,10 @@ int sac_service_new(struct sac_service **ret, const struct sac_service_options *
         rc = add_lanes(service, err);
     if (rc == 0)
         rc = start_lanes(service, err);
+    if (rc == 0 && service->staging)
+        rc = sac_decode_start(service, err);
+    if (rc == 0)
+        rc = sac_monitor_start(service, err);
     if (rc == 0) {
         *ret = service;
         service = NULL;
@@ -183,6 +233,10 @@ int sac_service_port(const struct sac_service *service)
 static void stop_lanes(struct sac_service *service)
 {
     sac_calls_cancel(service);
+    if (service->staging) { /* first what comes from there */
+        sac_batcher_stop(service->door);
+        sac_decode_join(service);
+    }
     if (service->batcher)
         sac_batcher_stop(service->batcher);
     pthread_mutex_lock(&service->stopping_lock);
@@ -191,6 +245,7 @@ static void stop_lanes(struct sac_service *service)
     pthread_mutex_unlock(&service->stopping_lock);
     for (int l = 0; l < service->lane_count; l++)
         sac_lane_join(&service->lanes[l]);
+    sac_monitor_join(service);
     sac_calls_flush(service);
 }
 
@@ -226,7 +281,11 @@ void sac_service_free(struct sac_service *service)
     free_engines(service);
     sac_calls_free_spares(service);
     sac_buf_done(&service->scratch);
+    if (service->door != service->batcher)
+        sac_batcher_free(service->door);
     sac_batcher_free(service->batcher);
+    sac_staging_free(service->staging);
+    pthread_mutex_destroy(&service->monitor.lock);
     pthread_mutex_destroy(&service->starting_lock);
     pthread_cond_destroy(&service->starting);
     pthread_mutex_destroy(&service->stopping_lock);

@@ -1,19 +1,13 @@
 /*
- * One thread a lane: takes jobs from decode to answer. It never spins and waits
- * only in the batcher.
+ * The lane of a device of host memory: one thread takes jobs from decode to answer.
+ * It never spins and waits only in the batcher.
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "base/log.h"
 #include "serve/service.h"
-
-enum { RECOVER_MS_MIN = 100, RECOVER_MS_MAX = 10000 };
-
-static const uint64_t warm_up_again_ns = 250000000; /* slower batches are measured once */
 
 static void free_classifiers(struct sac_lane *lane)
 {
@@ -37,8 +31,7 @@ static int make_classifiers(struct sac_lane *lane, struct sac_error *err)
 
 static void fill_pixels(struct sac_lane *lane, int model, int count)
 {
-    const struct sac_preprocess *how = sac_model_preprocess(lane->service->served[model].model);
-    size_t size = (size_t)how->crop_width * (size_t)how->crop_height * (size_t)how->channels;
+    size_t size = sac_preprocess_bytes(sac_model_preprocess(lane->service->served[model].model));
 
     for (int i = 0; i < count; i++) {
         uint8_t *pixels = sac_classifier_pixels(lane->classifiers[model], i);
@@ -47,20 +40,11 @@ static void fill_pixels(struct sac_lane *lane, int model, int count)
     }
 }
 
-static int warm_up_size(struct sac_lane *lane, int model, int count, struct sac_error *err)
+static int run_once(void *user, int model, int count, struct sac_error *err)
 {
-    uint64_t best = 0;
+    struct sac_lane *lane = user;
 
-    for (int i = 0; i < 3 && (i == 0 || best < warm_up_again_ns); i++) {
-        uint64_t from = sac_clock_ns();
-        int rc = sac_classifier_run(lane->classifiers[model], count, err);
-        uint64_t took = sac_clock_ns() - from;
-        if (rc != 0)
-            return rc;
-        best = i == 0 || took < best ? took : best;
-    }
-    sac_batcher_note_latency(lane->service->batcher, lane->index, model, count, 0, best);
-    return 0;
+    return sac_classifier_run(lane->classifiers[model], count, err);
 }
 
 static int warm_up(struct sac_lane *lane, struct sac_error *err)
@@ -71,7 +55,7 @@ static int warm_up(struct sac_lane *lane, struct sac_error *err)
         int most = sac_engine_batch_max(lane->service->engines[lane->device][m]);
         fill_pixels(lane, m, most);
         for (int count = 1; count <= most && rc == 0; count *= 2)
-            rc = warm_up_size(lane, m, count, err);
+            rc = sac_lane_measure(lane, m, count, run_once, lane, err);
     }
     return rc;
 }
@@ -194,89 +178,22 @@ static int work(struct sac_lane *lane, struct sac_job **jobs, int count)
     return rc;
 }
 
-/* True when the service is stopping. */
-static bool wait_or_stop(struct sac_service *service, int ms)
+static int open_worker(struct sac_lane *lane, struct sac_error *err)
 {
-    struct timespec until;
+    int rc = make_classifiers(lane, err);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    pthread_mutex_lock(&service->stopping_lock);
-    while (!service->stopping &&
-           pthread_cond_timedwait(&service->stopping_cond, &service->stopping_lock, &until) == 0)
-        ;
-    bool stopping = service->stopping;
-    pthread_mutex_unlock(&service->stopping_lock);
-    return stopping;
+    return rc ? rc : warm_up(lane, err);
 }
 
-/* Makes the lane's part anew until it works; false when the service stops. */
-static bool recover(struct sac_lane *lane)
+static bool serve(struct sac_lane *lane)
 {
-    for (int ms = RECOVER_MS_MIN;; ms = ms * 2 < RECOVER_MS_MAX ? ms * 2 : RECOVER_MS_MAX) {
-        struct sac_error err = {0};
-        if (wait_or_stop(lane->service, ms))
-            return false;
-        free_classifiers(lane);
-        int rc = make_classifiers(lane, &err);
-        if (rc == 0)
-            rc = warm_up(lane, &err);
-        if (rc == 0)
-            break;
-        sac_log(SAC_LOG_WARNING, "lane %d: still down: %s", lane->index, err.text);
-    }
-    sac_log(SAC_LOG_INFO, "lane %d: works again", lane->index);
-    sac_batcher_lane_up(lane->service->batcher, lane->index);
-    return true;
-}
-
-static void tell_started(struct sac_lane *lane, int rc)
-{
-    struct sac_service *service = lane->service;
-
-    pthread_mutex_lock(&service->starting_lock);
-    lane->state = rc == 0 ? SAC_LANE_READY : SAC_LANE_FAILED;
-    pthread_cond_broadcast(&service->starting);
-    pthread_mutex_unlock(&service->starting_lock);
-}
-
-static void *run_lane(void *user)
-{
-    struct sac_lane *lane = user;
     struct sac_job *jobs[SAC_BATCH_MAX];
     int count;
 
-    if (lane->core >= 0)
-        sac_cpu_pin(lane->core);
-    int rc = make_classifiers(lane, &lane->err);
-    if (rc == 0)
-        rc = warm_up(lane, &lane->err);
-    tell_started(lane, rc);
-    while (rc == 0 && (count = sac_batcher_take(lane->service->batcher, lane->index, jobs)) > 0)
-        if (work(lane, jobs, count) == SAC_EDEVICE && !recover(lane))
-            break;
-    free_classifiers(lane); /* on the thread that made them */
-    return NULL;
+    while ((count = sac_batcher_take(lane->service->batcher, lane->index, jobs)) > 0)
+        if (work(lane, jobs, count) == SAC_EDEVICE)
+            return true;
+    return false;
 }
 
-int sac_lane_start(struct sac_lane *lane, struct sac_error *err)
-{
-    int number = pthread_create(&lane->thread, NULL, run_lane, lane);
-
-    if (number != 0)
-        return sac_fail_errno(err, number, "lane %d: no thread", lane->index);
-    lane->has_thread = true;
-    return 0;
-}
-
-void sac_lane_join(struct sac_lane *lane)
-{
-    if (lane->has_thread)
-        pthread_join(lane->thread, NULL);
-    lane->has_thread = false;
-}
+const struct sac_lane_work sac_worker = {open_worker, free_classifiers, serve};

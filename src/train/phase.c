@@ -4,19 +4,31 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "net/net_private.h"
+#include "base/memory.h"
+#include "formats/message.h"
+#include "net/layer.h"
 
-static struct sac_net_options net_options(const struct sac_phase_options *options)
+/* The state of the solver and what the options add to it. */
+static int net_options(struct sac_phase_net *p, const struct sac_phase_options *options,
+                       struct sac_net_options *ret, struct sac_error *err)
 {
     const Caffe__NetState *state = options->state;
-    struct sac_net_options out = {.phase = options->phase};
+    size_t own = state ? state->n_stage : 0, more = (size_t)options->stage_count;
 
-    if (state) {
-        out.level = state->level;
-        out.stages = (const char *const *)state->stage;
-        out.stage_count = (int)state->n_stage;
-    }
-    return out;
+    p->stages = calloc(own + more + 1, sizeof *p->stages);
+    if (!p->stages)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    for (size_t i = 0; i < own + more; i++)
+        p->stages[i] = i < own ? state->stage[i] : options->stages[i - own];
+    *ret = (struct sac_net_options){
+        .phase = options->phase,
+        .level = options->level ? options->level
+                 : state        ? state->level
+                                : 0,
+        .stages = p->stages,
+        .stage_count = (int)(own + more),
+    };
+    return 0;
 }
 
 /* ---- The layers of the phase ----------------------------------------------- */
@@ -63,26 +75,57 @@ static int find_layers(struct sac_phase_net *p, const struct sac_net_options *op
     return rc;
 }
 
-/* A message inside the solver goes through the same reader as a file. */
+static int smooth_labels(Caffe__NetParameter *net, float smoothing, struct sac_arena *arena,
+                         struct sac_error *err)
+{
+    for (size_t i = 0; smoothing > 0 && i < net->n_layer; i++) {
+        Caffe__LayerParameter *layer = net->layer[i];
+        if (!layer->type || strcmp(layer->type, "SoftmaxWithLoss") != 0)
+            continue;
+        if (!layer->loss_param)
+            layer->loss_param = (void *)sac_message_new(arena, &caffe__loss_parameter__descriptor);
+        if (!layer->loss_param)
+            return sac_fail(err, SAC_ENOMEM, "out of memory");
+        layer->loss_param->has_label_smoothing = 1;
+        layer->loss_param->label_smoothing = smoothing;
+    }
+    return 0;
+}
+
+static int write_message(struct sac_buf *bytes, const Caffe__NetParameter *net, const char *path,
+                         struct sac_error *err)
+{
+    sac_buf_clear(bytes);
+    int rc = sac_caffe_net_write(bytes, net);
+    return rc == 0 ? 0 : sac_fail(err, rc, "%s: out of memory", path);
+}
+
+/* A message inside the solver goes through the same reader as a file. `bytes` is what
+ * the net is made from. */
 static int read_message(struct sac_phase_net *p, const struct sac_phase_options *options,
                         struct sac_buf *bytes, struct sac_error *err)
 {
     int rc;
 
-    if (!options->message)
+    if (!options->message) {
         rc = sac_caffe_net_load(&p->file, options->path, err);
-    else if ((rc = sac_caffe_net_write(bytes, options->message)) == 0)
-        rc = sac_caffe_net_parse(&p->file, options->path, bytes->data, bytes->len, err);
-    else
-        rc = sac_fail(err, rc, "%s: out of memory", options->path);
+    } else {
+        rc = write_message(bytes, options->message, options->path, err);
+        if (rc == 0)
+            rc = sac_caffe_net_parse(&p->file, options->path, bytes->data, bytes->len, err);
+    }
+    if (rc != 0)
+        return rc;
     p->message = p->file.net;
-    return rc;
+    rc = smooth_labels(p->file.net, options->smoothing, p->file.arena, err);
+    return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
 }
 
 /* ---- The net --------------------------------------------------------------- */
 
 static int load_net(struct sac_phase_net *p, const struct sac_phase_options *options,
-                    const struct sac_buf *bytes, struct sac_error *err)
+                    const struct sac_net_options *state, const struct sac_buf *bytes,
+                    struct sac_error *err)
 {
     const int *shape = sac_feed_shape(p->feed);
     int64_t batch = sac_feed_batch(p->feed);
@@ -91,13 +134,11 @@ static int load_net(struct sac_phase_net *p, const struct sac_phase_options *opt
         {p->input->top[0], {4, {batch, shape[0], shape[1], shape[2]}}},
         {p->input->n_top > 1 ? p->input->top[1] : "", {labels > 1 ? 2 : 1, {batch, labels}}},
     };
-    struct sac_net_options how = net_options(options);
+    struct sac_net_options how = *state;
 
     how.inputs = inputs;
     how.input_count = (int)p->input->n_top;
-    if (options->message)
-        return sac_net_parse(&p->net, options->path, bytes->data, bytes->len, &how, err);
-    return sac_net_load(&p->net, options->path, &how, err);
+    return sac_net_parse(&p->net, options->path, bytes->data, bytes->len, &how, err);
 }
 
 /* Labels that a softmax loss takes as they come are classes of its scores. */
@@ -128,8 +169,13 @@ static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *op
         .seed = options->seed,
         .position = options->position,
         .threads = options->threads,
+        .batch = options->batch,
         .source = options->source,
         .mean_file = options->mean_file,
+        .augment = options->augment,
+        .resize = options->resize,
+        .resize_width = options->resize_width,
+        .resize_height = options->resize_height,
     };
 
     p->position = options->position;
@@ -139,9 +185,12 @@ static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *op
 int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options *options,
                        struct sac_error *err)
 {
-    struct sac_net_options how = net_options(options);
+    struct sac_net_options how = {0};
     struct sac_buf bytes = {0};
-    int rc = read_message(ret, options, &bytes, err);
+    int rc = net_options(ret, options, &how, err);
+
+    if (rc == 0)
+        rc = read_message(ret, options, &bytes, err);
 
     if (rc == 0) {
         rc = find_layers(ret, &how, err);
@@ -151,7 +200,7 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
             sac_error_prefix(err, "%s", options->path);
     }
     if (rc == 0)
-        rc = load_net(ret, options, &bytes, err);
+        rc = load_net(ret, options, &how, &bytes, err);
     if (rc == 0)
         find_classes(ret);
     sac_buf_done(&bytes);
@@ -166,6 +215,7 @@ void sac_phase_net_done(struct sac_phase_net *p)
     sac_caffe_net_done(&p->file);
     free(p->layers);
     free(p->outputs);
+    free(p->stages);
     *p = (struct sac_phase_net){0};
 }
 
@@ -207,8 +257,14 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
                        struct sac_stream *stream, const struct sac_plan_options *options,
                        struct sac_error *err)
 {
+    uint64_t room = sac_memory_available();
     int rc = sac_plan_new(&p->plan, p->net, device, store, stream, options, err);
 
+    if (rc == 0 && device->info.host_memory && sac_plan_memory_bytes(p->plan) > room)
+        rc = sac_fail(err, SAC_ELIMIT,
+                      "net %s takes %.0f MB for a batch of %d; there is room for %.0f MB",
+                      sac_net_name(p->net), (double)sac_plan_memory_bytes(p->plan) / 1e6,
+                      sac_plan_batch(p->plan), (double)room / 1e6);
     return rc == 0 ? find_outputs(p, err) : rc;
 }
 
@@ -229,7 +285,7 @@ static int check_labels(const struct sac_phase_net *p, const struct sac_batch *b
     return 0;
 }
 
-static int take_batch(struct sac_phase_net *p, struct sac_error *err)
+int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
 {
     struct sac_batch batch = {0};
     int rc = sac_feed_next(p->feed, &batch, err);
@@ -238,6 +294,7 @@ static int take_batch(struct sac_phase_net *p, struct sac_error *err)
         rc = check_labels(p, &batch, err);
     if (rc != 0)
         return rc;
+    p->batch = batch;
     for (int i = 0; i < sac_plan_input_count(p->plan); i++) {
         const struct sac_tensor *to = sac_plan_input(p->plan, i);
         memcpy(to->data, i == 0 ? batch.data : batch.labels, sac_tensor_bytes(&to->shape, SAC_F32));
@@ -248,7 +305,7 @@ static int take_batch(struct sac_phase_net *p, struct sac_error *err)
 
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
 {
-    int rc = take_batch(p, err);
+    int rc = sac_phase_net_take(p, err);
 
     return rc == 0 ? sac_plan_forward(p->plan, err) : rc;
 }

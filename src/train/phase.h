@@ -19,6 +19,14 @@ struct sac_phase_options {
     uint64_t seed;
     int64_t position; /* of the feed */
     int threads;
+    int batch; /* 0: as the layer says */
+    int level; /* added to the state, with the stages */
+    const char *const *stages;
+    int stage_count;
+    float smoothing;                   /* of softmax losses' labels; 0: as they say */
+    const struct sac_augment *augment; /* NULL: none */
+    enum sac_resize resize;            /* width 0: as the layer says */
+    int resize_width, resize_height;
 };
 
 /* A value that the net shows: a loss (weight other than 0) or an accuracy. */
@@ -37,11 +45,13 @@ struct sac_phase_net {
     struct sac_net *net;
     struct sac_feed *feed;
     struct sac_plan *plan;
-    int64_t position; /* of the feed, after the batches that were used */
-    int classes;      /* of the labels; 0: any */
+    struct sac_batch batch; /* the last that was taken; the feed's */
+    int64_t position;       /* of the feed, after the batches that were used */
+    int classes;            /* of the labels; 0: any */
     struct sac_phase_output *outputs;
     int output_count;
     int64_t value_count; /* elements of all outputs */
+    const char **stages; /* the state's and those added */
 };
 
 /* Reads the net and opens its feed; the plan is made afterwards, once it is known
@@ -53,7 +63,8 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
                        struct sac_error *err);
 void sac_phase_net_done(struct sac_phase_net *p);
 
-/* The next batch through the net. */
+/* The next batch into the plan's inputs, and through the net. */
+int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err);
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err);
 /* Adds what the outputs hold to values[value_count]; the stream is idle. */
 void sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values);

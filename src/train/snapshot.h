@@ -78,6 +78,9 @@ int sac_snapshot_check_iterations(const struct sac_snapshot_files *files, int64_
 int sac_snapshot_prune(const char *prefix, int64_t now, int keep_last, const int64_t *keep,
                        int keep_count, struct sac_error *err);
 
+/* Removes the one of that iteration, if this program saved it; none is no failure. */
+int sac_snapshot_remove(const char *prefix, int64_t iteration, struct sac_error *err);
+
 /* The prefix as Caffe makes it from the solver's field (NULL: not set) and file:
  * not set, it is the solver's path without its extension; a folder gets that file
  * name appended. The caller frees it; NULL when memory is out. */

@@ -369,6 +369,23 @@ static int remove_snapshot(const char *path, const struct sac_sidecar *sidecar,
     return rc == 0 ? remove_file(path, err) : rc;
 }
 
+int sac_snapshot_remove(const char *prefix, int64_t iteration, struct sac_error *err)
+{
+    struct sac_sidecar sidecar = {0};
+    char *path = NULL;
+    int rc = 0;
+
+    if (asprintf(&path, "%s_iter_%lld.saccade", prefix, (long long)iteration) < 0)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    if (sac_file_exists(path))
+        rc = sac_sidecar_load(&sidecar, path, err);
+    if (rc == 0 && sidecar.root)
+        rc = remove_snapshot(path, &sidecar, err);
+    sac_sidecar_done(&sidecar);
+    free(path);
+    return rc;
+}
+
 static bool has_state(const char *path, const struct sac_sidecar *sidecar)
 {
     char *state = sac_path_beside(path, sidecar->state.name);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/team.h"
 #include "train/rules.h"
 
 /* Gradients are made ready for the rule in pieces that stay in the first cache. */
@@ -28,6 +29,8 @@ struct sac_solver {
     struct segment *segments;
     int segment_count;
     float *history[2]; /* flat, as the parameters */
+    size_t total;      /* of each flat array */
+    int threads;
 };
 
 /* NVCaffe's additions that change numbers and that are not here. */
@@ -142,6 +145,8 @@ int sac_solver_new(struct sac_solver **ret, const Caffe__SolverParameter *messag
     struct sac_solver *solver = calloc(1, sizeof *solver);
     int rc = solver ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
+    if (solver)
+        solver->total = total;
     if (rc == 0)
         rc = read_message(solver, message, err);
     if (rc == 0) {
@@ -286,16 +291,43 @@ void sac_solver_apply(struct sac_solver *solver, const struct sac_solver_step *s
     }
 }
 
+void sac_solver_set_threads(struct sac_solver *solver, int threads)
+{
+    solver->threads = threads;
+}
+
+/* What the threads share. */
+struct update {
+    struct sac_solver *solver;
+    const struct sac_solver_step *step;
+    float *params;
+    const float *grads;
+};
+
+static int64_t piece_count(size_t count)
+{
+    return (int64_t)((count + PIECE - 1) / PIECE);
+}
+
+static void update_pieces(void *context, int64_t first, int64_t end)
+{
+    const struct update *u = context;
+
+    sac_solver_apply(u->solver, u->step, u->params, u->grads, (size_t)first * PIECE,
+                     (size_t)end * PIECE);
+}
+
 void sac_solver_update(struct sac_solver *solver, float *params, const float *grads,
                        int64_t iteration)
 {
     struct sac_solver_step step = sac_solver_begin(solver, grads, iteration);
+    struct update update = {solver, &step, params, grads};
 
-    sac_solver_apply(solver, &step, params, grads, 0, SIZE_MAX);
+    sac_team_run(solver->threads, piece_count(solver->total), update_pieces, &update);
 }
 
 /* By the exponent's bits: all ones for NaN and infinities. Vectorises. */
-static bool all_finite(const float *values, size_t count)
+static bool piece_is_finite(const float *values, size_t count)
 {
     uint32_t bad = 0;
 
@@ -307,13 +339,38 @@ static bool all_finite(const float *values, size_t count)
     return !bad;
 }
 
+struct check {
+    const float *values;
+    size_t count;
+    bool bad; /* written by any thread, and only to true */
+};
+
+static void check_pieces(void *context, int64_t first, int64_t end)
+{
+    struct check *check = context;
+    size_t from = (size_t)first * PIECE, to = (size_t)end * PIECE;
+
+    to = to < check->count ? to : check->count;
+    if (!piece_is_finite(check->values + from, to - from))
+        __atomic_store_n(&check->bad, true, __ATOMIC_RELAXED);
+}
+
+static bool all_finite(const struct sac_solver *solver, const float *values, size_t count)
+{
+    struct check check = {values, count, false};
+    int64_t pieces = piece_count(count);
+
+    sac_team_run(pieces < 16 ? 1 : solver->threads, pieces, check_pieces, &check);
+    return !check.bad;
+}
+
 int sac_solver_check_finite(const struct sac_solver *solver, const float *values, const char *what,
                             struct sac_error *err)
 {
     for (int i = 0; i < solver->segment_count; i++) {
         const struct segment *segment = &solver->segments[i];
         const float *at = values + segment->offset;
-        if (segment->lr_mult == 0 || all_finite(at, segment->count))
+        if (segment->lr_mult == 0 || all_finite(solver, at, segment->count))
             continue;
         size_t index = 0;
         while (isfinite(at[index]))

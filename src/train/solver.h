@@ -59,6 +59,9 @@ struct sac_solver_step {
     float correction; /* Adam's */
 };
 
+/* How many threads of the caller's team updates and checks may use; 1 unless set. */
+void sac_solver_set_threads(struct sac_solver *solver, int threads);
+
 /* One update, in one call. grads[total] is read only. */
 void sac_solver_update(struct sac_solver *solver, float *params, const float *grads,
                        int64_t iteration);

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "data/transform.h"
 #include "device/device.h"
 
 /* What a net shows, one element of an output. */
@@ -34,7 +35,9 @@ enum sac_train_event_kind {
     SAC_TRAIN_DISPLAY,   /* loss (smoothed), rate, values, seconds since the last */
     SAC_TRAIN_SAVING,    /* name: the prefix of the files */
     SAC_TRAIN_LAST_LOSS, /* loss, after the last iteration where display falls on it */
-    SAC_TRAIN_STOPPED,   /* early, as asked */
+    SAC_TRAIN_BEST,      /* loss: the metric, name: what it is called; the best until now */
+    SAC_TRAIN_WRITTEN,   /* name: the model directory; best: the iteration of its weights */
+    SAC_TRAIN_STOPPED,   /* early; text: why, where nobody asked for it */
     SAC_TRAIN_DONE,
 };
 
@@ -43,8 +46,11 @@ struct sac_train_event {
     int64_t iteration, max_iter;
     const char *name, *text;
     double loss, rate, seconds;
+    double waited;   /* of DONE and STOPPED: of its seconds, those without a batch to go on with */
+    int64_t corrupt; /* likewise: items that could not be used */
     int64_t iterations; /* since the last display */
     int display;        /* how many are meant to lie between */
+    int64_t best;
     int test;
     bool has_loss;
     const struct sac_train_value *values;
@@ -54,6 +60,8 @@ struct sac_train_event {
 enum sac_train_request { SAC_TRAIN_GO_ON, SAC_TRAIN_SNAPSHOT, SAC_TRAIN_STOP };
 
 /* All borrowed for the trainer's life; NULL and 0 are the defaults. */
+enum { SAC_TRAIN_THREADS_MAX = 1024 };
+
 struct sac_trainer_options {
     const char *solver;   /* a solver.prototxt */
     const char *net;      /* instead of the solver's */
@@ -62,8 +70,29 @@ struct sac_trainer_options {
     const char *data, *test_data, *mean_file; /* instead of the layers' own */
     bool has_seed;                            /* else the solver's random_seed, or a new one */
     uint64_t seed;
-    int keep_last; /* snapshots; 0: all */
-    int threads;   /* that decode */
+    /* A model directory to end in; "auto": PREFIX_model beside the snapshots, if a deploy
+     * net can be made of the net. NULL: none. Its labels' file; NULL: as the training data
+     * names its classes, if it does. */
+    const char *out, *labels;
+    int keep_last;      /* snapshots; 0: all */
+    bool keep_best;     /* by the tests: its snapshot stays, and `out` has its weights */
+    int patience;       /* stop after so many tests in a row without a better one; 0: never */
+    const char *metric; /* an output of a test net; its first accuracy, else its loss */
+    int level;          /* of the training net's state, as Caffe's -level and -stage */
+    const char *const *stages;
+    int stage_count;
+    float smoothing; /* of labels, in the training net's softmax losses; 0: as they say */
+    const struct sac_augment *augment; /* of the training net's items; NULL: none */
+    /* How encoded pictures are resized; width 0: as the layers say. */
+    enum sac_resize resize;
+    int resize_width, resize_height;
+    int threads; /* that decode */
+    /* That compute; 0: as many as the snapshot was made with, else one a core. Results
+     * depend on it where libraries add up in parts: the same number, the same bits. */
+    int compute_threads;
+    /* What values and their gradients are stored in, of training and test nets; weights,
+     * sums and losses are fp32 in any. */
+    enum sac_precision precision;
     struct sac_device *device;
     void (*on_event)(void *user, const struct sac_train_event *event);
     /* Asked after every iteration. */

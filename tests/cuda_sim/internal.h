@@ -22,7 +22,7 @@ struct sim_device {
     unsigned long calls, operations, allocations;
     long lost_at, oom_at; /* -1: never */
     double slow_ms;
-    bool lost;
+    bool lost, gone;                 /* gone: not brought back by a reset */
     struct CUstream_st *null_stream; /* made when it is first used */
 };
 
@@ -95,6 +95,7 @@ struct sim_allocation {
     size_t bytes;
     uint64_t serial;
     int device; /* -1: pinned host memory */
+    int owner;  /* whose context owns it */
     bool freed; /* kept a while, so that use after free shows */
     struct sim_history history;
 };

@@ -68,6 +68,7 @@ static struct sim_allocation *take(size_t bytes, int device)
     a->data = data;
     a->bytes = bytes;
     a->device = device;
+    a->owner = device < 0 ? sim_current() : device;
     a->serial = ++serials;
     a->next = allocations;
     allocations = a;
@@ -233,17 +234,21 @@ cudaError_t cudaFreeHost(void *data)
     return sim_error(error);
 }
 
-/* All of a device's memory at once, as cudaDeviceReset takes it. */
+/* All of a device's memory at once, and what its context pinned, as cudaDeviceReset
+ * takes it. */
 void sim_memory_reset(int device)
 {
     for (struct sim_allocation **at = &allocations; *at;) {
         struct sim_allocation *a = *at;
 
-        if (a->device != device || a->freed) {
+        if (a->owner != device || a->freed) {
             at = &a->next;
             continue;
         }
-        sim_counts.allocations--;
+        if (a->device < 0)
+            sim_counts.pinned--;
+        else
+            sim_counts.allocations--;
         drop(at);
     }
     sim_device[device].used_bytes = 0;

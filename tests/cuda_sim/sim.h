@@ -14,6 +14,8 @@
  *   SACCADE_SIM_CHECKS    abort (default), record or off: what a failed check does
  *   SACCADE_SIM_PAGEABLE  1: asynchronous copies of pageable memory are no failed check
  *   SACCADE_SIM_FAULT     sim_fault_set's words
+ *   SACCADE_SIM_FAULT_FILE  a file that may come to hold such words: the next call after
+ *                         sets them and removes it (for tests of a whole program)
  */
 #ifndef SACCADE_CUDA_SIM_H
 #define SACCADE_CUDA_SIM_H
@@ -45,6 +47,7 @@ void sim_seed_set(uint64_t seed);
  * Faults, comma separated; device and k are counted from 0, replacing earlier ones:
  *   lost:DEVICE:K   the K-th call to that device fails with cudaErrorLaunchFailure,
  *                   and all later ones do; what is queued there does not run
+ *   gone:DEVICE:K   likewise, and cudaDeviceReset does not bring it back
  *   oom:DEVICE:K    the K-th allocation of that device fails
  *   slow:DEVICE:MS  every operation of that device, a whole graph too, takes MS
  *                   milliseconds longer

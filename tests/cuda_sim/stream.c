@@ -417,10 +417,13 @@ cudaError_t cudaDeviceReset(void)
     sim_enter();
     sim_stream_reset(device);
     sim_memory_reset(device);
-    sim_device[device].lost = false;
-    sim_device[device].lost_at = -1;
+    if (!sim_device[device].gone && sim_device[device].lost) {
+        sim_device[device].lost = false;
+        sim_device[device].lost_at = -1;
+    }
+    bool lost = sim_device[device].lost;
     sim_leave();
-    return cudaSuccess;
+    return lost ? sim_error(cudaErrorLaunchFailure) : cudaSuccess;
 }
 
 static void event_unref(cudaEvent_t event)

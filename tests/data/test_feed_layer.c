@@ -131,6 +131,49 @@ static void image_data_is_resized_when_both_sides_are_given(void **state)
     }
 }
 
+/* Every field by its own value, so that none can stand for another. */
+static void augment_in_transform_param_sets_each_field(void **state)
+{
+    static const char text[] =
+        "layer { type: 'Data' top: 'data' transform_param { augment { pad: 4 area_min: 0.25 flip: "
+        "true rotation: 15 brightness: 0.1 contrast: 0.2 saturation: 0.3 hue: 0.05 noise: 2 "
+        "cutout: 8 } } }";
+    struct sac_caffe_net net = {0};
+    struct sac_transform transform = {0};
+    struct sac_error err = {0};
+
+    (void)state;
+    assert_ok(sac_caffe_net_parse(&net, "net", text, strlen(text), &err), err);
+    assert_ok(sac_transform_read(&transform, net.net->layer[0]->transform_param, &err), err);
+    const struct sac_augment *a = &transform.augment;
+    assert_true(a->pad == 4 && a->area_min == .25f && a->flip && a->rotation == 15);
+    assert_true(a->brightness == .1f && a->contrast == .2f && a->saturation == .3f);
+    assert_true(a->hue == .05f && a->noise == 2 && a->cutout == 8);
+    assert_false(transform.mirror);
+    sac_caffe_net_done(&net);
+}
+
+/* A square of twice the picture's side, wherever its centre is, leaves nothing. */
+static void augment_is_for_training_only(void **state)
+{
+    char text[900];
+
+    (void)state;
+    snprintf(text, sizeof text,
+             "layer { type: 'Data' top: 'data' transform_param { augment { cutout: %d } } "
+             "data_param { source: '%s' batch_size: 1 backend: LMDB } }",
+             2 * W, make_database("cutout"));
+    for (int train = 0; train < 2; train++) {
+        struct sac_feed *feed = open_layer(text, (struct sac_feed_options){.train = train});
+        struct sac_batch batch = next(feed);
+        float sum = 0;
+        for (int i = 0; i < 3 * W * H; i++)
+            sum += batch.data[i];
+        assert_true(train ? sum == 0 : sum > 0);
+        sac_feed_free(feed);
+    }
+}
+
 static void rand_skip_starts_within_its_bound(void **state)
 {
     char text[900];
@@ -250,6 +293,7 @@ static void refusals_name_the_layer(void **state)
         {"type: 'ImageData' transform_param { mean_file: '/none.mean' } image_data_param { source: "
          "'x' }",
          "/none.mean"},
+        {"type: 'Data' transform_param { augment { cutout: 99999 } }", "cutout 99999"},
         {"type: 'HDF5Data' transform_param { } hdf5_data_param { source: 'x' batch_size: 1 }",
          "does not transform"},
         {"type: 'WindowData'", "type WindowData"},
@@ -273,6 +317,8 @@ int main(void)
         cmocka_unit_test(a_data_layer_is_read_with_its_transform),
         cmocka_unit_test(an_old_data_layer_is_read_as_it_was_meant),
         cmocka_unit_test(image_data_is_resized_when_both_sides_are_given),
+        cmocka_unit_test(augment_in_transform_param_sets_each_field),
+        cmocka_unit_test(augment_is_for_training_only),
         cmocka_unit_test(rand_skip_starts_within_its_bound),
         cmocka_unit_test(hdf5_data_takes_its_datasets_by_the_tops_names),
         cmocka_unit_test(another_source_and_mean_take_the_place_of_the_layers),

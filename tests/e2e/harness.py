@@ -11,12 +11,14 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
+import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SLOW = float(os.environ.get("SACCADE_TEST_SLOWNESS", "1"))  # 4 under a sanitizer, say
@@ -106,6 +108,18 @@ def squeezenet():
         with open(os.path.join(path, "model.json"), "w") as file:
             json.dump({"name": "squeezenet", "preprocess": {"mean": [104, 117, 123]}}, file)
     return path
+
+
+def png(width, height, pixels):
+    """A PNG of R, G, B pixels."""
+    def chunk(kind, content):
+        return (struct.pack(">I", len(content)) + kind + content +
+                struct.pack(">I", zlib.crc32(kind + content)))
+    row = 3 * width
+    rows = b"".join(b"\0" + pixels[y * row:(y + 1) * row] for y in range(height))
+    return (b"\x89PNG\r\n\x1a\n" +
+            chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 def run(*words, status=0):

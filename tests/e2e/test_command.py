@@ -4,12 +4,10 @@ import json
 import lzma
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 
-from harness import (binary, case, data, folder, need, read, run, run_cases, squeezenet, Skip)
+from harness import (binary, case, data, folder, need, png, read, run, run_cases, squeezenet, Skip)
 
 MODELS = "cifar10_models/"
 MEAN = MODELS + "cifar10_mean.binaryproto"
@@ -133,16 +131,6 @@ def _():
     need(abs(deploy["loss"] - whole["loss"]) < 1e-5, deploy["loss"], whole["loss"])
 
 
-def png(pixels):
-    """A PNG of 32 × 32 R, G, B pixels."""
-    def chunk(kind, content):
-        return (struct.pack(">I", len(content)) + kind + content +
-                struct.pack(">I", zlib.crc32(kind + content)))
-    rows = b"".join(b"\0" + pixels[y * 96:y * 96 + 96] for y in range(32))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 32, 32, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
-
-
 def cifar_list(count):
     """The first pictures as PNGs and a list of them. Caffe's CIFAR nets took planes R,
     G, B, and pictures become B, G, R: the PNGs have red and blue swapped."""
@@ -153,7 +141,7 @@ def cifar_list(count):
         red, green, blue = record[1:1025], record[1025:2049], record[2049:3073]
         path = os.path.join(folder(), "cifar-%d.png" % i)
         with open(path, "wb") as file:
-            file.write(png(bytes(v for pixel in zip(blue, green, red) for v in pixel)))
+            file.write(png(32, 32, bytes(v for pixel in zip(blue, green, red) for v in pixel)))
         lines.append("%s %d\n" % (path, record[0]))
     return written("cifar.txt", "".join(lines))
 

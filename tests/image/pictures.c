@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <malloc.h>
+#include <setjmp.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <jerror.h>
 #include <png.h>
 
 #include "base/file.h"
@@ -98,6 +100,24 @@ static void choose_sampling(struct jpeg_compress_struct *info, const struct jpeg
         info->comp_info[c].h_samp_factor = info->comp_info[c].v_samp_factor = 1;
     if (recipe->subsample)
         info->comp_info[0].h_samp_factor = info->comp_info[0].v_samp_factor = 2;
+    if (recipe->h && recipe->v) {
+        info->comp_info[0].h_samp_factor = recipe->h;
+        info->comp_info[0].v_samp_factor = recipe->v;
+    }
+}
+
+uint8_t *make_noise(int width, int height, int components)
+{
+    size_t size = (size_t)width * (size_t)height * (size_t)components;
+    uint8_t *pixels = malloc(size);
+    uint32_t random = 1;
+
+    assert_non_null(pixels);
+    for (size_t i = 0; i < size; i++) {
+        random = random * 1664525 + 1013904223; /* Numerical Recipes' generator */
+        pixels[i] = (uint8_t)(random >> 24);
+    }
+    return pixels;
 }
 
 struct bytes make_jpeg(const struct jpeg_recipe *recipe, const uint8_t *pixels)
@@ -118,6 +138,8 @@ struct bytes make_jpeg(const struct jpeg_recipe *recipe, const uint8_t *pixels)
     jpeg_set_colorspace(&info, recipe->stored);
     jpeg_set_quality(&info, recipe->quality ? recipe->quality : 90, TRUE);
     choose_sampling(&info, recipe);
+    info.restart_interval = recipe->restart_mcus;
+    info.optimize_coding = recipe->optimize;
     if (recipe->no_adobe)
         info.write_Adobe_marker = FALSE;
     if (recipe->progressive)
@@ -163,6 +185,67 @@ struct bytes make_rgb_jpeg(int width, int height, bool progressive)
 
     free(pixels);
     return file;
+}
+
+struct library {
+    struct jpeg_error_mgr errors;
+    jmp_buf failed;
+};
+
+static void give_up(j_common_ptr info)
+{
+    longjmp(((struct library *)info->err)->failed, 1);
+}
+
+static void give_up_at_damage(j_common_ptr info, int level)
+{
+    int message = info->err->msg_code;
+
+    if (level < 0 && message != JWRN_EXTRANEOUS_DATA && message != JWRN_JFIF_MAJOR &&
+        message != JWRN_ADOBE_XFORM && message != JWRN_NOT_SEQUENTIAL)
+        give_up(info);
+}
+
+static void read_all(j_decompress_ptr info, uint8_t *pixels)
+{
+    jpeg_start_decompress(info);
+    size_t stride = (size_t)info->output_width * (size_t)info->output_components;
+    while (info->output_scanline < info->output_height) {
+        JSAMPROW row = pixels + info->output_scanline * stride;
+        jpeg_read_scanlines(info, &row, 1);
+    }
+    jpeg_finish_decompress(info);
+}
+
+uint8_t *library_decode(struct bytes file, int channels, unsigned denominator, int *ret_width,
+                        int *ret_height)
+{
+    struct jpeg_decompress_struct info = {0};
+    struct library library;
+    uint8_t *volatile pixels = NULL;
+
+    info.err = jpeg_std_error(&library.errors);
+    library.errors.error_exit = give_up;
+    library.errors.emit_message = give_up_at_damage;
+    if (setjmp(library.failed) == 0) {
+        uint8_t *read = NULL;
+        jpeg_create_decompress(&info);
+        jpeg_mem_src(&info, file.data, file.size);
+        jpeg_read_header(&info, TRUE);
+        info.scale_denom = denominator;
+        info.out_color_space = channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+        jpeg_calc_output_dimensions(&info);
+        *ret_width = (int)info.output_width;
+        *ret_height = (int)info.output_height;
+        read = malloc((size_t)info.output_width * info.output_height * (size_t)channels);
+        pixels = read;
+        read_all(&info, read);
+    } else {
+        free(pixels);
+        pixels = NULL;
+    }
+    jpeg_destroy_decompress(&info);
+    return pixels;
 }
 
 size_t find_marker(struct bytes jpeg, int code)

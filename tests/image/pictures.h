@@ -54,6 +54,9 @@ struct jpeg_recipe {
     J_COLOR_SPACE in, stored;
     int quality;    /* 0: 90 */
     bool subsample; /* 4:2:0; else no component is */
+    int h, v;       /* or the first component's sampling factors, the others' being 1 */
+    unsigned restart_mcus;
+    bool optimize; /* Huffman tables of its own */
     bool no_adobe;
     bool progressive;
     const jpeg_scan_info *scans; /* or NULL */
@@ -62,8 +65,15 @@ struct jpeg_recipe {
 struct bytes make_jpeg(const struct jpeg_recipe *recipe, const uint8_t *pixels);
 /* Smooth, and no two corners alike. */
 uint8_t *make_pixels(int width, int height, int components);
+/* Any byte anywhere. */
+uint8_t *make_noise(int width, int height, int components);
 /* make_pixels, compressed: R, G, B, 4:2:0. */
 struct bytes make_rgb_jpeg(int width, int height, bool progressive);
+/* `file` as libjpeg alone decodes it, without anything of ours, at 1/denominator of its
+ * size: grey or R, G, B, rows packed. NULL where it gives up, or warns of what makes a
+ * picture damaged. */
+uint8_t *library_decode(struct bytes file, int channels, unsigned denominator, int *ret_width,
+                        int *ret_height);
 /* Where marker `ff code` begins. */
 size_t find_marker(struct bytes jpeg, int code);
 

@@ -1,5 +1,7 @@
 #include "pictures.h"
 
+#include "image/resize_kernels.h"
+
 /* The pattern that the numbers below were made from: numpy, uint8,
  * (37 x + 61 y + 97 c + 5 x y) mod 256. */
 static struct sac_image pattern(int width, int height, int channels)
@@ -152,6 +154,58 @@ static void scratch_memory_is_used_again(void **state)
     free((void *)src.pixels);
 }
 
+enum { WIDTH = 229, SOURCE = 613 };
+
+/* Columns with every kind of weights, the last ones at the row's end. */
+static struct sac_resize_columns make_columns(int channels, struct sac_resize_tap *taps,
+                                              int16_t *weights)
+{
+    for (int x = 0; x < WIDTH; x++) {
+        int at = x * (SOURCE - 2) / (WIDTH - 1), second = x * 2048 / (WIDTH - 1);
+        taps[x] = (struct sac_resize_tap){at * channels, (int16_t)(2048 - second), (int16_t)second};
+        for (int i = 0; i < SAC_RESIZE_WEIGHTS; i++)
+            weights[x * SAC_RESIZE_WEIGHTS + i] = i % 2 ? taps[x].second : taps[x].first;
+    }
+    return (struct sac_resize_columns){channels, WIDTH, channels, SOURCE * channels, taps, weights};
+}
+
+static void assert_kernels_agree(const struct sac_resize_kernels *a,
+                                 const struct sac_resize_kernels *b, int channels)
+{
+    static struct sac_resize_tap taps[WIDTH];
+    static int16_t weights[WIDTH * SAC_RESIZE_WEIGHTS];
+    static int16_t sums[4][WIDTH * 3 + SAC_RESIZE_SPARE];
+    struct sac_resize_columns columns = make_columns(channels, taps, weights);
+    uint8_t *rows = make_noise(SOURCE, 2, channels), out[2][WIDTH * 3];
+    struct sac_resize_tap blend = {0, 700, 1348};
+
+    for (int y = 0; y < 2; y++) {
+        a->sum(&columns, rows + y * SOURCE * channels, sums[y]);
+        b->sum(&columns, rows + y * SOURCE * channels, sums[2 + y]);
+        assert_memory_equal(sums[y], sums[2 + y], (size_t)(WIDTH * channels) * 2);
+    }
+    a->blend(sums[0], sums[1], blend, WIDTH * channels, out[0]);
+    b->blend(sums[0], sums[1], blend, WIDTH * channels, out[1]);
+    assert_memory_equal(out[0], out[1], (size_t)(WIDTH * channels));
+    free(rows);
+}
+
+/* The plain one is OpenCV's to the bit, and so all are. */
+static void every_instruction_set_gives_the_same_bits(void **state)
+{
+    const struct sac_resize_kernels *plain = NULL;
+    int count = 0;
+
+    (void)state;
+    while (sac_resize_kernels_of(count))
+        plain = sac_resize_kernels_of(count++);
+    assert_string_equal(plain->name, "plain");
+    for (int i = 0; i < count - 1; i++) {
+        assert_kernels_agree(sac_resize_kernels_of(i), plain, 3);
+        assert_kernels_agree(sac_resize_kernels_of(i), plain, 1);
+    }
+}
+
 static void sizes_that_make_no_sense_are_refused(void **state)
 {
     struct sac_image src = pattern(4, 4, 3), empty = src, four = src;
@@ -178,6 +232,7 @@ int main(void)
         cmocka_unit_test(the_same_size_changes_nothing),
         cmocka_unit_test(rows_may_lie_apart_on_both_sides),
         cmocka_unit_test(scratch_memory_is_used_again),
+        cmocka_unit_test(every_instruction_set_gives_the_same_bits),
         cmocka_unit_test(sizes_that_make_no_sense_are_refused),
     };
 

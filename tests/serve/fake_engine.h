@@ -24,4 +24,15 @@ extern struct sac_device fake_device; /* called "cpu" */
 extern atomic_int fake_run_us, fake_failures;
 extern atomic_int fake_decoded; /* pictures decoded so far */
 
+/* Devices with memory of their own, each of which serves by a runner. */
+enum { FAKE_GPUS = 4 };
+extern struct sac_device fake_gpus[FAKE_GPUS];
+
+/* LOST: until it is revived, for which nothing of it may be left (or the program
+ * aborts). GONE: for good. In so many batches from now (LOST only), at once (−1);
+ * 0 takes all faults away. */
+enum fake_gpu_fault { FAKE_LOST = 1, FAKE_GONE };
+void fake_gpu_set(int gpu, enum fake_gpu_fault fault, int in_batches);
+void fake_gpu_slow(int gpu, int run_us);
+
 #endif

@@ -63,20 +63,24 @@ struct sac_op {
     struct sac_epilogue epilogue;
     int src_count, dst_count, weight_count;
     struct sac_tensor *src, *dst, sum;
-    struct sac_shape weight_shape[4];
-    const float *weight[4]; /* plain, of the store; for kernels that asked for them */
+    struct sac_shape weight_shape[SAC_NODE_WEIGHTS_MAX];
+    const float
+        *weight[SAC_NODE_WEIGHTS_MAX]; /* plain, of the store; for kernels that asked for them */
     float *floats;
     void *workspace;
+    void *saved; /* of max pooling: for each result, which of its window's elements it is */
     void *state;
 
-    float *master[4];           /* NULL: the numbers come from the store */
-    const uint64_t *generation; /* of the masters */
+    int threads;                         /* that it may use */
+    int64_t first;                       /* of a part of it: the picture that comes first */
+    float *master[SAC_NODE_WEIGHTS_MAX]; /* NULL: the numbers come from the store */
+    const uint64_t *generation;          /* of the masters */
     const struct sac_op_random *random;
     bool training;
     const struct sac_cpu_backward *backward; /* NULL: none */
     void *backward_state;
-    struct sac_tensor *src_grad, *dst_grad; /* data NULL: not wanted; zeros */
-    float *weight_grad[4];                  /* NULL: not wanted */
+    struct sac_tensor *src_grad, *dst_grad;   /* data NULL: not wanted; zeros */
+    float *weight_grad[SAC_NODE_WEIGHTS_MAX]; /* NULL: not wanted */
 };
 
 /* Puts plain fp32 copies of the node's weights (one, or all), from the store, into

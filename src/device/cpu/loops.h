@@ -45,7 +45,8 @@ sac_loop_data sac_loop_batchnorm_data, sac_loop_scale_data, sac_loop_bias_data;
 sac_loop_data sac_loop_softmax_data, sac_loop_dropout_data, sac_loop_split_data;
 sac_loop_data sac_loop_softmax_loss_data, sac_loop_euclidean_loss_data, sac_loop_sigmoid_loss_data;
 sac_loop_weights sac_loop_conv_weights, sac_loop_deconv_weights, sac_loop_inner_weights;
-sac_loop_weights sac_loop_prelu_weights, sac_loop_scale_weights, sac_loop_bias_weights;
+sac_loop_weights sac_loop_batchnorm_weights, sac_loop_prelu_weights, sac_loop_scale_weights,
+    sac_loop_bias_weights;
 
 /* Between any tensor and plain fp32. */
 void sac_loop_gather(const struct sac_tensor *t, float *out);

@@ -27,7 +27,7 @@ static const struct row {
     [SAC_OP_SLICE] = {sac_loop_slice_data, NULL, READS_NOTHING},
     [SAC_OP_RESHAPE] = {sac_loop_copy_data, NULL, READS_NOTHING},
     [SAC_OP_ELTWISE] = {sac_loop_eltwise_data, NULL, READS_SRC},
-    [SAC_OP_BATCHNORM] = {sac_loop_batchnorm_data, NULL, READS_SRC},
+    [SAC_OP_BATCHNORM] = {sac_loop_batchnorm_data, sac_loop_batchnorm_weights, READS_SRC},
     [SAC_OP_SCALE] = {sac_loop_scale_data, sac_loop_scale_weights, READS_SRC},
     [SAC_OP_BIAS] = {sac_loop_bias_data, sac_loop_bias_weights, READS_NOTHING},
     [SAC_OP_SOFTMAX] = {sac_loop_softmax_data, NULL, READS_DST},

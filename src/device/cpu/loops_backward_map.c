@@ -191,42 +191,85 @@ static struct channel channel_of(const struct sac_op *op, int64_t c)
         for (int64_t at = (channel).first + n_ * (channel).step, end_ = at + (channel).inner;      \
              at < end_; at++)
 
-/* With stored statistics a constant factor; else, with ŷ the result,
- * dx = (dy − mean of dy − ŷ · mean of dy·ŷ) / √(σ² + eps). */
-static void normalise_back(const struct sac_op *op, const struct sac_loop_gradient *g, int64_t c)
-{
-    struct channel ch = channel_of(op, c);
-    double mean = 0, variance = 0, along = 0, sum = 0;
+struct norm {
+    struct channel of;
+    double mean, root, scale, shift;
+};
 
-    EACH_OF(ch, i)
-    mean += g->x[0][i] / ch.count;
-    EACH_OF(ch, i)
-    variance += (g->x[0][i] - mean) * (g->x[0][i] - mean) / ch.count;
-    double root = sqrt(variance + op->param.batchnorm.eps);
-    EACH_OF(ch, i)
-    {
-        sum += g->dy[0][i];
-        along += g->dy[0][i] * (g->x[0][i] - mean) / root;
+static struct norm norm_of(const struct sac_op *op, const float *x, int64_t c)
+{
+    struct norm norm = {.of = channel_of(op, c), .scale = 1};
+    double factor = op->weight[2][0], variance = 0;
+
+    if (op->param.batchnorm.global_stats) {
+        norm.mean = factor == 0 ? 0 : op->weight[0][c] / factor;
+        variance = factor == 0 ? 0 : op->weight[1][c] / factor;
+    } else {
+        EACH_OF(norm.of, i)
+        norm.mean += x[i] / norm.of.count;
+        EACH_OF(norm.of, i)
+        variance += (x[i] - norm.mean) * (x[i] - norm.mean) / norm.of.count;
     }
-    EACH_OF(ch, i)
-    g->dx[0][i] =
-        (float)((g->dy[0][i] - sum / ch.count - (g->x[0][i] - mean) / root * along / ch.count) /
-                root);
+    norm.root = sqrt(variance + op->param.batchnorm.eps);
+    if (op->weight_count > 3)
+        norm.scale = op->weight[3][c];
+    if (op->weight_count > 4)
+        norm.shift = op->weight[4][c];
+    return norm;
 }
 
+/* The gradient before the ReLU that the norm does, too. */
+static double norm_dy(const struct sac_op *op, const struct sac_loop_gradient *g,
+                      const struct norm *norm, int64_t i)
+{
+    double y = (g->x[0][i] - norm->mean) / norm->root * norm->scale + norm->shift;
+
+    return op->epilogue.relu && !(y > 0) ? g->dy[0][i] * op->epilogue.slope : g->dy[0][i];
+}
+
+/* Σ dy, and Σ dy·ŷ with ŷ what is normalised. */
+static void norm_sums(const struct sac_op *op, const struct sac_loop_gradient *g,
+                      const struct norm *norm, double *ret_sum, double *ret_along)
+{
+    double sum = 0, along = 0;
+
+    EACH_OF(norm->of, i)
+    {
+        sum += norm_dy(op, g, norm, i);
+        along += norm_dy(op, g, norm, i) * (g->x[0][i] - norm->mean) / norm->root;
+    }
+    *ret_sum = sum;
+    *ret_along = along;
+}
+
+/* With stored statistics a constant factor; else
+ * dx = (dy − mean of dy − ŷ · mean of dy·ŷ) · s / √(σ² + eps). */
 void sac_loop_batchnorm_data(const struct sac_op *op, const struct sac_loop_gradient *g)
 {
-    double factor = op->weight[2][0];
-
     for (int64_t c = 0; c < op->src[0].shape.dim[1]; c++) {
-        if (!op->param.batchnorm.global_stats) {
-            normalise_back(op, g, c);
-            continue;
+        struct norm norm = norm_of(op, g->x[0], c);
+        double sum = 0, along = 0, count = norm.of.count;
+        if (!op->param.batchnorm.global_stats)
+            norm_sums(op, g, &norm, &sum, &along);
+        EACH_OF(norm.of, i)
+        {
+            double y = (g->x[0][i] - norm.mean) / norm.root;
+            double dy = norm_dy(op, g, &norm, i);
+            g->dx[0][i] = (float)((dy - sum / count - y * along / count) * norm.scale / norm.root);
         }
-        struct channel ch = channel_of(op, c);
-        double variance = factor == 0 ? 0 : op->weight[1][c] / factor;
-        EACH_OF(ch, i)
-        g->dx[0][i] = (float)(g->dy[0][i] / sqrt(variance + op->param.batchnorm.eps));
+    }
+}
+
+void sac_loop_batchnorm_weights(const struct sac_op *op, const struct sac_loop_gradient *g)
+{
+    for (int64_t c = 0; c < op->src[0].shape.dim[1]; c++) {
+        struct norm norm = norm_of(op, g->x[0], c);
+        double sum, along;
+        norm_sums(op, g, &norm, &sum, &along);
+        if (op->weight_grad[3])
+            op->weight_grad[3][c] += (float)along;
+        if (op->weight_grad[4])
+            op->weight_grad[4][c] += (float)sum;
     }
 }
 

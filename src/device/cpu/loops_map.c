@@ -184,7 +184,7 @@ static void update_running(const struct sac_op *op, int64_t c, double mean, doub
         op->master[2][0] = (float)(fraction * op->master[2][0] + 1);
 }
 
-/* weights: mean, variance, and the factor that both were summed with. */
+/* weights: mean, variance, the factor that both were summed with, and what a Scale has. */
 void sac_loop_batchnorm(const struct sac_op *op, float *const *x, float *const *y, double *scratch)
 {
     int64_t inner, channels = channels_of(&op->src[0].shape, &inner);
@@ -202,9 +202,11 @@ void sac_loop_batchnorm(const struct sac_op *op, float *const *x, float *const *
             update_running(op, c, mean, variance);
         }
         double root = sqrt(variance + op->param.batchnorm.eps);
+        double scale = op->weight_count > 3 ? op->weight[3][c] : 1;
+        double shift = op->weight_count > 4 ? op->weight[4][c] : 0;
         for (int64_t n = 0; n < op->src[0].shape.dim[0]; n++)
             for (int64_t i = (n * channels + c) * inner; i < (n * channels + c + 1) * inner; i++)
-                y[0][i] = (float)((x[0][i] - mean) / root);
+                y[0][i] = (float)((x[0][i] - mean) / root * scale + shift);
     }
 }
 

@@ -10,19 +10,16 @@ static bool can(const struct sac_cpu_ask *ask)
 
 const struct sac_cpu_kernel sac_cpu_onednn = {.name = "oneDNN", .can = can};
 const struct sac_cpu_backward sac_cpu_backward_onednn = {.name = "oneDNN", .can = can};
+const struct sac_cpu_kernel sac_cpu_matmul = {.name = "oneDNN", .can = can};
+const struct sac_cpu_backward sac_cpu_backward_matmul = {.name = "oneDNN", .can = can};
 
 const char *sac_cpu_onednn_version(void)
 {
     return "no oneDNN";
 }
 
-void sac_cpu_onednn_one_thread(void)
-{
-}
-
 #else
 
-#include <omp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,15 +59,6 @@ const char *sac_cpu_onednn_version(void)
     snprintf(text, sizeof text, "oneDNN %d.%d.%d", version->major, version->minor, version->patch);
     pthread_mutex_unlock(&lock);
     return text;
-}
-
-void sac_cpu_onednn_one_thread(void)
-{
-    static _Thread_local bool done;
-
-    if (!done)
-        omp_set_num_threads(1);
-    done = true;
 }
 
 int sac_onednn_fail(struct sac_error *err, const char *name, const char *what, dnnl_status_t status)
@@ -343,7 +331,6 @@ static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type
     struct sac_onednn_problem usual;
     dnnl_primitive_desc_t shared = NULL, pd = NULL;
 
-    sac_cpu_onednn_one_thread();
     if (!sac_onednn_have_engine() ||
         !sac_onednn_describe(p, ask, dst_type, sac_onednn_batch_of(ask)))
         return NULL;
@@ -756,7 +743,6 @@ static int forward(struct sac_op *op, struct sac_error *err)
 {
     struct state *state = op->state;
 
-    sac_cpu_onednn_one_thread();
     if (state->repack) {
         int rc = sac_onednn_repack_run(state->repack, op->name, state->stream, err);
         if (rc != 0)

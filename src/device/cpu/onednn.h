@@ -9,12 +9,11 @@
 
 extern const struct sac_cpu_kernel sac_cpu_onednn;
 extern const struct sac_cpu_backward sac_cpu_backward_onednn;
+/* Inner products in training. */
+extern const struct sac_cpu_kernel sac_cpu_matmul;
+extern const struct sac_cpu_backward sac_cpu_backward_matmul;
 
 /* "oneDNN 2.6.3", or "no oneDNN". */
 const char *sac_cpu_onednn_version(void);
-
-/* The calling thread computes alone from now on: workers take a picture each,
- * and OpenMP's spinning teams would fight for their cores. */
-void sac_cpu_onednn_one_thread(void);
 
 #endif

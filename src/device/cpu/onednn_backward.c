@@ -135,7 +135,6 @@ static bool choose(const struct sac_cpu_ask *ask, struct choice *c)
     *c = (struct choice){.wants_data = node->src_grad && node->src_grad[0],
                          .wants_weights = node->weight_grad[0] || node->weight_grad[1]};
     sac_usual_forms(ask->graph, ask->node, ask->type, ask->options->training, &forms);
-    sac_cpu_onednn_one_thread();
     if (!sac_onednn_have_engine() ||
         !sac_onednn_describe(&c->problem, ask, forms.dst.type, sac_onednn_batch_of(ask)))
         return false;
@@ -366,7 +365,6 @@ static int data(struct sac_op *op, struct sac_error *err)
 {
     struct state *state = op->backward_state;
 
-    sac_cpu_onednn_one_thread();
     int rc = sac_onednn_repack_run(state->repack, op->name, state->stream, err);
     return rc == 0 ? run(state, op, &state->data, err) : rc;
 }
@@ -391,7 +389,6 @@ static int weights(struct sac_op *op, struct sac_error *err)
 {
     struct state *state = op->backward_state;
 
-    sac_cpu_onednn_one_thread();
     int rc = run(state, op, &state->weights, err);
     if (rc == 0 && op->weight_grad[0] && state->image)
         add_image(op, state);

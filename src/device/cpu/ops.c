@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/team.h"
 #include "device/cpu/kernel.h"
+#include "device/cpu/norm.h"
 #include "device/cpu/onednn.h"
 #include "device/cpu/vector.h"
 #include "device/forms.h"
@@ -13,24 +15,44 @@ enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first; the plain loops stand behind them all. */
 static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cpu_onednn},    [SAC_OP_DECONV] = {&sac_cpu_onednn},
-    [SAC_OP_INNER] = {&sac_cpu_onednn},   [SAC_OP_POOL] = {&sac_cpu_vector},
-    [SAC_OP_LRN] = {&sac_cpu_vector},     [SAC_OP_RELU] = {&sac_cpu_vector},
-    [SAC_OP_PRELU] = {&sac_cpu_vector},   [SAC_OP_CONCAT] = {&sac_cpu_vector},
-    [SAC_OP_SLICE] = {&sac_cpu_vector},   [SAC_OP_ELTWISE] = {&sac_cpu_vector},
-    [SAC_OP_SCALE] = {&sac_cpu_vector},   [SAC_OP_BIAS] = {&sac_cpu_vector},
-    [SAC_OP_SOFTMAX] = {&sac_cpu_vector}, [SAC_OP_PIXELS] = {&sac_cpu_vector},
-    [SAC_OP_CONVERT] = {&sac_cpu_vector}, [SAC_OP_AFFINE] = {&sac_cpu_vector},
-    [SAC_OP_TOPK] = {&sac_cpu_vector},    [SAC_OP_DROPOUT] = {&sac_cpu_vector},
+    [SAC_OP_CONV] = {&sac_cpu_onednn},
+    [SAC_OP_DECONV] = {&sac_cpu_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_matmul, &sac_cpu_onednn},
+    [SAC_OP_POOL] = {&sac_cpu_vector},
+    [SAC_OP_LRN] = {&sac_cpu_vector},
+    [SAC_OP_RELU] = {&sac_cpu_vector},
+    [SAC_OP_PRELU] = {&sac_cpu_vector},
+    [SAC_OP_CONCAT] = {&sac_cpu_vector},
+    [SAC_OP_SLICE] = {&sac_cpu_vector},
+    [SAC_OP_ELTWISE] = {&sac_cpu_vector},
+    [SAC_OP_SCALE] = {&sac_cpu_vector},
+    [SAC_OP_BIAS] = {&sac_cpu_vector},
+    [SAC_OP_SOFTMAX] = {&sac_cpu_vector},
+    [SAC_OP_PIXELS] = {&sac_cpu_vector},
+    [SAC_OP_CONVERT] = {&sac_cpu_vector},
+    [SAC_OP_AFFINE] = {&sac_cpu_vector},
+    [SAC_OP_TOPK] = {&sac_cpu_vector},
+    [SAC_OP_DROPOUT] = {&sac_cpu_vector},
+    [SAC_OP_BATCHNORM] = {&sac_cpu_norm},
 };
 
 static const struct sac_cpu_backward *const backwards[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cpu_backward_onednn},    [SAC_OP_DECONV] = {&sac_cpu_backward_onednn},
-    [SAC_OP_INNER] = {&sac_cpu_backward_onednn},   [SAC_OP_POOL] = {&sac_cpu_backward_vector},
-    [SAC_OP_LRN] = {&sac_cpu_backward_vector},     [SAC_OP_RELU] = {&sac_cpu_backward_vector},
-    [SAC_OP_DROPOUT] = {&sac_cpu_backward_vector}, [SAC_OP_SPLIT] = {&sac_cpu_backward_vector},
-    [SAC_OP_ELTWISE] = {&sac_cpu_backward_vector}, [SAC_OP_CONCAT] = {&sac_cpu_backward_vector},
+    [SAC_OP_CONV] = {&sac_cpu_backward_onednn},
+    [SAC_OP_DECONV] = {&sac_cpu_backward_onednn},
+    [SAC_OP_INNER] = {&sac_cpu_backward_matmul, &sac_cpu_backward_onednn},
+    [SAC_OP_POOL] = {&sac_cpu_backward_vector},
+    [SAC_OP_LRN] = {&sac_cpu_backward_vector},
+    [SAC_OP_RELU] = {&sac_cpu_backward_vector},
+    [SAC_OP_DROPOUT] = {&sac_cpu_backward_vector},
+    [SAC_OP_SPLIT] = {&sac_cpu_backward_vector},
+    [SAC_OP_ELTWISE] = {&sac_cpu_backward_vector},
+    [SAC_OP_CONCAT] = {&sac_cpu_backward_vector},
     [SAC_OP_CONVERT] = {&sac_cpu_backward_vector},
+    [SAC_OP_SLICE] = {&sac_cpu_backward_vector},
+    [SAC_OP_BATCHNORM] = {&sac_cpu_backward_norm},
+    [SAC_OP_SCALE] = {&sac_cpu_backward_norm},
+    [SAC_OP_BIAS] = {&sac_cpu_backward_norm},
+    [SAC_OP_PRELU] = {&sac_cpu_backward_norm},
 };
 
 /* Without bf16 arithmetic, bf16 values would make everything slower and less
@@ -55,6 +77,7 @@ static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const stru
         .options = options,
     };
     ask->type = value_type(ask->device, options);
+    sac_team_set(options->threads); /* libraries plan for as many as will run */
     if (options->precision != SAC_PRECISION_F32 && options->precision != SAC_PRECISION_BF16)
         return sac_fail(err, SAC_EUNSUPPORTED,
                         "%s: the cpu device computes in f32 and bf16, not in %s", node->name,
@@ -144,6 +167,7 @@ static int copy_node(struct sac_op *op, const struct sac_cpu_ask *ask,
 
     op->name = strdup(node->name);
     op->kind = node->kind;
+    op->threads = ask->options->threads;
     op->epilogue = node->epilogue;
     op->src_count = node->src_count;
     op->dst_count = node->dst_count;
@@ -152,6 +176,7 @@ static int copy_node(struct sac_op *op, const struct sac_cpu_ask *ask,
     op->dst = calloc((size_t)node->dst_count, sizeof *op->dst);
     op->sum = binding->sum;
     op->workspace = binding->workspace;
+    op->saved = binding->saved;
     if (!op->name || !op->src || !op->dst)
         return SAC_ENOMEM;
     memcpy(op->src, binding->src, (size_t)node->src_count * sizeof *op->src);
@@ -159,6 +184,18 @@ static int copy_node(struct sac_op *op, const struct sac_cpu_ask *ask,
     for (int i = 0; i < node->weight_count; i++)
         op->weight_shape[i] = ask->graph->constants[node->weight[i]].shape;
     return copy_param(op, ask);
+}
+
+/* What is not wanted, or zeros, has the shape of its value all the same. */
+static void shape_gradients(struct sac_tensor *gradients, const struct sac_tensor *values,
+                            int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (gradients[i].data)
+            continue;
+        gradients[i] = values[i];
+        gradients[i].data = NULL;
+    }
 }
 
 /* The gradients' addresses, where there are any. */
@@ -174,6 +211,8 @@ static int copy_gradients(struct sac_op *op, const struct sac_node *node,
         memcpy(op->src_grad, binding->src_grad, (size_t)node->src_count * sizeof *op->src_grad);
     if (binding->dst_grad)
         memcpy(op->dst_grad, binding->dst_grad, (size_t)node->dst_count * sizeof *op->dst_grad);
+    shape_gradients(op->src_grad, op->src, node->src_count);
+    shape_gradients(op->dst_grad, op->dst, node->dst_count);
     for (int i = 0; i < node->weight_count && binding->weight_grad; i++)
         op->weight_grad[i] = binding->weight_grad[i];
     return 0;
@@ -241,6 +280,7 @@ void sac_cpu_op_free(struct sac_op *op)
 int sac_cpu_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
     (void)stream;
+    sac_team_set(op->threads);
     return op->kernel->forward(op, err);
 }
 
@@ -249,7 +289,10 @@ int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
 {
     (void)device;
     (void)err;
-    if (!options->reference && !options->training)
+    if (options->reference)
+        return 0;
+    sac_fuse_norms(graph);
+    if (!options->training)
         sac_fuse_epilogues(graph);
     return 0;
 }
@@ -262,12 +305,14 @@ static int refuse_backward(const struct sac_op *op, struct sac_error *err)
 int sac_cpu_op_backward_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
     (void)stream;
+    sac_team_set(op->threads);
     return op->backward ? op->backward->data(op, err) : refuse_backward(op, err);
 }
 
 int sac_cpu_op_backward_weights(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
     (void)stream;
+    sac_team_set(op->threads);
     return op->backward ? op->backward->weights(op, err) : refuse_backward(op, err);
 }
 

@@ -1,5 +1,7 @@
 #include "device/cpu/vector.h"
 
+#include "device/cpu/parts.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,8 +56,10 @@ static bool can_lrn(const struct sac_cpu_ask *ask)
 {
     const union sac_op_param *param = &ask->node->param;
 
-    return param->lrn.region == SAC_LRN_ACROSS_CHANNELS && param->lrn.size % 2 == 1 &&
-           param->lrn.size <= SAC_LRN_SIZE_MAX && has_rows(src_shape(ask));
+    if (param->lrn.region == SAC_LRN_WITHIN_CHANNEL)
+        return param->lrn.size % 2 == 1 && src_shape(ask)->rank == 4;
+    return param->lrn.size % 2 == 1 && param->lrn.size <= SAC_LRN_SIZE_MAX &&
+           has_rows(src_shape(ask));
 }
 
 static bool can_softmax(const struct sac_cpu_ask *ask)
@@ -91,7 +95,7 @@ static bool can(const struct sac_cpu_ask *ask)
     case SAC_OP_TOPK:
         return has_rows(shape) && sac_shape_count_between(shape, 1, shape->rank) == shape->dim[1];
     case SAC_OP_DROPOUT: /* the mask goes by Caffe's order */
-        return node_masks(ask) && ask->type == SAC_F32 && shape->rank <= 2;
+        return node_masks(ask) && has_rows(shape);
     case SAC_OP_CONVERT:
         return can_convert(ask);
     default:
@@ -182,7 +186,7 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
 static int forward(struct sac_op *op, struct sac_error *err)
 {
     (void)err;
-    op->vector->run[op->kind](op);
+    sac_cpu_by_pictures(op, op->vector->run[op->kind]);
     return 0;
 }
 

@@ -17,8 +17,11 @@ struct sac_cpu_vector_back {
     void (*run[SAC_OP_KINDS])(const struct sac_op *op);
 };
 
+struct sac_cpu_norm_code;
+
 struct sac_cpu_vector {
     const struct sac_cpu_vector_back *back;
+    const struct sac_cpu_norm_code *norm;
     const char *name; /* "vector AVX-512" */
     void (*run[SAC_OP_KINDS])(const struct sac_op *op);
 };

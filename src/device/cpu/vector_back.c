@@ -1,4 +1,5 @@
-/* Which operations the vector kernels take back, in fp32. */
+/* Which operations the vector kernels take back. */
+#include "device/cpu/parts.h"
 #include "device/cpu/vector.h"
 
 #include <string.h>
@@ -8,46 +9,38 @@ static const struct sac_shape *src_shape(const struct sac_cpu_ask *ask)
     return &ask->graph->values[ask->node->src[0]].shape;
 }
 
-static bool all_wanted(const struct sac_node *node)
-{
-    for (int i = 0; i < node->src_count; i++)
-        if (!node->src_grad || !node->src_grad[i])
-            return false;
-    return true;
-}
-
 static bool can_lrn(const struct sac_cpu_ask *ask)
 {
     const union sac_op_param *param = &ask->node->param;
     const struct sac_shape *shape = src_shape(ask);
 
-    return param->lrn.region == SAC_LRN_ACROSS_CHANNELS && param->lrn.size % 2 == 1 &&
-           param->lrn.size <= SAC_LRN_SIZE_MAX && (shape->rank == 2 || shape->rank == 4) &&
-           shape->dim[1] <= SAC_LRN_BACK_CHANNELS_MAX;
+    if (param->lrn.region == SAC_LRN_WITHIN_CHANNEL)
+        return param->lrn.size % 2 == 1 && shape->rank == 4;
+    return param->lrn.size % 2 == 1 && param->lrn.size <= SAC_LRN_SIZE_MAX &&
+           (shape->rank == 2 || shape->rank == 4) && shape->dim[1] <= SAC_LRN_BACK_CHANNELS_MAX;
+}
+
+/* 255 stands for none. */
+static bool taps_fit_bytes(const struct sac_window *w)
+{
+    return w->kernel[0] < 256 && w->kernel[1] < 256 && w->kernel[0] * w->kernel[1] < 256;
 }
 
 static bool can(const struct sac_cpu_ask *ask)
 {
     const struct sac_node *node = ask->node;
 
-    if (ask->type != SAC_F32)
-        return false;
     switch ((int)node->kind) {
     case SAC_OP_POOL:
-        return src_shape(ask)->rank == 4;
+        return src_shape(ask)->rank == 4 && taps_fit_bytes(&node->param.pool.window);
     case SAC_OP_LRN:
         return can_lrn(ask);
     case SAC_OP_RELU:
         return node->param.relu.slope >= 0;
     case SAC_OP_DROPOUT:
-        return src_shape(ask)->rank <= 2 && node->param.dropout.mask;
+        return (src_shape(ask)->rank == 2 || src_shape(ask)->rank == 4) && node->param.dropout.mask;
     case SAC_OP_ELTWISE:
         return node->param.eltwise.method == SAC_ELTWISE_SUM;
-    case SAC_OP_CONCAT:
-        return all_wanted(node);
-    case SAC_OP_CONVERT:
-        return ask->graph->values[node->src[0]].form.type == SAC_F32 &&
-               ask->graph->values[node->dst[0]].form.type == SAC_F32;
     default:
         return true;
     }
@@ -57,10 +50,16 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
 {
     const struct sac_node *node = ask->node;
 
-    (void)err;
-    caps->backward_src = node->kind == SAC_OP_LRN ||
-                         (node->kind == SAC_OP_POOL && node->param.pool.method == SAC_POOL_MAX);
+    if (node->kind == SAC_OP_LRN && node->param.lrn.region == SAC_LRN_WITHIN_CHANNEL) {
+        size_t bytes = sac_tensor_bytes(src_shape(ask), SAC_F32);
+        if (bytes > PTRDIFF_MAX)
+            return sac_fail(err, SAC_ELIMIT, "%s: its gradients do not fit in memory", node->name);
+        caps->workspace_bytes = bytes > caps->workspace_bytes ? bytes : caps->workspace_bytes;
+    }
+    caps->backward_src = node->kind == SAC_OP_LRN;
     caps->backward_dst = node->kind == SAC_OP_RELU;
+    if (node->kind == SAC_OP_POOL && node->param.pool.method == SAC_POOL_MAX)
+        caps->saved_bytes = sac_tensor_bytes(&ask->graph->values[node->dst[0]].shape, SAC_U8);
     caps->grad_in_place =
         node->kind == SAC_OP_RELU || node->kind == SAC_OP_DROPOUT || node->kind == SAC_OP_SPLIT;
     return 0;
@@ -82,7 +81,8 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     return 0;
 }
 
-/* What a concatenation's gradient does is a slice, and a conversion's a conversion. */
+/* What a concatenation's gradient does is a slice, a slice's a concatenation, and a
+ * conversion's a conversion. */
 static void run_reversed(const struct sac_op *op, enum sac_op_kind kind)
 {
     struct sac_op reversed = *op;
@@ -92,7 +92,8 @@ static void run_reversed(const struct sac_op *op, enum sac_op_kind kind)
     reversed.dst = op->src_grad;
     reversed.src_count = op->dst_count;
     reversed.dst_count = op->src_count;
-    op->vector->run[kind](&reversed);
+    reversed.src_grad = reversed.dst_grad = NULL;
+    sac_cpu_by_pictures(&reversed, op->vector->run[kind]);
 }
 
 static int data(struct sac_op *op, struct sac_error *err)
@@ -100,10 +101,12 @@ static int data(struct sac_op *op, struct sac_error *err)
     (void)err;
     if (op->kind == SAC_OP_CONCAT)
         run_reversed(op, SAC_OP_SLICE);
+    else if (op->kind == SAC_OP_SLICE)
+        run_reversed(op, SAC_OP_CONCAT);
     else if (op->kind == SAC_OP_CONVERT)
         run_reversed(op, SAC_OP_CONVERT);
     else
-        op->vector->back->run[op->kind](op);
+        sac_cpu_by_pictures(op, op->vector->back->run[op->kind]);
     return 0;
 }
 

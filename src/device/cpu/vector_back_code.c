@@ -1,129 +1,244 @@
-/* The vector kernels' way back, compiled for each instruction set. All is fp32. */
-#include <float.h>
-
+/* The vector kernels' way back, compiled for each instruction set. */
 #include "device/cpu/vector_rows.h"
+
+/* ---- Maps, of all elements in memory's order ---- */
+
+INLINE floats rectified(floats y, floats dy, float slope)
+{
+    words above = (words)(y > 0);
+
+    return (floats)(((words)dy & above) | ((words)(dy * slope) & ~above));
+}
+
+INLINE void relu_as(const struct sac_op *op, enum sac_type type)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape), i = 0;
+    const void *y = op->dst[0].data, *dy = op->dst_grad[0].data;
+    void *dx = op->src_grad[0].data;
+    float slope = op->param.relu.slope;
+
+    for (; i + LANES <= count; i += LANES)
+        put(dx, i, rectified(get(y, i, type), get(dy, i, type), slope), type);
+    for (; i < count; i++) {
+        float d = get_one(dy, i, type);
+        put_one(dx, i, get_one(y, i, type) > 0 ? d : d * slope, type);
+    }
+}
 
 static void relu(const struct sac_op *op)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    const float *y = op->dst[0].data, *dy = op->dst_grad[0].data;
-    float *dx = op->src_grad[0].data, slope = op->param.relu.slope;
-
-    for (int64_t i = 0; i < count; i++)
-        dx[i] = y[i] > 0 ? dy[i] : dy[i] * slope;
+    if (op->src[0].form.type == SAC_F32)
+        relu_as(op, SAC_F32);
+    else
+        relu_as(op, SAC_BF16);
 }
 
 static void dropout(const struct sac_op *op)
 {
-    mask_floats(op, op->dst_grad[0].data, op->src_grad[0].data);
+    mask_rows(op, &op->dst_grad[0], &op->src_grad[0]);
+}
+
+INLINE void split_as(const struct sac_op *op, enum sac_type type)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape), i = 0;
+    void *dx = op->src_grad[0].data;
+
+    for (; i + LANES <= count; i += LANES) {
+        floats sum = {0};
+        for (int k = 0; k < op->dst_count; k++)
+            if (op->dst_grad[k].data)
+                sum += get(op->dst_grad[k].data, i, type);
+        put(dx, i, sum, type);
+    }
+    for (; i < count; i++) {
+        float sum = 0;
+        for (int k = 0; k < op->dst_count; k++)
+            sum += op->dst_grad[k].data ? get_one(op->dst_grad[k].data, i, type) : 0;
+        put_one(dx, i, sum, type);
+    }
 }
 
 static void split(const struct sac_op *op)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    float *dx = op->src_grad[0].data, sum[BLOCK];
+    if (op->src[0].form.type == SAC_F32)
+        split_as(op, SAC_F32);
+    else
+        split_as(op, SAC_BF16);
+}
 
-    for (int64_t at = 0; at < count; at += BLOCK) {
-        int64_t n = min64(BLOCK, count - at);
-        memset(sum, 0, sizeof sum);
-        for (int k = 0; k < op->dst_count; k++) {
-            const float *dy = op->dst_grad[k].data;
-            for (int64_t i = 0; dy && i < n; i++)
-                sum[i] += dy[at + i];
+INLINE void eltwise_as(const struct sac_op *op, enum sac_type type)
+{
+    int64_t count = sac_shape_count(&op->src[0].shape);
+    const float *coeff = op->param.eltwise.coeff;
+    const void *dy = op->dst_grad[0].data;
+
+    for (int64_t i = 0; i < count; i += LANES) {
+        int64_t n = min64(LANES, count - i);
+        for (int k = 0; k < op->src_count; k++) {
+            float by = coeff ? coeff[k] : 1;
+            void *dx = op->src_grad[k].data;
+            if (!dx)
+                continue;
+            if (n == LANES)
+                put(dx, i, get(dy, i, type) * by, type);
+            for (int64_t j = i; n < LANES && j < count; j++)
+                put_one(dx, j, get_one(dy, j, type) * by, type);
         }
-        memcpy(dx + at, sum, (size_t)n * sizeof *sum);
     }
 }
 
 static void eltwise(const struct sac_op *op)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    const float *dy = op->dst_grad[0].data;
+    if (op->src[0].form.type == SAC_F32)
+        eltwise_as(op, SAC_F32);
+    else
+        eltwise_as(op, SAC_BF16);
+}
 
-    for (int k = 0; k < op->src_count; k++) {
-        float *dx = op->src_grad[k].data;
-        float coeff = op->param.eltwise.coeff ? op->param.eltwise.coeff[k] : 1;
-        for (int64_t i = 0; dx && i < count; i++)
-            dx[i] = dy[i] * coeff;
+/* ---- Pooling: each position of the source takes from the windows that it lies in ---- */
+
+enum { TAKEN_MAX = 256 }; /* a window has fewer elements */
+
+struct takers {
+    int64_t first, end; /* windows along one axis */
+};
+
+INLINE struct takers takers_of(const struct sac_window *w, int way, int64_t at, int64_t windows)
+{
+    int64_t from = at + w->pad[way] - w->kernel[way] + 1, stride = w->stride[way];
+    int64_t first = from > 0 ? (from + stride - 1) / stride : 0;
+
+    return (struct takers){first, min64((at + w->pad[way]) / stride + 1, windows)};
+}
+
+/* A window that a position lies in: its row among the results, which of its elements
+ * the position is (as forward counted: those within the source), and an average's share. */
+struct taken {
+    int64_t row;
+    uint32_t tap;
+    float share;
+};
+
+struct place {
+    int64_t y, x, first; /* the picture's first row among the results */
+    struct takers ys, xs;
+    struct taken from[TAKEN_MAX];
+    int count;
+};
+
+INLINE void find_windows(const struct sac_op *op, struct place *p)
+{
+    int64_t width = op->dst[0].shape.dim[3];
+
+    p->count = 0;
+    for (int64_t oy = p->ys.first; oy < p->ys.end; oy++) {
+        for (int64_t ox = p->xs.first; ox < p->xs.end; ox++) {
+            struct pool_at w = pool_window(op, oy, ox);
+            p->from[p->count++] = (struct taken){
+                p->first + oy * width + ox,
+                (uint32_t)((p->y - w.y0) * (w.x1 - w.x0) + p->x - w.x0),
+                1 / w.divisor,
+            };
+        }
     }
 }
 
-/* ---- Pooling: 64 channels at a time ---- */
-
-/* The first of the largest, tap by tap, then its gradient. */
-INLINE void max_block(const float *x, float *dx, const float *dy, struct pool_at w, int64_t width,
-                      int64_t channels, int64_t n)
+/* What the windows give: of the largest, to its first only; of the average, a share. */
+INLINE void take_groups(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
+                        const struct place *p, int64_t row, int64_t at, int groups, bool max,
+                        enum sac_type type)
 {
-    int32_t best[BLOCK], tap = 0;
-    float most[BLOCK];
+    const uint8_t *best = op->saved;
+    floats sum[4];
+    bytes which;
 
-    for (int64_t i = 0; i < n; i++) {
-        most[i] = -FLT_MAX;
-        best[i] = -1;
+    for (int g = 0; g < groups; g++)
+        sum[g] = (floats){0};
+    for (int i = 0; i < p->count; i++) {
+        const struct taken *from = &p->from[i];
+        for (int g = 0; g < groups; g++) {
+            floats d = get(dy->data, from->row * dy->pitch + at + g * LANES, type);
+            if (!max) {
+                sum[g] += d * from->share;
+                continue;
+            }
+            memcpy(&which, best + from->row * dy->columns + at + g * LANES, sizeof which);
+            words is_it = (words)(words_of_bytes(which) == from->tap);
+            sum[g] += (floats)((words)d & is_it);
+        }
     }
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++, tap++) {
-            const float *from = x + (iy * width + ix) * channels;
-            for (int64_t i = 0; i < n; i++) {
-                best[i] = from[i] > most[i] ? tap : best[i];
-                most[i] = from[i] > most[i] ? from[i] : most[i];
+    for (int g = 0; g < groups; g++)
+        put(dx->data, row * dx->pitch + at + g * LANES, sum[g], type);
+}
+
+INLINE void take_one(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
+                     const struct place *p, int64_t row, int64_t at, bool max, enum sac_type type)
+{
+    const uint8_t *best = op->saved;
+    float sum = 0;
+
+    for (int i = 0; i < p->count; i++) {
+        const struct taken *from = &p->from[i];
+        float d = get_one(dy->data, from->row * dy->pitch + at, type);
+        if (!max)
+            sum += d * from->share;
+        else
+            sum += best[from->row * dy->columns + at] == from->tap ? d : 0;
+    }
+    put_one(dx->data, row * dx->pitch + at, sum, type);
+}
+
+INLINE void take(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
+                 const struct place *p, int64_t row, bool max, enum sac_type type)
+{
+    int64_t at = 0;
+
+    for (; at + 4 * LANES <= dx->columns; at += 4 * LANES)
+        take_groups(op, dy, dx, p, row, at, 4, max, type);
+    if (at + 2 * LANES <= dx->columns) {
+        take_groups(op, dy, dx, p, row, at, 2, max, type);
+        at += 2 * LANES;
+    }
+    for (; at + LANES <= dx->columns; at += LANES)
+        take_groups(op, dy, dx, p, row, at, 1, max, type);
+    for (; at < dx->columns; at++)
+        take_one(op, dy, dx, p, row, at, max, type);
+}
+
+INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type)
+{
+    const int64_t *in = op->src[0].shape.dim, *out = op->dst[0].shape.dim;
+    const struct sac_window *w = &op->param.pool.window;
+    struct rows dy = rows_of(&op->dst_grad[0]), dx = rows_of(&op->src_grad[0]);
+    struct place p;
+    int64_t row = 0;
+
+    for (int64_t n = 0; n < in[0]; n++) {
+        p.first = n * out[2] * out[3];
+        for (p.y = 0; p.y < in[2]; p.y++) {
+            p.ys = takers_of(w, 0, p.y, out[2]);
+            for (p.x = 0; p.x < in[3]; p.x++, row++) {
+                p.xs = takers_of(w, 1, p.x, out[3]);
+                find_windows(op, &p);
+                take(op, &dy, &dx, &p, row, max, type);
             }
         }
     }
-    tap = 0;
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++, tap++) {
-            float *to = dx + (iy * width + ix) * channels;
-            for (int64_t i = 0; i < n; i++)
-                to[i] += best[i] == tap ? dy[i] : 0;
-        }
-    }
 }
 
-INLINE void ave_block(float *dx, const float *dy, struct pool_at w, int64_t width, int64_t channels,
-                      int64_t n)
+/* op->saved of some pictures begins with theirs. */
+static void pool_back(const struct sac_op *op)
 {
-    float share[BLOCK];
+    bool max = op->param.pool.method == SAC_POOL_MAX;
 
-    for (int64_t i = 0; i < n; i++)
-        share[i] = dy[i] / w.divisor;
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++) {
-            float *to = dx + (iy * width + ix) * channels;
-            for (int64_t i = 0; i < n; i++)
-                to[i] += share[i];
-        }
-    }
-}
-
-INLINE void pool_as(const struct sac_op *op, bool max)
-{
-    const int64_t *in = op->src[0].shape.dim, *out = op->dst[0].shape.dim;
-    const float *dy = op->dst_grad[0].data;
-    int64_t channels = in[1], picture = channels * in[2] * in[3];
-
-    memset(op->src_grad[0].data, 0, sac_tensor_bytes(&op->src[0].shape, SAC_F32));
-    for (int64_t n = 0; n < in[0]; n++) {
-        const float *x = (const float *)op->src[0].data + n * picture;
-        float *dx = (float *)op->src_grad[0].data + n * picture;
-        for (int64_t p = 0; p < out[2] * out[3]; p++, dy += channels) {
-            struct pool_at w = pool_window(op, p / out[3], p % out[3]);
-            EACH_BLOCK(at, count, channels, {
-                if (max)
-                    max_block(x + at, dx + at, dy + at, w, in[3], channels, count);
-                else
-                    ave_block(dx + at, dy + at, w, in[3], channels, count);
-            });
-        }
-    }
-}
-
-static void pool(const struct sac_op *op)
-{
-    if (op->param.pool.method == SAC_POOL_MAX)
-        pool_as(op, true);
+    if (max && op->src[0].form.type == SAC_F32)
+        pool_as(op, true, SAC_F32);
+    else if (max)
+        pool_as(op, true, SAC_BF16);
+    else if (op->src[0].form.type == SAC_F32)
+        pool_as(op, false, SAC_F32);
     else
-        pool_as(op, false);
+        pool_as(op, false, SAC_BF16);
 }
 
 /* ---- LRN across channels, a position at a time: with s the scale,
@@ -134,11 +249,13 @@ enum { MARGIN = SAC_LRN_SIZE_MAX / 2 + LANES };
 struct lrn_position {
     float padded[SAC_LRN_BACK_CHANNELS_MAX + 2 * MARGIN]; /* squares, then the products */
     float scale[SAC_LRN_BACK_CHANNELS_MAX], power[SAC_LRN_BACK_CHANNELS_MAX];
+    float x[SAC_LRN_BACK_CHANNELS_MAX], dy[SAC_LRN_BACK_CHANNELS_MAX];
 };
 
-INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, const float *x,
-                         const float *dy, float *dx, int64_t n, int taps)
+/* The gradient takes dy's place. */
+INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, int64_t n, int taps)
 {
+    float *x = p->x, *dy = p->dy;
     float each = op->param.lrn.alpha / (float)op->param.lrn.size;
     float twice = 2 * op->param.lrn.beta * each, *middle = p->padded + MARGIN;
     const float *first = middle - taps / 2;
@@ -158,25 +275,88 @@ INLINE void lrn_position(const struct sac_op *op, struct lrn_position *p, const 
         float sum = first[i];
         for (int tap = 1; tap < taps; tap++)
             sum += first[i + tap];
-        dx[i] = dy[i] * p->power[i] - twice * x[i] * sum;
+        dy[i] = dy[i] * p->power[i] - twice * x[i] * sum;
+    }
+}
+
+/* Within a channel: first what each position gives to those around it, of one picture
+ * after another, then the sums of it. */
+
+INLINE void give_around(const struct sac_op *op, const struct rows *x, const struct rows *dy,
+                        const struct rows *given, int64_t row, int64_t at, int64_t n)
+{
+    float scale[BLOCK], power[BLOCK], a[BLOCK], b[BLOCK];
+
+    scale_within(op, x, row, at, n, scale);
+    memcpy(power, scale, sizeof power);
+    to_minus_beta(power, n, op->param.lrn.beta);
+    load_row(a, x, row, at, n);
+    load_row(b, dy, row, at, n);
+    for (int64_t i = 0; i < n; i++)
+        a[i] *= b[i] * power[i] / scale[i];
+    store_row(given, row, at, a, n);
+}
+
+INLINE void take_around(const struct sac_op *op, const struct rows *x, const struct rows *dy,
+                        const struct rows *dx, const struct rows *given, int64_t row, int64_t at,
+                        int64_t n)
+{
+    const int64_t *dim = op->src[0].shape.dim;
+    int64_t plane = dim[2] * dim[3], size = op->param.lrn.size;
+    float twice = 2 * op->param.lrn.beta * op->param.lrn.alpha / (float)(size * size);
+    float power[BLOCK], sum[BLOCK], a[BLOCK], b[BLOCK];
+
+    scale_within(op, x, row, at, n, power);
+    to_minus_beta(power, n, op->param.lrn.beta);
+    sum_around(given, row / plane, dim, row % plane / dim[3], row % dim[3], size / 2, at, n, false,
+               sum);
+    load_row(a, x, row, at, n);
+    load_row(b, dy, row, at, n);
+    for (int64_t i = 0; i < n; i++)
+        a[i] = b[i] * power[i] - twice * a[i] * sum[i];
+    store_row(dx, row, at, a, n);
+}
+
+static void lrn_within(const struct sac_op *op)
+{
+    struct rows x = rows_of(&op->src[0]), dy = rows_of(&op->dst_grad[0]);
+    struct rows dx = rows_of(&op->src_grad[0]), given = x;
+
+    given.type = SAC_F32;
+    given.pitch = given.columns;
+    given.data =
+        (char *)op->workspace +
+        (size_t)op->first * (size_t)(x.count / op->src[0].shape.dim[0] * x.columns) * sizeof(float);
+    for (int64_t row = 0; row < x.count; row++)
+        EACH_BLOCK(at, n, x.columns, give_around(op, &x, &dy, &given, row, at, n));
+    for (int64_t row = 0; row < x.count; row++)
+        EACH_BLOCK(at, n, x.columns, take_around(op, &x, &dy, &dx, &given, row, at, n));
+}
+
+static void lrn_across(const struct sac_op *op)
+{
+    struct rows x = rows_of(&op->src[0]), dy = rows_of(&op->dst_grad[0]);
+    struct rows dx = rows_of(&op->src_grad[0]);
+    struct lrn_position p;
+
+    memset(p.padded, 0, sizeof p.padded);
+    for (int64_t row = 0; row < x.count; row++) {
+        load_row(p.x, &x, row, 0, x.columns);
+        load_row(p.dy, &dy, row, 0, x.columns);
+        if (op->param.lrn.size == 5)
+            lrn_position(op, &p, x.columns, 5);
+        else
+            lrn_position(op, &p, x.columns, op->param.lrn.size);
+        store_row(&dx, row, 0, p.dy, x.columns);
     }
 }
 
 static void lrn(const struct sac_op *op)
 {
-    struct rows rows = rows_of(&op->src[0]);
-    struct lrn_position p;
-    const float *x = op->src[0].data, *dy = op->dst_grad[0].data;
-    float *dx = op->src_grad[0].data;
-
-    memset(p.padded, 0, sizeof p.padded);
-    for (int64_t row = 0; row < rows.count; row++) {
-        int64_t at = row * rows.columns;
-        if (op->param.lrn.size == 5)
-            lrn_position(op, &p, x + at, dy + at, dx + at, rows.columns, 5);
-        else
-            lrn_position(op, &p, x + at, dy + at, dx + at, rows.columns, op->param.lrn.size);
-    }
+    if (op->param.lrn.region == SAC_LRN_WITHIN_CHANNEL)
+        lrn_within(op);
+    else
+        lrn_across(op);
 }
 
 const struct sac_cpu_vector_back SAC_VECTOR_BACK_TABLE = {
@@ -186,7 +366,7 @@ const struct sac_cpu_vector_back SAC_VECTOR_BACK_TABLE = {
             [SAC_OP_DROPOUT] = dropout,
             [SAC_OP_SPLIT] = split,
             [SAC_OP_ELTWISE] = eltwise,
-            [SAC_OP_POOL] = pool,
+            [SAC_OP_POOL] = pool_back,
             [SAC_OP_LRN] = lrn,
         },
 };

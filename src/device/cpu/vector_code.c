@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "device/cpu/norm.h"
 #include "device/cpu/vector_rows.h"
 
 /* Pooling. */
@@ -59,6 +60,8 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
             int64_t base = n * in_dim[2] * in_dim[3], at = 0, width = in_dim[3];
             for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
                 pool_groups(&in, &out, w, base, width, row, at, 4, max, type, out_type);
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 2, max, type, out_type);
             for (; at + LANES <= in.columns; at += LANES)
                 pool_groups(&in, &out, w, base, width, row, at, 1, max, type, out_type);
             for (; at < in.columns; at++)
@@ -123,6 +126,75 @@ static void pool_max_bf16(const struct sac_op *op)
     }
 }
 
+/* Training: which tap is the first of the largest, beside it; 255: none is a number. */
+
+INLINE void pool_first(const struct rows *in, const struct rows *out, uint8_t *first,
+                       struct pool_at w, int64_t base, int64_t width, int64_t row, int64_t at,
+                       int groups, enum sac_type type)
+{
+    floats most[4];
+    words best[4], tap = {0};
+
+    for (int g = 0; g < groups; g++) {
+        most[g] = (floats){0} - FLT_MAX;
+        best[g] = (words){0} + 255;
+    }
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++, tap += 1) {
+            int64_t from = (base + iy * width + ix) * in->pitch + at;
+            for (int g = 0; g < groups; g++) {
+                floats x = get(in->data, from + g * LANES, type);
+                words above = (words)(x > most[g]);
+                most[g] = (floats)(((words)x & above) | ((words)most[g] & ~above));
+                best[g] = (tap & above) | (best[g] & ~above);
+            }
+        }
+    }
+    for (int g = 0; g < groups; g++) {
+        bytes small = bytes_of_words(best[g]);
+        put(out->data, row * out->pitch + at + g * LANES, most[g], type);
+        memcpy(first + row * in->columns + at + g * LANES, &small, sizeof small);
+    }
+}
+
+INLINE void pool_first_one(const struct rows *in, const struct rows *out, uint8_t *first,
+                           struct pool_at w, int64_t base, int64_t width, int64_t row, int64_t at,
+                           enum sac_type type)
+{
+    float most = -FLT_MAX;
+    uint8_t best = 255, tap = 0;
+
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++, tap++) {
+            float x = get_one(in->data, (base + iy * width + ix) * in->pitch + at, type);
+            best = x > most ? tap : best;
+            most = x > most ? x : most;
+        }
+    }
+    put_one(out->data, row * out->pitch + at, most, type);
+    first[row * in->columns + at] = best;
+}
+
+INLINE void pool_firsts(const struct sac_op *op, enum sac_type type)
+{
+    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t row = 0;
+
+    for (int64_t n = 0; n < out_dim[0]; n++) {
+        for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
+            struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
+            int64_t base = n * in_dim[2] * in_dim[3], at = 0;
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, 2, type);
+            for (; at + LANES <= in.columns; at += LANES)
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, 1, type);
+            for (; at < in.columns; at++)
+                pool_first_one(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
+        }
+    }
+}
+
 INLINE void pool_by(const struct sac_op *op, bool max)
 {
     if (op->src[0].form.type == SAC_F32)
@@ -137,7 +209,11 @@ static void pool(const struct sac_op *op)
 {
     bool halves_only = op->src[0].form.type == SAC_BF16 && op->dst[0].form.type == SAC_BF16;
 
-    if (op->param.pool.method == SAC_POOL_MAX && halves_only)
+    if (op->saved && op->src[0].form.type == SAC_F32)
+        pool_firsts(op, SAC_F32);
+    else if (op->saved)
+        pool_firsts(op, SAC_BF16);
+    else if (op->param.pool.method == SAC_POOL_MAX && halves_only)
         pool_max_bf16(op);
     else if (op->param.pool.method == SAC_POOL_MAX)
         pool_by(op, true);
@@ -192,7 +268,96 @@ INLINE void lrn_block(const struct sac_op *op, struct lrn_row *r, int64_t n, int
         r->x[i] *= r->sum[i];
 }
 
-static void lrn(const struct sac_op *op)
+static void lrn_within(const struct sac_op *op)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    float x[BLOCK], scale[BLOCK];
+
+    for (int64_t row = 0; row < in.count; row++) {
+        EACH_BLOCK(at, n, in.columns, {
+            scale_within(op, &in, row, at, n, scale);
+            to_minus_beta(scale, n, op->param.lrn.beta);
+            load_row(x, &in, row, at, n);
+            for (int64_t i = 0; i < n; i++)
+                x[i] *= scale[i];
+            store_row(&out, row, at, x, n);
+        });
+    }
+}
+
+#if defined(__AVX512F__)
+/* Five taps and the usual power, in registers: squares that were just stored would be
+ * read across the borders of vectors, for which the core waits. The same numbers. */
+
+/* Elements `by` … of `low`, and `high` behind it. */
+#define SHIFTED(low, high, by)                                                                     \
+    __builtin_shuffle(low, high,                                                                   \
+                      (ints){(by), (by) + 1, (by) + 2, (by) + 3, (by) + 4, (by) + 5, (by) + 6,     \
+                             (by) + 7, (by) + 8, (by) + 9, (by) + 10, (by) + 11, (by) + 12,        \
+                             (by) + 13, (by) + 14, (by) + 15})
+
+INLINE floats vector_to_minus_three_quarters(floats x)
+{
+    floats y = (floats)(0x6f14e440u - ((words)x >> 2) * 3);
+
+    for (int i = 0; i < 3; i++) {
+        floats t = x * y;
+        y *= 1.25f - .25f * (t * t) * (t * y);
+    }
+    return y;
+}
+
+INLINE void lrn_five_row(const struct sac_op *op, const char *from, char *to, int64_t columns,
+                         enum sac_type in, enum sac_type out)
+{
+    float each = op->param.lrn.alpha / (float)op->param.lrn.size, k = op->param.lrn.k;
+    floats x = get(from, 0, in), before = {0}, now = x * x;
+
+    for (int64_t at = 0; at < columns; at += LANES) {
+        bool more = at + LANES < columns;
+        floats next_x = more ? get(from, at + LANES, in) : (floats){0};
+        floats next = next_x * next_x;
+        floats sum = SHIFTED(before, now, 14) + SHIFTED(before, now, 15) + now;
+        sum = sum + SHIFTED(now, next, 1) + SHIFTED(now, next, 2);
+        put(to, at, x * vector_to_minus_three_quarters(k + each * sum), out);
+        before = now;
+        now = next;
+        x = next_x;
+    }
+}
+
+INLINE void lrn_five_rows(const struct sac_op *op, enum sac_type type)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t size = (int64_t)sac_type_bytes(type);
+
+    for (int64_t row = 0; row < in.count; row++)
+        lrn_five_row(op, in.data + row * in.pitch * size, out.data + row * out.pitch * size,
+                     in.columns, type, type);
+}
+
+static bool lrn_five(const struct sac_op *op)
+{
+    enum sac_type in = op->src[0].form.type, out = op->dst[0].form.type;
+
+    if (op->param.lrn.size != 5 || op->param.lrn.beta != .75f || in != out ||
+        rows_of(&op->src[0]).columns % LANES != 0)
+        return false;
+    if (in == SAC_F32)
+        lrn_five_rows(op, SAC_F32);
+    else
+        lrn_five_rows(op, SAC_BF16);
+    return true;
+}
+#else
+static bool lrn_five(const struct sac_op *op)
+{
+    (void)op;
+    return false;
+}
+#endif
+
+static void lrn_across(const struct sac_op *op)
 {
     struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
     int64_t half = op->param.lrn.size / 2;
@@ -209,6 +374,14 @@ static void lrn(const struct sac_op *op)
             store_row(&out, row, at, r.x, n);
         }
     }
+}
+
+static void lrn(const struct sac_op *op)
+{
+    if (op->param.lrn.region == SAC_LRN_WITHIN_CHANNEL)
+        lrn_within(op);
+    else if (!lrn_five(op))
+        lrn_across(op);
 }
 
 /* Maps over rows, with numbers for each channel. */
@@ -567,6 +740,9 @@ static void move_runs(const struct sac_tensor *whole, const struct sac_tensor *p
 {
     int64_t inner = 1, outer = 1, size = (int64_t)sac_type_bytes(part->form.type);
 
+    if (!part->data && out)
+        return; /* a gradient that nobody wants */
+
     for (int i = 0; i < part->shape.rank; i++) {
         if (place_of(part, i) > place_of(part, axis))
             inner *= part->shape.dim[i];
@@ -577,8 +753,13 @@ static void move_runs(const struct sac_tensor *whole, const struct sac_tensor *p
     if (axis == 1 && inner == 1 && (whole->shape.rank == 4 || whole->shape.rank == 2))
         step = rows_of(whole).pitch; /* the whole may itself be a view */
     char *at = (char *)whole->data + offset * inner * size, *own = part->data;
-    for (int64_t i = 0; i < outer; i++, at += step * size, own += run * size)
-        memcpy(out ? own : at, out ? at : own, (size_t)(run * size));
+    for (int64_t i = 0; i < outer; i++, at += step * size) {
+        if (own)
+            memcpy(out ? own : at, out ? at : own, (size_t)(run * size));
+        else
+            memset(at, 0, (size_t)(run * size)); /* a gradient that nobody gave */
+        own = own ? own + run * size : NULL;
+    }
 }
 
 static void concat(const struct sac_op *op)
@@ -605,12 +786,13 @@ static void slice(const struct sac_op *op)
 
 static void dropout(const struct sac_op *op)
 {
-    mask_floats(op, op->src[0].data, op->dst[0].data);
+    mask_rows(op, &op->src[0], &op->dst[0]);
 }
 
 const struct sac_cpu_vector SAC_VECTOR_TABLE = {
     .name = SAC_VECTOR_NAME,
     .back = &SAC_VECTOR_BACK_TABLE,
+    .norm = &SAC_NORM_TABLE,
     .run =
         {
             [SAC_OP_POOL] = pool,

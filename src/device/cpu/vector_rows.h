@@ -7,6 +7,9 @@
 
 #include <math.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #include "base/bf16.h"
 #include "base/random.h"
@@ -35,6 +38,49 @@ typedef int32_t ints __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
 typedef uint8_t bytes __attribute__((vector_size(16)));
 
+/* gcc 12 converts between widths element by element. */
+#ifdef __AVX512F__
+INLINE words words_of_halves(halves x)
+{
+    return (words)_mm512_cvtepu16_epi32((__m256i)x);
+}
+
+INLINE halves halves_of_words(words x)
+{
+    return (halves)_mm512_cvtepi32_epi16((__m512i)x);
+}
+
+INLINE words words_of_bytes(bytes x)
+{
+    return (words)_mm512_cvtepu8_epi32((__m128i)x);
+}
+
+INLINE bytes bytes_of_words(words x)
+{
+    return (bytes)_mm512_cvtepi32_epi8((__m512i)x);
+}
+#else
+INLINE words words_of_halves(halves x)
+{
+    return __builtin_convertvector(x, words);
+}
+
+INLINE halves halves_of_words(words x)
+{
+    return __builtin_convertvector(x, halves);
+}
+
+INLINE words words_of_bytes(bytes x)
+{
+    return __builtin_convertvector(x, words);
+}
+
+INLINE bytes bytes_of_words(words x)
+{
+    return __builtin_convertvector(x, bytes);
+}
+#endif
+
 INLINE floats get(const void *from, int64_t at, enum sac_type type)
 {
     floats out;
@@ -45,7 +91,7 @@ INLINE floats get(const void *from, int64_t at, enum sac_type type)
         return out;
     }
     memcpy(&half, (const uint16_t *)from + at, sizeof half);
-    return (floats)(__builtin_convertvector(half, words) << 16);
+    return (floats)(words_of_halves(half) << 16);
 }
 
 /* bf16 as base/bf16.h rounds it. */
@@ -59,7 +105,7 @@ INLINE void put(void *to, int64_t at, floats values, enum sac_type type)
     words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     words is_nan = (words)((bits & 0x7fffffffu) > 0x7f800000u);
     rounded = (rounded & ~is_nan) | (((bits >> 16) | 0x40u) & is_nan);
-    halves half = __builtin_convertvector(rounded, halves);
+    halves half = halves_of_words(rounded);
     memcpy((uint16_t *)to + at, &half, sizeof half);
 }
 
@@ -217,18 +263,82 @@ INLINE void to_minus_beta(float *x, int64_t n, float beta)
     }
 }
 
-/* Dropout's mask, drawn as the loops draw it. */
-INLINE void mask_floats(const struct sac_op *op, const float *from, float *to)
+/* Dropout's mask, drawn as the loops draw it: by an element's place in Caffe's order,
+ * where channel c of a position stands c · `step` behind the first. */
+INLINE void mask_row(const struct rows *from, const struct rows *to, int64_t row, uint64_t place,
+                     uint64_t step, float ratio)
 {
-    int64_t count = sac_shape_count(&op->src[0].shape);
-    float ratio = op->param.dropout.ratio, scale = 1 / (1 - ratio);
+    float scale = 1 / (1 - ratio), x[BLOCK];
+
+    EACH_BLOCK(at, n, from->columns, {
+        load_row(x, from, row, at, n);
+        for (int64_t i = 0; i < n; i++) {
+            uint64_t bits = sac_random_mix(place + (uint64_t)(at + i) * step);
+            float kept = x[i] * scale;
+            x[i] = sac_random_unit(bits) < ratio ? 0 : kept;
+        }
+        store_row(to, row, at, x, n);
+    });
+}
+
+/* A row a picture, all that it has in memory's order. */
+INLINE struct rows plain_rows_of(const struct sac_tensor *t)
+{
+    struct rows r = {.data = t->data, .type = t->form.type, .count = t->shape.dim[0]};
+
+    r.pitch = r.columns = sac_shape_count_between(&t->shape, 1, t->shape.rank);
+    return r;
+}
+
+INLINE void mask_rows(const struct sac_op *op, const struct sac_tensor *from,
+                      const struct sac_tensor *to)
+{
+    const struct sac_shape *shape = &op->src[0].shape;
+    bool last = from->form.layout == SAC_CHANNELS_LAST && shape->rank == 4;
+    struct rows in = last ? rows_of(from) : plain_rows_of(from);
+    struct rows out = last ? rows_of(to) : plain_rows_of(to);
+    uint64_t positions = last ? (uint64_t)(shape->dim[2] * shape->dim[3]) : 1;
     uint64_t key = sac_random_key(op->random ? op->random->seed : 0, op->param.dropout.stream,
                                   op->random ? op->random->iteration : 0);
 
-    for (int64_t i = 0; i < count; i++) {
-        float kept = from[i] * scale;
-        to[i] = sac_random_unit(sac_random_mix(key + (uint64_t)i)) < ratio ? 0 : kept;
+    for (int64_t row = 0; row < in.count; row++) {
+        uint64_t at = (uint64_t)op->first * positions + (uint64_t)row;
+        uint64_t place = at / positions * positions * (uint64_t)in.columns + at % positions;
+        mask_row(&in, &out, row, key + place, positions, op->param.dropout.ratio);
     }
+}
+
+/* ---- LRN within a channel: 1 + alpha/n² · Σ x² over n × n positions ---- */
+
+/* Σ of `map` of what stands around a position, for n channels at `at`; what is outside
+ * counts nothing. Rows of `values` are positions of one picture. */
+INLINE void sum_around(const struct rows *values, int64_t picture, const int64_t *dim, int64_t y,
+                       int64_t x, int64_t half, int64_t at, int64_t n, bool squares, float *sum)
+{
+    float v[BLOCK];
+
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = 0;
+    for (int64_t iy = max64(y - half, 0); iy <= min64(y + half, dim[2] - 1); iy++) {
+        for (int64_t ix = max64(x - half, 0); ix <= min64(x + half, dim[3] - 1); ix++) {
+            load_row(v, values, (picture * dim[2] + iy) * dim[3] + ix, at, n);
+            for (int64_t i = 0; i < n; i++)
+                sum[i] += squares ? v[i] * v[i] : v[i];
+        }
+    }
+}
+
+INLINE void scale_within(const struct sac_op *op, const struct rows *x, int64_t row, int64_t at,
+                         int64_t n, float *scale)
+{
+    const int64_t *dim = op->src[0].shape.dim;
+    int64_t plane = dim[2] * dim[3], size = op->param.lrn.size;
+    float each = op->param.lrn.alpha / (float)(size * size);
+
+    sum_around(x, row / plane, dim, row % plane / dim[3], row % dim[3], size / 2, at, n, true,
+               scale);
+    for (int64_t i = 0; i < n; i++)
+        scale[i] = 1 + each * scale[i];
 }
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "device/cuda/algorithms.h"
+#include "device/cuda/widen.h"
 #include "device/forms.h"
 #include "device/module.h"
 
@@ -124,6 +125,16 @@ static int stream_wait(struct sac_stream *stream, struct sac_event *event, struc
                                "waiting for an event", err);
 }
 
+/* Spins while there are as few threads as cores: a batch's end is known at once. */
+static int event_sync(struct sac_event *event, struct sac_error *err)
+{
+    int rc = sac_cuda_use(event->device, err);
+
+    return rc ? rc
+              : sac_cuda_check(event->device, cudaEventSynchronize(event->event),
+                               "waiting for an event", err);
+}
+
 static int copy(struct sac_stream *stream, enum sac_copy way, void *dst, const void *src,
                 size_t bytes, struct sac_error *err)
 {
@@ -146,17 +157,21 @@ static int copy(struct sac_stream *stream, enum sac_copy way, void *dst, const v
 static int lower(struct sac_device *device, struct sac_graph *graph,
                  const struct sac_op_options *options, struct sac_error *err)
 {
-    (void)device;
-    (void)err;
-    if (!options->reference && !options->training)
-        sac_fuse_epilogues(graph);
-    return 0;
+    bool small =
+        options->precision == SAC_PRECISION_F16 || options->precision == SAC_PRECISION_BF16;
+    struct sac_cuda_device *own = (struct sac_cuda_device *)device;
+
+    if (options->reference || options->training)
+        return 0;
+    sac_fuse_epilogues(graph);
+    if (!small || options->deterministic || own->major < 7)
+        return 0;
+    int rc = sac_cuda_use(own, err);
+    return rc ? rc : sac_cuda_widen_pixels(own, graph, options, err);
 }
 
-static void device_free(struct sac_device *base)
+static void free_handles(struct sac_cuda_device *device)
 {
-    struct sac_cuda_device *device = (struct sac_cuda_device *)base;
-
     if (sac_cuda_use(device, NULL) == 0) {
         if (device->cublas)
             cublasLtDestroy(device->cublas);
@@ -165,6 +180,45 @@ static void device_free(struct sac_device *base)
         if (device->stream)
             cudaStreamDestroy(device->stream);
     }
+    device->cublas = NULL;
+    device->cudnn = NULL;
+    device->stream = NULL;
+}
+
+static int make_own_handles(struct sac_cuda_device *device, struct sac_error *err)
+{
+    int rc = make_handles(device, 0, &device->stream, &device->cudnn, err);
+
+    if (rc == 0)
+        rc = sac_cublas_check(device, cublasLtCreate(&device->cublas), "starting cuBLAS", err);
+    return rc;
+}
+
+/* The process's context of the device is thrown away; the next call makes a new
+ * one. CUDA promises that for no sticky error: it is tried, and may fail for good. */
+static int revive(struct sac_device *base, struct sac_error *err)
+{
+    struct sac_cuda_device *device = (struct sac_cuda_device *)base;
+
+    free_handles(device);
+    int rc = sac_cuda_use(device, err);
+    if (rc == 0) {
+        cudaDeviceReset(); /* tells the old error again; what follows tells whether it helped */
+        cudaGetLastError();
+        rc = make_own_handles(device, err);
+    }
+    if (rc == 0)
+        sac_cuda_mark_found(device);
+    else
+        free_handles(device);
+    return rc;
+}
+
+static void device_free(struct sac_device *base)
+{
+    struct sac_cuda_device *device = (struct sac_cuda_device *)base;
+
+    free_handles(device);
     sac_algorithms_free(device->algorithms);
     pthread_mutex_destroy(&device->lock);
     pthread_mutex_destroy(&device->down_lock);
@@ -183,8 +237,11 @@ static const struct sac_device_table table = {
     .event_free = event_free,
     .event_record = event_record,
     .stream_wait = stream_wait,
+    .event_sync = event_sync,
     .copy = copy,
     .health = sac_cuda_health,
+    .revive = revive,
+    .gauges = sac_cuda_gauges,
     .record_begin = sac_cuda_record_begin,
     .record_end = sac_cuda_record_end,
     .replay = sac_cuda_replay,
@@ -196,6 +253,8 @@ static const struct sac_device_table table = {
     .op_prepare = sac_cuda_op_prepare,
     .op_free = sac_cuda_op_free,
     .op_forward = sac_cuda_op_forward,
+    .op_backward_data = sac_cuda_op_backward_data,
+    .op_backward_weights = sac_cuda_op_backward_weights,
     .lower = lower,
     .free = device_free,
 };
@@ -230,6 +289,9 @@ static int describe(struct sac_cuda_device *device, struct sac_error *err)
              CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100, cudnnGetVersion());
     info->memory_bytes = properties.totalGlobalMem;
     info->streams = 2; /* one computes while the other's copies run */
+    snprintf(device->bus_id, sizeof device->bus_id, "%08x:%02x:%02x.0",
+             (unsigned)properties.pciDomainID, (unsigned)properties.pciBusID,
+             (unsigned)properties.pciDeviceID);
     info->precisions = precisions_of(device);
     return 0;
 }
@@ -248,9 +310,7 @@ static int device_open(struct sac_device **ret, int index, struct sac_error *err
     pthread_mutex_init(&device->down_lock, NULL);
     rc = describe(device, err);
     if (rc == 0)
-        rc = make_handles(device, 0, &device->stream, &device->cudnn, err);
-    if (rc == 0)
-        rc = sac_cublas_check(device, cublasLtCreate(&device->cublas), "starting cuBLAS", err);
+        rc = make_own_handles(device, err);
     if (rc == 0)
         rc = sac_algorithms_new(&device->algorithms, device->card, err);
     if (rc == 0)

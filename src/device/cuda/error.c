@@ -42,7 +42,18 @@ int sac_cuda_health(struct sac_device *base, struct sac_error *err)
 
     if (!atomic_load_explicit(&device->down, memory_order_acquire))
         return 0;
-    return sac_fail(err, SAC_EDEVICE, "%s", device->lost_to.text);
+    pthread_mutex_lock(&device->down_lock);
+    int rc = sac_fail(err, SAC_EDEVICE, "%s", device->lost_to.text);
+    pthread_mutex_unlock(&device->down_lock);
+    return rc;
+}
+
+void sac_cuda_mark_found(struct sac_cuda_device *device)
+{
+    pthread_mutex_lock(&device->down_lock);
+    atomic_store(&device->down, false);
+    device->lost_to = (struct sac_error){0};
+    pthread_mutex_unlock(&device->down_lock);
 }
 
 int sac_cuda_check(struct sac_cuda_device *device, cudaError_t code, const char *what,

@@ -1,0 +1,63 @@
+#include "base/team.h"
+
+#include <stdlib.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+
+void sac_team_run(int threads, int64_t count, sac_team_part *part, void *context)
+{
+    if (threads > count)
+        threads = (int)count;
+    if (threads <= 1) {
+        if (count > 0)
+            part(context, 0, count);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        int64_t all = omp_get_num_threads(), own = omp_get_thread_num();
+        int64_t each = count / all, rest = count % all;
+        int64_t first = own * each + (own < rest ? own : rest);
+        int64_t end = first + each + (own < rest);
+        if (first < end)
+            part(context, first, end);
+    }
+}
+
+void sac_team_set(int threads)
+{
+    static _Thread_local int now;
+
+    if (threads < 1)
+        threads = 1;
+    if (now != threads)
+        omp_set_num_threads(threads);
+    now = threads;
+}
+
+#else
+
+void sac_team_run(int threads, int64_t count, sac_team_part *part, void *context)
+{
+    (void)threads;
+    if (count > 0)
+        part(context, 0, count);
+}
+
+void sac_team_set(int threads)
+{
+    (void)threads;
+}
+
+#endif
+
+bool sac_team_is_patient(void)
+{
+    return getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT");
+}
+
+void sac_team_be_patient(void)
+{
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+}

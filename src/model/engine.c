@@ -1,0 +1,140 @@
+#include "model/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int round_down_to_power_of_two(int value)
+{
+    int out = 1;
+
+    while (out * 2 <= value && out < 1 << (SAC_ENGINE_SIZES - 1))
+        out *= 2;
+    return out;
+}
+
+static int check_precision(const struct sac_engine *engine, struct sac_error *err)
+{
+    const struct sac_device_info *info = &engine->device->info;
+
+    if (info->precisions & (1u << engine->precision))
+        return 0;
+    return sac_fail(err, SAC_EUNSUPPORTED, "device %s does not do %s", info->name,
+                    sac_precision_name(engine->precision));
+}
+
+int sac_engine_new(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
+                   int batch_max, int topk, struct sac_error *err)
+{
+    struct sac_engine *engine = calloc(1, sizeof *engine);
+
+    if (!engine)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    int classes = sac_model_class_count(model);
+    engine->model = sac_model_ref(model);
+    engine->device = device;
+    engine->precision = sac_model_precision(model, device);
+    engine->batch_max =
+        round_down_to_power_of_two(batch_max > 0 ? batch_max : sac_model_batch_max(model));
+    engine->topk = topk > 0 ? topk : sac_model_topk(model);
+    if (engine->topk > classes)
+        engine->topk = classes;
+
+    int rc = check_precision(engine, err);
+    if (rc == 0)
+        rc = sac_engine_load(engine, err);
+    if (rc == 0)
+        *ret = engine;
+    else
+        sac_engine_free(engine);
+    return rc;
+}
+
+int sac_engine_load(struct sac_engine *engine, struct sac_error *err)
+{
+    return engine->store ? 0
+                         : engine->device->table->store_new(engine->device, &engine->store, err);
+}
+
+void sac_engine_unload(struct sac_engine *engine)
+{
+    engine->device->table->store_free(engine->store);
+    engine->store = NULL;
+}
+
+void sac_engine_free(struct sac_engine *engine)
+{
+    if (!engine)
+        return;
+    sac_engine_unload(engine);
+    sac_model_unref(engine->model);
+    free(engine);
+}
+
+struct sac_model *sac_engine_model(const struct sac_engine *engine)
+{
+    return engine->model;
+}
+
+struct sac_device *sac_engine_device(const struct sac_engine *engine)
+{
+    return engine->device;
+}
+
+enum sac_precision sac_engine_precision(const struct sac_engine *engine)
+{
+    return engine->precision;
+}
+
+int sac_engine_batch_max(const struct sac_engine *engine)
+{
+    return engine->batch_max;
+}
+
+int sac_engine_topk(const struct sac_engine *engine)
+{
+    return engine->topk;
+}
+
+/* What the device's first operation does to the pixels. */
+static union sac_op_param pixels_param(const struct sac_preprocess *how)
+{
+    union sac_op_param param = {
+        .pixels = {.scale = how->scale, .swap = how->bgr, .mean_image = how->mean_image}};
+
+    memcpy(param.pixels.mean, how->mean, sizeof how->mean);
+    return param;
+}
+
+int sac_engine_plans_new(const struct sac_engine *engine, struct sac_stream *stream,
+                         struct sac_plan *plans[SAC_ENGINE_SIZES], struct sac_error *err)
+{
+    union sac_op_param pixels = pixels_param(sac_model_preprocess(engine->model));
+    struct sac_plan *largest = NULL;
+    int rc = 0;
+
+    for (int i = SAC_ENGINE_SIZES - 1; rc == 0 && i >= 0; i--) {
+        if (1 << i > engine->batch_max)
+            continue;
+        struct sac_plan_options options = {
+            .batch = 1 << i,
+            .ops = {.precision = engine->precision,
+                    .deterministic = sac_model_deterministic(engine->model)},
+            .pixels = &pixels,
+            .topk = engine->topk,
+            .memory_of = largest,
+        };
+        rc = sac_plan_new(&plans[i], sac_model_net(engine->model), engine->device, engine->store,
+                          stream, &options, err);
+        if (!largest)
+            largest = plans[i];
+    }
+    return rc;
+}
+
+void sac_engine_plans_free(struct sac_plan *plans[SAC_ENGINE_SIZES])
+{
+    for (int i = 0; i < SAC_ENGINE_SIZES; i++) { /* the largest lends its memory: it goes last */
+        sac_plan_free(plans[i]);
+        plans[i] = NULL;
+    }
+}

@@ -1,0 +1,27 @@
+/*
+ * An engine's insides, shared by what runs its plans: the classifier and the
+ * runner. Private to model/.
+ */
+#ifndef SAC_MODEL_ENGINE_H
+#define SAC_MODEL_ENGINE_H
+
+#include "model/classifier.h"
+#include "net/plan.h"
+
+enum { SAC_ENGINE_SIZES = 6 }; /* batches of 1, 2, 4, … 32 */
+
+struct sac_engine {
+    struct sac_model *model;
+    struct sac_device *device;
+    struct sac_store *store;
+    enum sac_precision precision;
+    int batch_max, topk;
+};
+
+/* plans[i] takes 1 << i pictures, up to batch_max; they share memory, so one runs
+ * at a time. On failure too, sac_engine_plans_free() takes what was made. */
+int sac_engine_plans_new(const struct sac_engine *engine, struct sac_stream *stream,
+                         struct sac_plan *plans[SAC_ENGINE_SIZES], struct sac_error *err);
+void sac_engine_plans_free(struct sac_plan *plans[SAC_ENGINE_SIZES]);
+
+#endif

@@ -1,0 +1,121 @@
+/*
+ * A lane's thread: what its work says, and when the device fails, recovery: all is
+ * given back, and made anew until it works, at growing distances. Other lanes serve
+ * meanwhile; /readyz fails when none is left.
+ */
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/log.h"
+#include "serve/service.h"
+
+enum { RECOVER_MS_MIN = 100, RECOVER_MS_MAX = 10000 };
+
+static const uint64_t warm_up_again_ns = 250000000; /* slower batches are measured once */
+
+int sac_lane_measure(struct sac_lane *lane, int model, int count,
+                     int (*run)(void *user, int model, int count, struct sac_error *err),
+                     void *user, struct sac_error *err)
+{
+    uint64_t best = 0;
+
+    for (int i = 0; i < 3 && (i == 0 || best < warm_up_again_ns); i++) {
+        uint64_t from = sac_clock_ns();
+        int rc = run(user, model, count, err);
+        uint64_t took = sac_clock_ns() - from;
+        if (rc != 0)
+            return rc;
+        best = i == 0 || took < best ? took : best;
+    }
+    sac_batcher_note_latency(lane->service->batcher, lane->index, model, count, 0, best);
+    return 0;
+}
+
+bool sac_service_pause(struct sac_service *service, int ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&service->stopping_lock);
+    while (!service->stopping &&
+           pthread_cond_timedwait(&service->stopping_cond, &service->stopping_lock, &until) == 0)
+        ;
+    bool stopping = service->stopping;
+    pthread_mutex_unlock(&service->stopping_lock);
+    return stopping;
+}
+
+static const char *device_name(const struct sac_lane *lane)
+{
+    return lane->service->options.devices[lane->device]->info.name;
+}
+
+/* False when the service stops first. */
+static bool recover(struct sac_lane *lane)
+{
+    atomic_fetch_add(&lane->failures, 1);
+    atomic_store(&lane->down, true);
+    for (int ms = RECOVER_MS_MIN;; ms = ms * 2 < RECOVER_MS_MAX ? ms * 2 : RECOVER_MS_MAX) {
+        struct sac_error err = {0};
+        lane->work->close(lane);
+        if (sac_service_pause(lane->service, ms))
+            return false;
+        if (lane->work->open(lane, &err) == 0)
+            break;
+        sac_log(SAC_LOG_WARNING, "lane %d (%s): still down: %s", lane->index, device_name(lane),
+                err.text);
+    }
+    sac_log(SAC_LOG_INFO, "lane %d (%s): works again", lane->index, device_name(lane));
+    atomic_fetch_add(&lane->recoveries, 1);
+    atomic_store(&lane->down, false);
+    sac_batcher_lane_up(lane->service->batcher, lane->index);
+    return true;
+}
+
+static void tell_started(struct sac_lane *lane, int rc)
+{
+    struct sac_service *service = lane->service;
+
+    pthread_mutex_lock(&service->starting_lock);
+    lane->state = rc == 0 ? SAC_LANE_READY : SAC_LANE_FAILED;
+    pthread_cond_broadcast(&service->starting);
+    pthread_mutex_unlock(&service->starting_lock);
+}
+
+static void *run_lane(void *user)
+{
+    struct sac_lane *lane = user;
+
+    if (lane->core >= 0)
+        sac_cpu_pin(lane->core);
+    int rc = lane->work->open(lane, &lane->err);
+    tell_started(lane, rc);
+    while (rc == 0 && lane->work->serve(lane) && recover(lane))
+        ;
+    lane->work->close(lane); /* on the thread that opened it */
+    return NULL;
+}
+
+int sac_lane_start(struct sac_lane *lane, struct sac_error *err)
+{
+    int number = pthread_create(&lane->thread, NULL, run_lane, lane);
+
+    if (number != 0)
+        return sac_fail_errno(err, number, "lane %d: no thread", lane->index);
+    lane->has_thread = true;
+    return 0;
+}
+
+void sac_lane_join(struct sac_lane *lane)
+{
+    if (lane->has_thread)
+        pthread_join(lane->thread, NULL);
+    lane->has_thread = false;
+}

@@ -1,0 +1,165 @@
+/* Tests between, and what they mean for the run: its best iteration, and its end. */
+#include "train/trainer_private.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- The metric ------------------------------------------------------------ */
+
+static bool is_metric(const struct sac_trainer *t, const struct sac_phase_output *output)
+{
+    return t->options.metric ? strcmp(output->name, t->options.metric) == 0 : output->weight == 0;
+}
+
+static void use_output(struct sac_trainer *t, int test, const struct sac_phase_output *output)
+{
+    t->metric.test = test;
+    t->metric.name = output->name;
+    t->metric.value = output->first;
+    t->metric.lower = output->weight != 0;
+    t->metric.known = true;
+}
+
+/* The first accuracy, or else the sum of losses of the first test net. */
+int sac_trainer_find_metric(struct sac_trainer *t, struct sac_error *err)
+{
+    if (!t->options.keep_best)
+        return 0;
+    for (int i = 0; i < t->test_count && !t->metric.known; i++)
+        for (int k = 0; k < t->tests[i].output_count && !t->metric.known; k++)
+            if (is_metric(t, &t->tests[i].outputs[k]))
+                use_output(t, i, &t->tests[i].outputs[k]);
+    if (t->metric.known)
+        return 0;
+    if (t->options.metric)
+        return sac_fail(err, SAC_EINVAL, "no test net has an output \"%.64s\" to judge by",
+                        t->options.metric);
+    if (t->test_count == 0 || sac_plan_loss_count(t->tests[0].plan) == 0)
+        return sac_fail(err, SAC_EINVAL,
+                        "%s: the best iteration is that of the best test, and there is no test "
+                        "net with an accuracy or a loss",
+                        t->options.solver);
+    t->metric =
+        (struct sac_trainer_metric){.name = "loss", .value = -1, .lower = true, .known = true};
+    return 0;
+}
+
+/* ---- The best -------------------------------------------------------------- */
+
+json_t *sac_trainer_best_json(const struct sac_trainer *t)
+{
+    const struct sac_trainer_best *b = &t->best;
+
+    return json_pack("{s:f,s:I,s:i,s:b}", "value", b->value, "iteration", (json_int_t)b->iteration,
+                     "since", b->since, "extra", b->extra);
+}
+
+void sac_trainer_restore_best(struct sac_trainer *t)
+{
+    const json_t *best = json_object_get(t->restored, "best");
+    const json_t *tested = json_object_get(t->restored, "tested");
+    json_int_t iteration = 0;
+    int extra = 0;
+
+    t->tested_at = json_is_integer(tested) ? json_integer_value(tested) : -1;
+    if (json_unpack((json_t *)best, "{s:F,s:I,s:i,s:b}", "value", &t->best.value, "iteration",
+                    &iteration, "since", &t->best.since, "extra", &extra) != 0)
+        return;
+    t->best.iteration = iteration;
+    t->best.extra = extra != 0;
+    t->best.known = true;
+}
+
+static bool is_better(const struct sac_trainer *t, double value)
+{
+    if (!isfinite(value))
+        return false;
+    if (!t->best.known)
+        return true;
+    return t->metric.lower ? value < t->best.value : value > t->best.value;
+}
+
+/* A snapshot of its own, unless there is one of this iteration. What was there for the
+ * former best alone goes. */
+static int keep_best(struct sac_trainer *t, double value, struct sac_error *err)
+{
+    struct sac_trainer_best former = t->best;
+    int rc = 0;
+
+    t->best = (struct sac_trainer_best){
+        .known = true,
+        .value = value,
+        .iteration = t->iteration,
+        .extra = t->saved_at != t->iteration,
+    };
+    sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_BEST,
+                                                 .name = t->metric.name,
+                                                 .loss = value,
+                                                 .has_loss = true,
+                                                 .best = t->iteration});
+    if (t->best.extra)
+        rc = sac_trainer_save(t, err);
+    if (rc == 0 && former.known && former.extra && former.iteration != t->iteration)
+        rc = sac_snapshot_remove(t->prefix, former.iteration, err);
+    return rc;
+}
+
+static int judge(struct sac_trainer *t, double value, struct sac_error *err)
+{
+    if (is_better(t, value))
+        return keep_best(t, value, err);
+    t->best.since++;
+    t->stopped |= t->options.patience > 0 && t->best.since >= t->options.patience;
+    return 0;
+}
+
+/* ---- Tests ----------------------------------------------------------------- */
+
+static int test_one(struct sac_trainer *t, int index, double *ret_metric, struct sac_error *err)
+{
+    struct sac_phase_net *net = &t->tests[index];
+    int rounds = t->message->test_iter[index], rc = 0;
+    double loss = 0;
+
+    sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_TESTING, .test = index});
+    sac_plan_weights_changed(net->plan);
+    memset(t->values, 0, (size_t)net->value_count * sizeof *t->values);
+    for (int i = 0; rc == 0 && i < rounds; i++) {
+        double one = 0;
+        rc = sac_phase_net_forward(net, err);
+        if (rc == 0)
+            rc = sac_plan_loss_sum(net->plan, &one, err);
+        if (rc == 0)
+            rc = t->options.device->table->stream_sync(t->stream, err);
+        if (rc == 0)
+            sac_phase_net_add_outputs(net, t->values);
+        loss += one;
+    }
+    if (rc != 0)
+        return rc;
+    int count = sac_trainer_show(t, net, 1.0 / rounds);
+    if (t->metric.known && t->metric.test == index)
+        *ret_metric = t->metric.value < 0 ? loss / rounds : t->shown[t->metric.value].value;
+    sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_TESTED,
+                                                 .test = index,
+                                                 .loss = loss / rounds,
+                                                 .has_loss = t->message->test_compute_loss,
+                                                 .values = t->shown,
+                                                 .value_count = count});
+    return 0;
+}
+
+int sac_trainer_test(struct sac_trainer *t, struct sac_error *err)
+{
+    double metric = NAN;
+    int rc = 0;
+
+    if (t->tested_at == t->iteration) /* before the snapshot that the run goes on from */
+        return 0;
+    for (int i = 0; rc == 0 && i < t->test_count; i++)
+        rc = test_one(t, i, &metric, err);
+    t->tested_at = t->iteration;
+    /* What was not trained yet is not kept. */
+    return rc == 0 && t->metric.known && t->iteration > 0 ? judge(t, metric, err) : rc;
+}

@@ -1,0 +1,106 @@
+/* What the files of the trainer share: trainer.c is the loop. */
+#ifndef SAC_TRAIN_TRAINER_PRIVATE_H
+#define SAC_TRAIN_TRAINER_PRIVATE_H
+
+#include "train/loss_mean.h"
+#include "train/phase.h"
+#include "train/snapshot.h"
+#include "train/solver.h"
+#include "train/trainer.h"
+
+enum { SAC_TRAIN_TESTS_MAX = 16 };
+
+/* What the best iteration is judged by. */
+struct sac_trainer_metric {
+    bool known, lower; /* the lower the better */
+    int test;
+    int64_t value; /* among the test net's values; −1: the sum of its losses */
+    const char *name;
+};
+
+struct sac_trainer_best {
+    bool known;
+    double value;
+    int64_t iteration;
+    int since;  /* tests that were no better */
+    bool extra; /* its snapshot was saved for it alone */
+};
+
+struct sac_trainer {
+    struct sac_trainer_options options;
+    struct sac_caffe_solver file;
+    const Caffe__SolverParameter *message;
+    char *prefix;
+    uint64_t seed;
+    struct sac_stream *stream;
+    struct sac_store *store;
+    struct sac_phase_net train, tests[SAC_TRAIN_TESTS_MAX];
+    int test_count;
+
+    /* All parameters that the solver knows, in Caffe's order, in one array each. */
+    float *params, *grads;
+    size_t total;
+    float **weight_at, **grad_at; /* one a parameter of the training net */
+    float **test_weight_at[SAC_TRAIN_TESTS_MAX];
+    struct sac_solver *solver;
+    struct sac_weights_view weights;
+    struct sac_blob_view *blobs;
+
+    int threads; /* that compute */
+    int64_t iteration;
+    struct sac_loss_mean loss;
+    struct sac_snapshot_files from; /* where it goes on, or empty */
+    json_t *restored;               /* its values, or NULL */
+    int64_t saved_at;               /* the iteration of the last snapshot; −1: none */
+    double *values;                 /* room for any net's outputs */
+    struct sac_train_value *shown;
+    uint64_t start_ns, display_ns;
+    int64_t display_iteration;
+    bool stopped;
+
+    struct sac_trainer_metric metric;
+    struct sac_trainer_best best;
+    int64_t tested_at; /* the iteration of the last test; −1: none */
+
+    char *out; /* the model directory, or NULL */
+    struct sac_caffe_net deploy;
+    struct sac_labels labels; /* the options' */
+};
+
+int sac_trainer_no_memory(struct sac_error *err);
+/* Fills in where the run stands. */
+void sac_trainer_tell(const struct sac_trainer *t, struct sac_train_event event);
+
+/* In this order, by sac_trainer_new(). */
+int sac_trainer_find_snapshot(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err);
+void sac_trainer_choose_threads(struct sac_trainer *t);
+int sac_trainer_open_train(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_take_arrays(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_make_solver(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_make_view(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_load_start(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_find_metric(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_prepare_out(struct sac_trainer *t, struct sac_error *err);
+
+/* Fills `shown` with the values of a net times `share`; how many. */
+int sac_trainer_show(struct sac_trainer *t, const struct sac_phase_net *net, double share);
+/* All test nets, and what follows from them. */
+int sac_trainer_test(struct sac_trainer *t, struct sac_error *err);
+json_t *sac_trainer_best_json(const struct sac_trainer *t);
+void sac_trainer_restore_best(struct sac_trainer *t);
+/* A number that is not finite: SAC_EINVAL, and the sentence says where it came from. */
+int sac_trainer_check_loss(struct sac_trainer *t, double loss, struct sac_error *err);
+int sac_trainer_check_gradients(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_check_params(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_write_out(struct sac_trainer *t, struct sac_error *err);
+
+/* Where the feeds of the training net (test < 0) and the test nets go on; without a record
+ * (another program's snapshot) they start again, as Caffe's do. */
+int64_t sac_trainer_restored_position(const struct sac_trainer *t, int test);
+
+int sac_trainer_save(struct sac_trainer *t, struct sac_error *err);
+
+#endif

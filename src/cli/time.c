@@ -158,10 +158,29 @@ static int time_pictures(struct time_command *t, struct sac_error *err)
 
 /* A net: the plan, per operation and whole. */
 
+/* By the clock, and of this thread's CPU time: all of it on a CPU, and what remains the
+ * same when other programs want the core. */
 struct timing {
-    double *step_ms;  /* steps × iterations */
-    double *total_ms; /* iterations */
+    double *step_ms, *step_cpu_ms;   /* steps × iterations */
+    double *total_ms, *total_cpu_ms; /* iterations */
 };
+
+struct moment {
+    uint64_t wall_ns, cpu_ns;
+};
+
+static struct moment now(void)
+{
+    return (struct moment){sac_clock_ns(), sac_clock_thread_cpu_ns()};
+}
+
+static void note(struct moment began, double *ms, double *cpu_ms)
+{
+    struct moment end = now();
+
+    *ms = (double)(end.wall_ns - began.wall_ns) / 1e6;
+    *cpu_ms = (double)(end.cpu_ns - began.cpu_ns) / 1e6;
+}
 
 static int time_once(struct time_command *t, struct sac_plan *plan, struct sac_stream *stream,
                      struct timing *timing, int iteration, struct sac_error *err)
@@ -170,23 +189,24 @@ static int time_once(struct time_command *t, struct sac_plan *plan, struct sac_s
     int steps = sac_plan_step_count(plan), rc = 0;
 
     for (int i = 0; rc == 0 && i < steps; i++) {
-        uint64_t began_ns = sac_clock_ns();
+        int at = i * t->iterations + iteration;
+        struct moment began = now();
         rc = sac_plan_forward_step(plan, i, err);
         if (rc == 0)
             rc = table->stream_sync(stream, err);
-        timing->step_ms[i * t->iterations + iteration] = (double)(sac_clock_ns() - began_ns) / 1e6;
+        note(began, &timing->step_ms[at], &timing->step_cpu_ms[at]);
     }
-    uint64_t began_ns = sac_clock_ns();
+    struct moment began = now();
     if (rc == 0)
         rc = sac_plan_forward(plan, err);
     if (rc == 0)
         rc = table->stream_sync(stream, err);
-    timing->total_ms[iteration] = (double)(sac_clock_ns() - began_ns) / 1e6;
+    note(began, &timing->total_ms[iteration], &timing->total_cpu_ms[iteration]);
     return rc;
 }
 
-static void put_step(struct sac_buf *out, const struct sac_plan_step *step, double ms, double share,
-                     bool json)
+static void put_step(struct sac_buf *out, const struct sac_plan_step *step, double ms,
+                     double cpu_ms, double share, bool json)
 {
     char shape[SAC_SHAPE_TEXT];
 
@@ -201,8 +221,8 @@ static void put_step(struct sac_buf *out, const struct sac_plan_step *step, doub
     sac_buf_put_json(out, step->name, strlen(step->name));
     sac_buf_printf(out, ",\"op\":\"%s\",\"kernel\":", sac_op_kind_name(step->kind));
     sac_buf_put_json(out, step->kernel, strlen(step->kernel));
-    sac_buf_printf(out, ",\"ms\":%.6f,\"flops\":%.0f,\"bytes\":%.0f}", ms, step->flops,
-                   step->bytes);
+    sac_buf_printf(out, ",\"ms\":%.6f,\"cpu_ms\":%.6f,\"flops\":%.0f,\"bytes\":%.0f}", ms, cpu_ms,
+                   step->flops, step->bytes);
 }
 
 static void report(struct time_command *t, const struct sac_plan *plan, struct timing *timing)
@@ -210,6 +230,8 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     struct sac_buf out = {0};
     size_t n = (size_t)t->iterations;
     double total = sac_median(timing->total_ms, n), flops = 0;
+    double total_cpu = sac_median(timing->total_cpu_ms, n);
+    int slices = sac_plan_slices(plan);
 
     if (t->json)
         sac_buf_puts(&out, "{\"steps\":[");
@@ -219,25 +241,30 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     for (int i = 0; i < sac_plan_step_count(plan); i++) {
         struct sac_plan_step step;
         sac_plan_step(plan, i, &step);
-        double ms = sac_median(timing->step_ms + (size_t)i * n, n);
+        double ms = slices * sac_median(timing->step_ms + (size_t)i * n, n);
+        double cpu_ms = slices * sac_median(timing->step_cpu_ms + (size_t)i * n, n);
+        step.flops *= slices;
+        step.bytes *= slices;
         flops += step.flops;
         if (t->json && i)
             sac_buf_puts(&out, ",");
-        put_step(&out, &step, ms > 0 ? ms : 1e-6, ms / total, t->json);
+        put_step(&out, &step, ms > 0 ? ms : 1e-6, cpu_ms, ms / total, t->json);
     }
     int batch = sac_plan_batch(plan);
     if (t->json)
         sac_buf_printf(&out,
-                       "],\"batch\":%d,\"median_ms\":%.6f,\"pictures_per_second\":%.3f,"
+                       "],\"batch\":%d,\"slices\":%d,\"median_ms\":%.6f,\"cpu_ms\":%.6f,\"pictures_"
+                       "per_second\":%.3f,"
                        "\"gflop_per_second\":%.2f,\"memory_bytes\":%zu}\n",
-                       batch, total, batch * 1e3 / total, flops / total / 1e6,
+                       batch, slices, total, total_cpu, batch * 1e3 / total, flops / total / 1e6,
                        sac_plan_memory_bytes(plan));
     else
-        sac_buf_printf(&out,
-                       "whole: %.3f ms a pass of %d (median of %d), %.1f pictures a second, "
-                       "%.1f GFLOP/s, %.1f MB of activations\n",
-                       total, batch, t->iterations, batch * 1e3 / total, flops / total / 1e6,
-                       (double)sac_plan_memory_bytes(plan) / 1e6);
+        sac_buf_printf(
+            &out,
+            "whole: %.3f ms a pass of %d in %d slice%s (median of %d; %.3f ms of CPU), %.1f "
+            "pictures a second, %.1f GFLOP/s, %.1f MB of activations\n",
+            total, batch, slices, slices == 1 ? "" : "s", t->iterations, total_cpu,
+            batch * 1e3 / total, flops / total / 1e6, (double)sac_plan_memory_bytes(plan) / 1e6);
     fwrite(out.data, 1, out.len, stdout);
     sac_buf_done(&out);
 }
@@ -246,9 +273,12 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
                      struct sac_error *err)
 {
     size_t steps = (size_t)sac_plan_step_count(plan), n = (size_t)t->iterations;
-    struct timing timing = {.step_ms = calloc(steps * n + 1, sizeof(double)),
-                            .total_ms = calloc(n, sizeof(double))};
-    int rc = timing.step_ms && timing.total_ms ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+    double *all = calloc(2 * (steps + 1) * n, sizeof *all);
+    struct timing timing = {.step_ms = all,
+                            .step_cpu_ms = all + steps * n,
+                            .total_ms = all + 2 * steps * n,
+                            .total_cpu_ms = all + (2 * steps + 1) * n};
+    int rc = all ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     for (int i = 0; rc == 0 && i < 3; i++) /* warm */
         rc = sac_plan_forward(plan, err);
@@ -256,8 +286,7 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
         rc = time_once(t, plan, stream, &timing, i, err);
     if (rc == 0)
         report(t, plan, &timing);
-    free(timing.step_ms);
-    free(timing.total_ms);
+    free(all);
     return rc;
 }
 

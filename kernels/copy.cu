@@ -7,6 +7,7 @@ struct walk {
     const void *from;
     void *to;
     int from_type, to_type, rank;
+    bool add;
     uint32_t count, dim[SAC_AXES_MAX];
     int64_t from_stride[SAC_AXES_MAX], to_stride[SAC_AXES_MAX];
 };
@@ -23,7 +24,12 @@ template <int V> SAC_KERNEL copy(struct walk w)
             from += index * w.from_stride[axis];
             to += index * w.to_stride[axis];
         }
-        sac_store_vector<V>(w.to, w.to_type, to, sac_load_vector<V>(w.from, w.from_type, from));
+        sac_vector<V> value = sac_load_vector<V>(w.from, w.from_type, from), old = {};
+        if (w.add)
+            old = sac_load_vector<V>(w.to, w.to_type, to);
+        for (int k = 0; k < V && w.add; k++)
+            value.v[k] += old.v[k];
+        sac_store_vector<V>(w.to, w.to_type, to, value);
     }
 }
 
@@ -84,6 +90,7 @@ cudaError_t sac_kernel_copy(const struct sac_kernel_copy *p, cudaStream_t stream
     w.to = p->to;
     w.from_type = p->from_type;
     w.to_type = p->to_type;
+    w.add = p->add;
     w.count = 1;
     for (int axis = 0; axis < p->rank; axis++)
         w.count *= (uint32_t)p->dim[axis];

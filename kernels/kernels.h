@@ -17,13 +17,14 @@
 extern "C" {
 #endif
 
-/* Copies one strided tensor to another of the same dimensions. */
+/* Copies one strided tensor to another of the same dimensions, or adds it there. */
 struct sac_kernel_copy {
     const void *from;
     void *to;
     int from_type, to_type;
     int rank;
     int64_t dim[SAC_AXES_MAX], from_stride[SAC_AXES_MAX], to_stride[SAC_AXES_MAX];
+    bool add;
 };
 cudaError_t sac_kernel_copy(const struct sac_kernel_copy *p, cudaStream_t stream);
 
@@ -114,13 +115,14 @@ cudaError_t sac_kernel_softmax(const struct sac_kernel_softmax *p, cudaStream_t 
 cudaError_t sac_kernel_topk(const void *x, int type, uint32_t rows, uint32_t count, int k,
                             struct sac_topk_pair *y, cudaStream_t stream);
 
-/* u8 → the net's input, channels-last both: (x − mean) · scale. */
+/* u8 → the net's input, channels-last both: (x − mean) · scale, and zeros in what y has
+ * more channels. */
 struct sac_kernel_pixels {
     const uint8_t *x;
     void *y;
     int type;
     uint32_t batch, plane; /* pixels a picture */
-    int channels;
+    int channels, width;   /* of x, of y */
     bool swap;               /* the first and third channel */
     float mean[4];           /* the last is for all channels from the fourth on */
     const float *mean_image; /* plane × channels, or NULL */
@@ -136,6 +138,9 @@ struct sac_kernel_statistics {
     uint32_t outer, channels, inner;
     float eps;
     float *factor, *bias;
+    /* Training: each ← fraction · itself + the mean, the unbiased variance, 1; NULL: none. */
+    float *running_mean, *running_variance, *running_count;
+    float fraction;
 };
 cudaError_t sac_kernel_statistics(const struct sac_kernel_statistics *p, cudaStream_t stream);
 

@@ -34,6 +34,17 @@ SAC_DEVICE float moment(const struct sac_kernel_statistics &p, uint32_t c, float
     return sum_of(shared, sum);
 }
 
+SAC_DEVICE void keep_running(const struct sac_kernel_statistics &p, uint32_t c, float mean,
+                             float variance, float count)
+{
+    float unbias = count > 1 ? count / (count - 1) : 1;
+
+    p.running_mean[c] = p.fraction * p.running_mean[c] + mean;
+    p.running_variance[c] = p.fraction * p.running_variance[c] + unbias * variance;
+    if (c == 0)
+        *p.running_count = p.fraction * *p.running_count + 1;
+}
+
 SAC_KERNEL statistics(struct sac_kernel_statistics p)
 {
     SAC_SHARED(float, shared, THREADS);
@@ -46,6 +57,8 @@ SAC_KERNEL statistics(struct sac_kernel_statistics p)
         if (threadIdx.x == 0) {
             p.factor[c] = factor;
             p.bias[c] = -mean * factor;
+            if (p.running_mean)
+                keep_running(p, c, mean, variance, count);
         }
     }
 }

@@ -10,6 +10,7 @@
 #include "cli/flags.h"
 #include "cli/measure.h"
 #include "cli/pictures.h"
+#include "cli/time_training.h"
 #include "net/plan.h"
 
 static const char help[] =
@@ -18,6 +19,8 @@ static const char help[] =
     "Times a net's forward pass, operation by operation and whole, on one worker; or, with\n"
     "--pictures, everything from a picture's bytes to its labels on all workers at once.\n\n"
     "  --net F           a deploy or train_val prototxt\n"
+    "  --backward        its TRAIN phase, forward and back, and an update of SGD\n"
+    "  --data PATH       what feeds that, instead of its data layer's source\n"
     "  --iterations N    passes to time (50)\n"
     "  --reference       the plain loops instead of the fast kernels\n"
     "  --pictures P      the pictures to go through, in memory\n"
@@ -28,6 +31,8 @@ static const char help[] =
 enum {
     FLAG_NET = SAC_FLAG_OWN,
     FLAG_ITERATIONS,
+    FLAG_BACKWARD,
+    FLAG_DATA,
     FLAG_REFERENCE,
     FLAG_PICTURES,
     FLAG_WORKERS,
@@ -38,6 +43,8 @@ enum {
 static const struct option long_options[] = {
     {"net", required_argument, NULL, FLAG_NET},
     {"iterations", required_argument, NULL, FLAG_ITERATIONS},
+    {"backward", no_argument, NULL, FLAG_BACKWARD},
+    {"data", required_argument, NULL, FLAG_DATA},
     {"reference", no_argument, NULL, FLAG_REFERENCE},
     {"pictures", required_argument, NULL, FLAG_PICTURES},
     {"workers", required_argument, NULL, FLAG_WORKERS},
@@ -48,10 +55,10 @@ static const struct option long_options[] = {
 
 struct time_command {
     struct sac_model_flags flags;
-    const char *net, *pictures;
+    const char *net, *pictures, *data;
     int iterations, workers;
     double seconds;
-    bool reference, json;
+    bool backward, reference, json;
     struct sac_device *device;
 };
 
@@ -70,6 +77,12 @@ static int take_own(struct time_command *t, int option, const char *value, struc
         return sac_flag_int("--workers", value, 1, 64, &t->workers, err);
     case FLAG_SECONDS:
         return sac_flag_number("--seconds", value, 0.01, 86400, &t->seconds, err);
+    case FLAG_BACKWARD:
+        t->backward = true;
+        return 0;
+    case FLAG_DATA:
+        t->data = value;
+        return 0;
     case FLAG_REFERENCE:
         t->reference = true;
         return 0;
@@ -101,6 +114,8 @@ static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
         return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     if (!t->net == !t->pictures)
         return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
+    if ((t->backward && !t->net) || (t->data && !t->backward))
+        return sac_fail(err, SAC_EINVAL, "--backward goes with --net, and --data with --backward");
     return 0;
 }
 
@@ -310,6 +325,24 @@ static int time_net(struct time_command *t, struct sac_error *err)
     return rc;
 }
 
+static int time_training(struct time_command *t, struct sac_error *err)
+{
+    int batch = t->flags.overrides.batch_max;
+    struct sac_time_training how = {
+        .device = t->device,
+        .net = t->net,
+        .data = t->data,
+        .mean = t->flags.files.mean,
+        .batch = batch > 0 ? batch : 0,
+        .iterations = t->iterations,
+        .ops = {.reference = t->reference, .deterministic = t->flags.overrides.deterministic > 0},
+        .json = t->json,
+    };
+    int rc = sac_flag_precision(t->flags.overrides.precision, t->device, &how.ops.precision, err);
+
+    return rc == 0 ? sac_time_training(&how, err) : rc;
+}
+
 int sac_command_time(int argc, char **argv)
 {
     struct time_command t = {.flags = sac_model_flags_none(),
@@ -329,7 +362,9 @@ int sac_command_time(int argc, char **argv)
         return sac_usage_error("time", "%s", err.text);
     rc = sac_device_open(&t.device, t.flags.device, &err);
     if (rc == 0)
-        rc = t.net ? time_net(&t, &err) : time_pictures(&t, &err);
+        rc = t.backward ? time_training(&t, &err)
+             : t.net    ? time_net(&t, &err)
+                        : time_pictures(&t, &err);
     sac_device_close(t.device);
     return rc ? sac_command_failed(&err) : 0;
 }

@@ -3,56 +3,7 @@
  * that its bounds and its order are checked as a library call's are. The linker
  * puts these in the kernels' places (--wrap); the kernels know nothing of it.
  */
-#include "cuda_sim/grid.h"
-#include "kernels/kernels.h"
-
-/* The kernel by the name that the linker gives it, and its stand-in here. */
-#define WRAP(name, ...)                                                                            \
-    cudaError_t __real_sac_kernel_##name(__VA_ARGS__);                                             \
-    cudaError_t __wrap_sac_kernel_##name(__VA_ARGS__);                                             \
-    cudaError_t __wrap_sac_kernel_##name(__VA_ARGS__)
-
-/* A function with nothing to launch leaves what was said for the next one. */
-static cudaError_t launched(cudaError_t error)
-{
-    sim_launch_forget();
-    return error;
-}
-
-static void reads(const char *what, const void *data, size_t count, int type)
-{
-    sim_launch_touches(what, data, count * sac_type_bytes((enum sac_type)type), 0);
-}
-
-static void writes(const char *what, const void *data, size_t count, int type)
-{
-    sim_launch_touches(what, data, count * sac_type_bytes((enum sac_type)type), 1);
-}
-
-static void rows(const char *what, const void *data, size_t count, int channels, int64_t pitch,
-                 int type, int write)
-{
-    size_t dim[2] = {count, (size_t)channels}, stride[2] = {(size_t)pitch, 1};
-
-    if (count > 0 && channels > 0)
-        sim_launch_touches_tensor(what, data, sac_type_bytes((enum sac_type)type), 2, dim, stride,
-                                  write);
-}
-
-static void tensor(const char *what, const void *data, int type, int rank, const int64_t *dim,
-                   const int64_t *stride, int write)
-{
-    size_t dims[SAC_AXES_MAX], strides[SAC_AXES_MAX];
-
-    for (int i = 0; i < rank; i++) {
-        dims[i] = (size_t)dim[i];
-        strides[i] = (size_t)stride[i];
-        if (dim[i] == 0)
-            return;
-    }
-    sim_launch_touches_tensor(what, data, sac_type_bytes((enum sac_type)type), rank, dims, strides,
-                              write);
-}
+#include "cuda_sim/extents.h"
 
 WRAP(copy, const struct sac_kernel_copy *p, cudaStream_t stream)
 {
@@ -167,7 +118,7 @@ WRAP(pixels, const struct sac_kernel_pixels *p, cudaStream_t stream)
 
     reads("x", p->x, p->batch * picture, SAC_U8);
     reads("mean image", p->mean_image, picture, SAC_F32);
-    writes("y", p->y, p->batch * picture, p->type);
+    writes("y", p->y, (size_t)p->batch * p->plane * (size_t)p->width, p->type);
     return launched(__real_sac_kernel_pixels(p, stream));
 }
 
@@ -176,6 +127,9 @@ WRAP(statistics, const struct sac_kernel_statistics *p, cudaStream_t stream)
     reads("x", p->x, (size_t)p->outer * p->channels * p->inner, p->type);
     writes("factor", p->factor, p->channels, SAC_F32);
     writes("bias", p->bias, p->channels, SAC_F32);
+    writes("running mean", p->running_mean, p->channels, SAC_F32);
+    writes("running variance", p->running_variance, p->channels, SAC_F32);
+    writes("running count", p->running_count, 1, SAC_F32);
     return launched(__real_sac_kernel_statistics(p, stream));
 }
 

@@ -17,7 +17,8 @@ struct sac_op_case {
     enum sac_op_kind kind;
     union sac_op_param param;
     int src_count, dst_count, weight_count;
-    struct sac_shape src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX], weight[SAC_NODE_WEIGHTS_MAX];
+    struct sac_shape src[SAC_CASE_VALUES_MAX], dst[SAC_CASE_VALUES_MAX],
+        weight[SAC_NODE_WEIGHTS_MAX];
     bool sum, relu; /* the epilogue */
     float slope;
     int labels;  /* > 0: source 1 holds whole numbers below this */

@@ -19,7 +19,9 @@ struct sac_op_rig {
     float *plain[SAC_CASE_VALUES_MAX + 1]; /* the sources; the sum last */
     float *weight[SAC_NODE_WEIGHTS_MAX];
     void *workspace, *saved;
-    /* Training; masters and their gradients in device memory that is the host's. */
+    /* Training. Masters and their gradients as the device sees them: the host's own where
+     * its memory is the host's, else copies that are brought there and back by each run. */
+    float *master_at[SAC_NODE_WEIGHTS_MAX], *grad_at[SAC_NODE_WEIGHTS_MAX];
     struct sac_tensor src_grad[SAC_CASE_VALUES_MAX], dst_grad[SAC_CASE_VALUES_MAX];
     float *plain_grad[SAC_CASE_VALUES_MAX]; /* of the results */
     float *weight_grad[SAC_NODE_WEIGHTS_MAX];
@@ -222,6 +224,61 @@ static int query(struct sac_op_rig *rig, struct sac_error *err)
     return rc;
 }
 
+static size_t weight_bytes(const struct sac_op_rig *rig, int index)
+{
+    return (size_t)sac_shape_count(&rig->what.weight[index]) * sizeof(float);
+}
+
+static int make_master(struct sac_op_rig *rig, int index, struct sac_error *err)
+{
+    const struct sac_device_table *table = rig->device->table;
+    size_t bytes = weight_bytes(rig, index);
+
+    rig->master_at[index] = rig->weight[index];
+    rig->grad_at[index] = rig->weight_grad[index];
+    if (rig->device->info.host_memory)
+        return 0;
+    rig->master_at[index] = rig->grad_at[index] = NULL;
+    int rc = table->memory_new(rig->device, SAC_MEMORY_DEVICE, bytes,
+                               (void **)&rig->master_at[index], err);
+    return rc ? rc
+              : table->memory_new(rig->device, SAC_MEMORY_DEVICE, bytes,
+                                  (void **)&rig->grad_at[index], err);
+}
+
+/* A weight's numbers to the device, or back. */
+static int move_numbers(struct sac_op_rig *rig, float *device, float *host, size_t bytes, bool to,
+                        struct sac_error *err)
+{
+    const struct sac_device_table *table = rig->device->table;
+    void *staging = NULL;
+    int rc = 0;
+
+    if (device == host)
+        return 0;
+    rc = table->memory_new(rig->device, SAC_MEMORY_STAGING, bytes, &staging, err);
+    if (rc == 0 && to)
+        memcpy(staging, host, bytes);
+    if (rc == 0)
+        rc = to ? table->copy(rig->stream, SAC_COPY_TO_DEVICE, device, staging, bytes, err)
+                : table->copy(rig->stream, SAC_COPY_TO_HOST, staging, device, bytes, err);
+    if (rc == 0)
+        rc = table->stream_sync(rig->stream, err);
+    if (rc == 0 && !to)
+        memcpy(host, staging, bytes);
+    table->memory_free(rig->device, SAC_MEMORY_STAGING, staging);
+    return rc;
+}
+
+static int move_masters(struct sac_op_rig *rig, bool to, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && rig->options.ops.training && i < rig->what.weight_count; i++)
+        rc = move_numbers(rig, rig->master_at[i], rig->weight[i], weight_bytes(rig, i), to, err);
+    return rc;
+}
+
 static int make_gradients(struct sac_op_rig *rig, struct sac_error *err)
 {
     const struct sac_node *node = &rig->graph->nodes[0];
@@ -236,8 +293,10 @@ static int make_gradients(struct sac_op_rig *rig, struct sac_error *err)
         if (rc == 0)
             rc = upload(rig, &rig->dst_grad[i], rig->plain_grad[i], err);
     }
-    for (int i = 0; i < node->weight_count; i++)
+    for (int i = 0; rc == 0 && i < node->weight_count; i++) {
         rig->weight_grad[i] = calloc((size_t)sac_shape_count(&rig->what.weight[i]), sizeof(float));
+        rc = make_master(rig, i, err);
+    }
     return rc;
 }
 
@@ -283,8 +342,8 @@ static int prepare(struct sac_op_rig *rig, struct sac_error *err)
         binding.saved = rig->saved;
         binding.src_grad = rig->src_grad;
         binding.dst_grad = rig->dst_grad;
-        binding.weight_grad = rig->weight_grad;
-        binding.weight = rig->weight;
+        binding.weight_grad = rig->grad_at;
+        binding.weight = rig->master_at;
         binding.generation = &rig->generation;
         binding.random = &rig->random;
     }
@@ -346,8 +405,13 @@ void sac_op_rig_free(struct sac_op_rig *rig)
         table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->dst_grad[i].data);
         free(rig->plain_grad[i]);
     }
-    for (int i = 0; i < SAC_NODE_WEIGHTS_MAX; i++)
+    for (int i = 0; i < SAC_NODE_WEIGHTS_MAX; i++) {
+        if (rig->master_at[i] != rig->weight[i])
+            table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->master_at[i]);
+        if (rig->grad_at[i] != rig->weight_grad[i])
+            table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->grad_at[i]);
         free(rig->weight_grad[i]);
+    }
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->saved);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->sum.data);
     table->memory_free(rig->device, SAC_MEMORY_DEVICE, rig->workspace);
@@ -380,7 +444,11 @@ int sac_op_rig_run(struct sac_op_rig *rig, struct sac_error *err)
         rc = upload(rig, &rig->src[i], rig->plain[i], err);
     if (rc == 0 && rig->what.sum)
         rc = upload(rig, &rig->sum, rig->plain[SAC_CASE_VALUES_MAX], err);
-    return rc ? rc : sac_op_rig_forward(rig, err);
+    if (rc == 0)
+        rc = move_masters(rig, true, err);
+    if (rc == 0)
+        rc = sac_op_rig_forward(rig, err);
+    return rc ? rc : move_masters(rig, false, err); /* batch norm keeps running sums there */
 }
 
 static void fetch(const struct sac_tensor *t, const char *host, int64_t i, float *out)
@@ -456,14 +524,21 @@ int sac_op_rig_backward(struct sac_op_rig *rig, struct sac_error *err)
     bool gives = node->weight_count > (node->kind == SAC_OP_BATCHNORM ? 3 : 0);
     int rc = 0;
 
-    for (int i = 0; i < node->weight_count; i++)
-        memset(rig->weight_grad[i], 0,
-               (size_t)sac_shape_count(&rig->what.weight[i]) * sizeof(float));
-    if (gives)
+    for (int i = 0; rc == 0 && i < node->weight_count; i++) {
+        memset(rig->weight_grad[i], 0, weight_bytes(rig, i));
+        rc = move_numbers(rig, rig->grad_at[i], rig->weight_grad[i], weight_bytes(rig, i), true,
+                          err);
+    }
+    if (rc == 0 && gives)
         rc = table->op_backward_weights(rig->op, rig->stream, err);
     if (rc == 0)
         rc = table->op_backward_data(rig->op, rig->stream, err);
-    return rc ? rc : table->stream_sync(rig->stream, err);
+    if (rc == 0)
+        rc = table->stream_sync(rig->stream, err);
+    for (int i = 0; rc == 0 && i < node->weight_count; i++)
+        rc = move_numbers(rig, rig->grad_at[i], rig->weight_grad[i], weight_bytes(rig, i), false,
+                          err);
+    return rc;
 }
 
 float *sac_op_rig_source_gradient(struct sac_op_rig *rig, int index)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/op_cases.h"
+#include "device/training_cases.h"
 
 static struct sac_device *device;
 
@@ -23,136 +23,13 @@ static int close_device(void **state)
     return 0;
 }
 
-static bool has_backward(const struct sac_op_case *what)
-{
-    return what->kind != SAC_OP_PIXELS && what->kind != SAC_OP_TOPK &&
-           what->kind != SAC_OP_AFFINE && what->kind != SAC_OP_ACCURACY;
-}
-
-static bool has_kinks(const struct sac_op_case *what)
-{
-    switch ((int)what->kind) {
-    case SAC_OP_RELU:
-    case SAC_OP_PRELU:
-    case SAC_OP_ELU:
-        return true;
-    case SAC_OP_POOL:
-        return what->param.pool.method == SAC_POOL_MAX;
-    case SAC_OP_ELTWISE:
-        return what->param.eltwise.method == SAC_ELTWISE_MAX;
-    case SAC_OP_BATCHNORM:
-        return what->relu;
-    default:
-        return false;
-    }
-}
-
-static struct sac_op_case training_case(const struct sac_op_case *from)
-{
-    struct sac_op_case what = *from;
-
-    what.sum = what.relu = false; /* fused only for inference */
-    what.spread = has_kinks(from);
-    return what;
-}
-
-/* Training's own: losses, and what differs from the test phase. */
-static struct sac_op_case loss(const char *name, enum sac_op_kind kind, struct sac_shape scores,
-                               struct sac_shape labels)
-{
-    struct sac_op_case what = {.name = name, .kind = kind, .src_count = 2, .dst_count = 1};
-
-    what.src[0] = scores;
-    what.src[1] = labels;
-    what.param.loss.axis = 1;
-    what.param.loss.norm = SAC_LOSS_VALID;
-    what.labels = kind == SAC_OP_EUCLIDEAN_LOSS ? 0
-                  : kind == SAC_OP_SIGMOID_LOSS ? 2
-                                                : (int)scores.dim[1];
-    return what;
-}
-
-/* A batch norm with what stands behind it, as a device fuses them. */
-static struct sac_op_case norm(const char *name, struct sac_shape shape, int weights, bool relu,
-                               bool stored)
-{
-    struct sac_op_case what = {
-        .name = name, .kind = SAC_OP_BATCHNORM, .src_count = 1, .dst_count = 1};
-
-    what.src[0] = what.dst[0] = shape;
-    what.weight_count = weights;
-    for (int i = 0; i < weights; i++)
-        what.weight[i] = (struct sac_shape){1, {i == 2 ? 1 : shape.dim[1]}};
-    what.param.batchnorm.fraction = .999f;
-    what.param.batchnorm.eps = 1e-5f;
-    what.param.batchnorm.global_stats = stored;
-    what.relu = relu;
-    what.slope = relu ? .25f : 0;
-    what.spread = relu;
-    return what;
-}
-
-enum { OWN_MAX = 32 };
-
-static int own_cases(struct sac_op_case *list)
-{
-    const struct sac_shape scores = {2, {0, 10}}, labels = {1, {0}};
-    const struct sac_shape few = {4, {0, 3, 1, 3}}, wide = {4, {0, 83, 2, 3}};
-    const struct sac_shape maps = {4, {0, 5, 3, 2}}, map_labels = {3, {0, 3, 2}};
-    const enum sac_op_kind softmax = SAC_OP_SOFTMAX_LOSS;
-    int n = 0;
-
-    list[n++] = loss("softmax loss", softmax, scores, labels);
-    list[n++] = loss("softmax loss of maps", softmax, maps, map_labels);
-    list[n] = loss("softmax loss that ignores a label", softmax, maps, map_labels);
-    list[n].param.loss.ignores = true;
-    list[n++].param.loss.ignored = 2;
-    list[n] = loss("softmax loss over all places", softmax, maps, map_labels);
-    list[n].param.loss.ignores = true;
-    list[n++].param.loss.norm = SAC_LOSS_FULL;
-    list[n] = loss("softmax loss over the batch", softmax, maps, map_labels);
-    list[n++].param.loss.norm = SAC_LOSS_BATCH_SIZE;
-    list[n] = loss("softmax loss as a sum", softmax, scores, labels);
-    list[n++].param.loss.norm = SAC_LOSS_NONE;
-    list[n] = loss("softmax loss with smoothed labels", softmax, scores, labels);
-    list[n++].param.loss.smoothing = .1f;
-    list[n++] = loss("Euclidean loss", SAC_OP_EUCLIDEAN_LOSS, maps, maps);
-    list[n] = loss("sigmoid loss", SAC_OP_SIGMOID_LOSS, scores, scores);
-    list[n++].param.loss.norm = SAC_LOSS_BATCH_SIZE;
-    list[n] = loss("sigmoid loss that ignores a target", SAC_OP_SIGMOID_LOSS, maps, maps);
-    list[n].param.loss.ignores = true;
-    list[n++].param.loss.ignored = 1;
-    list[n++] = norm("batch norm of the batch", maps, 3, false, false);
-    list[n++] = norm("batch norm of rank 2", scores, 3, false, false);
-    list[n++] = norm("batch norm with its scale", maps, 4, false, false);
-    list[n++] = norm("batch norm with scale and bias", scores, 5, false, false);
-    list[n++] = norm("batch norm with scale, bias and ReLU", few, 5, true, false);
-    list[n++] = norm("batch norm of many channels", wide, 5, false, false);
-    list[n++] = norm("stored batch norm with scale and bias", maps, 5, false, true);
-    list[n++] = norm("stored batch norm with ReLU", few, 3, true, true);
-    list[n] = (struct sac_op_case){
-        .name = "dropout in training", .kind = SAC_OP_DROPOUT, .src_count = 1, .dst_count = 1};
-    list[n].src[0] = list[n].dst[0] = maps;
-    list[n].param.dropout.ratio = .4f;
-    list[n++].param.dropout.mask = true;
-    list[n] = (struct sac_op_case){
-        .name = "split in three", .kind = SAC_OP_SPLIT, .src_count = 1, .dst_count = 3};
-    list[n].src[0] = list[n].dst[0] = list[n].dst[1] = list[n].dst[2] = maps;
-    n++;
-    list[n] = (struct sac_op_case){
-        .name = "ReLU with a negative slope", .kind = SAC_OP_RELU, .src_count = 1, .dst_count = 1};
-    list[n].src[0] = list[n].dst[0] = maps;
-    list[n++].param.relu.slope = -.5f;
-    return n;
-}
-
 /* And those whose kinks lie too close for differences. */
 static int fast_cases(struct sac_op_case *list)
 {
-    int n = own_cases(list);
+    int n = sac_training_own_cases(list);
 
-    list[n] = norm("batch norm of many channels and ReLU", (struct sac_shape){4, {0, 83, 7, 8}}, 5,
-                   true, false);
+    list[n] = sac_training_norm("batch norm of many channels and ReLU",
+                                (struct sac_shape){4, {0, 83, 7, 8}}, 5, true, false);
     list[n++].spread = false; /* exact in bf16 */
     return n;
 }
@@ -271,20 +148,20 @@ static void backward_is_what_central_differences_say(void **state)
 {
     (void)state;
     for (int i = 0; i < sac_op_case_count(); i++) {
-        struct sac_op_case what = training_case(sac_op_case(i));
-        if (has_backward(&what))
+        struct sac_op_case what = sac_training_case(sac_op_case(i));
+        if (sac_training_goes_back(&what))
             check_case(&what, 2);
     }
 }
 
 static void losses_and_training_layers_are_what_central_differences_say(void **state)
 {
-    struct sac_op_case list[OWN_MAX];
-    int count = own_cases(list);
+    struct sac_op_case list[SAC_TRAINING_OWN_MAX];
+    int count = sac_training_own_cases(list);
 
     (void)state;
     for (int i = 0; i < count; i++) {
-        list[i].spread = has_kinks(&list[i]);
+        list[i].spread = sac_training_has_kinks(&list[i]);
         check_case(&list[i], 5);
     }
 }
@@ -333,13 +210,13 @@ static void compare(const struct sac_op_case *what, int batch, enum sac_precisio
 
 static void compare_all(enum sac_precision precision)
 {
-    struct sac_op_case own[OWN_MAX];
+    struct sac_op_case own[SAC_TRAINING_OWN_MAX];
     int own_count = fast_cases(own);
 
     for (int i = 0; i < sac_op_case_count() + own_count; i++) {
         struct sac_op_case what =
-            i < own_count ? own[i] : training_case(sac_op_case(i - own_count));
-        if (!has_backward(&what))
+            i < own_count ? own[i] : sac_training_case(sac_op_case(i - own_count));
+        if (!sac_training_goes_back(&what))
             continue;
         compare(&what, 1, precision);
         compare(&what, 5, precision);
@@ -398,14 +275,14 @@ static bool is_oneDNN(enum sac_op_kind kind)
 
 static void threads_change_no_bit_of_our_own_kernels(void **state)
 {
-    struct sac_op_case own[OWN_MAX];
+    struct sac_op_case own[SAC_TRAINING_OWN_MAX];
     int own_count = fast_cases(own);
 
     (void)state;
     for (int i = 0; i < sac_op_case_count() + own_count; i++) {
         struct sac_op_case what =
-            i < own_count ? own[i] : training_case(sac_op_case(i - own_count));
-        if (!has_backward(&what) || is_oneDNN(what.kind))
+            i < own_count ? own[i] : sac_training_case(sac_op_case(i - own_count));
+        if (!sac_training_goes_back(&what) || is_oneDNN(what.kind))
             continue;
         compare_threads(&what, SAC_PRECISION_F32);
         compare_threads(&what, SAC_PRECISION_BF16);
@@ -448,8 +325,8 @@ static void batch_norm_keeps_running_sums_as_caffe_does(void **state)
 
 static float accuracy_of(const float *scores, const float *labels, int top_k, int ignored)
 {
-    struct sac_op_case what = loss("accuracy", SAC_OP_ACCURACY, (struct sac_shape){2, {0, 4}},
-                                   (struct sac_shape){1, {0}});
+    struct sac_op_case what = sac_training_loss(
+        "accuracy", SAC_OP_ACCURACY, (struct sac_shape){2, {0, 4}}, (struct sac_shape){1, {0}});
     struct sac_error err = {0};
     size_t count;
 
@@ -484,8 +361,9 @@ static void a_label_that_is_no_class_is_refused(void **state)
 
     (void)state;
     for (int i = 0; i < 4; i++) {
-        struct sac_op_case what = loss("loss1", SAC_OP_SOFTMAX_LOSS, (struct sac_shape){2, {0, 10}},
-                                       (struct sac_shape){1, {0}});
+        struct sac_op_case what =
+            sac_training_loss("loss1", SAC_OP_SOFTMAX_LOSS, (struct sac_shape){2, {0, 10}},
+                              (struct sac_shape){1, {0}});
         struct sac_op_rig *rig = rig_of(&what, false, 3);
         struct sac_error err = {0};
         sac_op_rig_source_numbers(rig, 1)[2] = wrong[i];

@@ -60,6 +60,8 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
             int64_t base = n * in_dim[2] * in_dim[3], at = 0, width = in_dim[3];
             for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
                 pool_groups(&in, &out, w, base, width, row, at, 4, max, type, out_type);
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 2, max, type, out_type);
             for (; at + LANES <= in.columns; at += LANES)
                 pool_groups(&in, &out, w, base, width, row, at, 1, max, type, out_type);
             for (; at < in.columns; at++)
@@ -128,22 +130,31 @@ static void pool_max_bf16(const struct sac_op *op)
 
 INLINE void pool_first(const struct rows *in, const struct rows *out, uint8_t *first,
                        struct pool_at w, int64_t base, int64_t width, int64_t row, int64_t at,
-                       enum sac_type type)
+                       int groups, enum sac_type type)
 {
-    floats most = (floats){0} - FLT_MAX;
-    words best = (words){0} + 255, tap = {0};
+    floats most[4];
+    words best[4], tap = {0};
 
+    for (int g = 0; g < groups; g++) {
+        most[g] = (floats){0} - FLT_MAX;
+        best[g] = (words){0} + 255;
+    }
     for (int64_t iy = w.y0; iy < w.y1; iy++) {
         for (int64_t ix = w.x0; ix < w.x1; ix++, tap += 1) {
-            floats x = get(in->data, (base + iy * width + ix) * in->pitch + at, type);
-            words above = (words)(x > most);
-            most = (floats)(((words)x & above) | ((words)most & ~above));
-            best = (tap & above) | (best & ~above);
+            int64_t from = (base + iy * width + ix) * in->pitch + at;
+            for (int g = 0; g < groups; g++) {
+                floats x = get(in->data, from + g * LANES, type);
+                words above = (words)(x > most[g]);
+                most[g] = (floats)(((words)x & above) | ((words)most[g] & ~above));
+                best[g] = (tap & above) | (best[g] & ~above);
+            }
         }
     }
-    put(out->data, row * out->pitch + at, most, type);
-    bytes small = __builtin_convertvector(best, bytes);
-    memcpy(first + row * in->columns + at, &small, sizeof small);
+    for (int g = 0; g < groups; g++) {
+        bytes small = bytes_of_words(best[g]);
+        put(out->data, row * out->pitch + at + g * LANES, most[g], type);
+        memcpy(first + row * in->columns + at + g * LANES, &small, sizeof small);
+    }
 }
 
 INLINE void pool_first_one(const struct rows *in, const struct rows *out, uint8_t *first,
@@ -174,8 +185,10 @@ INLINE void pool_firsts(const struct sac_op *op, enum sac_type type)
         for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
             struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
             int64_t base = n * in_dim[2] * in_dim[3], at = 0;
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, 2, type);
             for (; at + LANES <= in.columns; at += LANES)
-                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, 1, type);
             for (; at < in.columns; at++)
                 pool_first_one(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
         }

@@ -63,6 +63,21 @@ struct sac_cuda_kernel {
     void (*free_state)(void *state);
 };
 
+/* Training: the other way through an operation whose forward any kernel did. Chosen as
+ * kernels are, for the forms that the forward has. */
+struct sac_cuda_backward {
+    const char *name;
+    bool (*can)(const struct sac_cuda_ask *ask, struct sac_form src, struct sac_form dst);
+    /* Says what it reads, and raises caps->workspace_bytes to what it needs. */
+    int (*query)(const struct sac_cuda_ask *ask, struct sac_op_caps *caps, struct sac_error *err);
+    int (*prepare)(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_error *err);
+    int (*data)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+    int (*weights)(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+    void (*free_state)(void *state);
+};
+
+struct sac_cuda_follow;
+
 /* An operation ready to run. It borrows nothing of the graph. */
 struct sac_op {
     struct sac_cuda_device *device;
@@ -74,12 +89,24 @@ struct sac_op {
     struct sac_epilogue epilogue;
     int src_count, dst_count, weight_count;
     struct sac_tensor *src, *dst, sum;
-    struct sac_shape weight_shape[4];
-    const void *weight[4]; /* device memory, of the store */
-    float *floats;         /* host: coefficients */
-    void *owned;           /* device memory */
-    void *workspace;
+    struct sac_shape weight_shape[SAC_NODE_WEIGHTS_MAX];
+    const void *weight[SAC_NODE_WEIGHTS_MAX]; /* device memory, of the store */
+    float *floats;                            /* host: coefficients */
+    void *owned;                              /* device memory */
+    void *workspace, *saved;
     void *state;
+
+    /* Masters, and the copies that follow them (masters.c). NULL: the store's numbers. */
+    float *master[SAC_NODE_WEIGHTS_MAX];
+    const uint64_t *generation;
+    uint64_t followed; /* the generation that the copies are of */
+    struct sac_cuda_follow *follows;
+    const struct sac_op_random *random;
+    bool training;
+    const struct sac_cuda_backward *backward; /* NULL: none */
+    void *backward_state;
+    struct sac_tensor *src_grad, *dst_grad;   /* data NULL: not wanted; zeros */
+    float *weight_grad[SAC_NODE_WEIGHTS_MAX]; /* NULL: not wanted */
 };
 
 /* ---- Errors (error.c) ------------------------------------------------------
@@ -122,6 +149,13 @@ size_t sac_cuda_store_bytes(const struct sac_store *store);
 int sac_cuda_store_get(struct sac_store *store, const struct sac_constant *constant,
                        const struct sac_cuda_packing *packing, const void **ret,
                        struct sac_error *err);
+/* The same of weight `index` of the node: of its master where it has one, and then made
+ * again by the forward that finds the masters changed; else of the store (masters.c). */
+int sac_cuda_weight_get(struct sac_op *op, const struct sac_cuda_ask *ask, int index,
+                        const struct sac_cuda_packing *packing, struct sac_store *store,
+                        const void **ret, struct sac_error *err);
+int sac_cuda_follow_masters(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+void sac_cuda_follows_free(struct sac_op *op);
 /* Weight `index` of the node as it stands, in fp32, to op->weight. */
 int sac_cuda_weight_plain(struct sac_op *op, const struct sac_cuda_ask *ask, int index,
                           struct sac_store *store, struct sac_error *err);
@@ -148,7 +182,18 @@ int sac_cuda_op_prepare(struct sac_device *device, struct sac_store *store,
 void sac_cuda_op_free(struct sac_op *op);
 int sac_cuda_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
 
+int sac_cuda_op_backward_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err);
+int sac_cuda_op_backward_weights(struct sac_op *op, struct sac_stream *stream,
+                                 struct sac_error *err);
+/* Training's part of a query and of a preparation (backward.c). */
+int sac_cuda_backward_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
+                            struct sac_error *err);
+int sac_cuda_backward_prepare(struct sac_op *op, const struct sac_cuda_ask *ask,
+                              const struct sac_binding *binding, struct sac_error *err);
+void sac_cuda_backward_free(struct sac_op *op);
+
 extern const struct sac_cuda_kernel sac_cuda_conv, sac_cuda_deconv; /* cuDNN: conv.c */
+extern const struct sac_cuda_kernel sac_cuda_pointwise;             /* cuBLASLt: pointwise.c */
 extern const struct sac_cuda_kernel sac_cuda_direct_conv, sac_cuda_depthwise,
     sac_cuda_direct_deconv;                                                /* window.c */
 extern const struct sac_cuda_kernel sac_cuda_pool, sac_cuda_lrn;           /* window.c */
@@ -156,6 +201,26 @@ extern const struct sac_cuda_kernel sac_cuda_inner, sac_cuda_direct_inner; /* in
 extern const struct sac_cuda_kernel sac_cuda_map, sac_cuda_batchnorm, sac_cuda_eltwise; /* map.c */
 extern const struct sac_cuda_kernel sac_cuda_copy, sac_cuda_softmax, sac_cuda_topk,
     sac_cuda_pixels; /* move.c */
+extern const struct sac_cuda_kernel sac_cuda_dropout, sac_cuda_softmax_loss, sac_cuda_pair_loss,
+    sac_cuda_accuracy; /* loss.c */
+
+extern const struct sac_cuda_backward sac_cuda_conv_back;        /* cuDNN: conv_backward.c */
+extern const struct sac_cuda_backward sac_cuda_inner_back;       /* inner_backward.c */
+extern const struct sac_cuda_backward sac_cuda_direct_conv_back, /* window_backward.c */
+    sac_cuda_direct_inner_back, sac_cuda_pool_back, sac_cuda_lrn_back;
+extern const struct sac_cuda_backward sac_cuda_map_back, sac_cuda_scale_back, /* map_backward.c */
+    sac_cuda_batchnorm_back, sac_cuda_eltwise_back, sac_cuda_copy_back, sac_cuda_split_back,
+    sac_cuda_softmax_back;
+extern const struct sac_cuda_backward sac_cuda_dropout_back, sac_cuda_softmax_loss_back,
+    sac_cuda_pair_loss_back; /* loss.c */
+
+/* For the files of the way back. The columns of a tensor, as sums over a channel see it. */
+struct sac_kernel_columns;
+struct sac_kernel_columns sac_cuda_columns_of(const struct sac_tensor *t);
+/* bias_grad += the sums of dst_grad's channels, where both are wanted. */
+int sac_cuda_bias_back(struct sac_op *op, float *bias_grad, struct sac_stream *stream,
+                       struct sac_error *err);
+size_t sac_cuda_columns_bytes(const struct sac_shape *shape);
 
 /* A channels-last tensor, or rank 2, whole or a view of a part of the channels:
  * the distance of its rows to *ret_pitch. */

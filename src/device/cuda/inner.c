@@ -1,39 +1,35 @@
 /* Inner products: cuBLASLt with bias and ReLU in its epilogue, or our own kernel. */
 #include <stdlib.h>
 
-#include "device/cuda/cuda.h"
+#include "device/cuda/inner.h"
 #include "kernels/kernels.h"
 
 enum { WORKSPACE_MAX = 32 << 20, ALIGNMENT = 64 };
 
-struct sizes {
-    int64_t rows, in, out;
-};
-
-static struct sizes sizes_of(const struct sac_cuda_ask *ask)
+struct sac_inner_sizes sac_cuda_inner_sizes(const struct sac_cuda_ask *ask)
 {
     const struct sac_node *node = ask->node;
     const struct sac_shape *x = &ask->graph->values[node->src[0]].shape;
     const struct sac_shape *w = &ask->graph->constants[node->weight[0]].shape;
     int axis = node->param.inner.axis;
 
-    return (struct sizes){
+    return (struct sac_inner_sizes){
         .rows = sac_shape_count_between(x, 0, axis),
         .in = sac_shape_count_between(x, axis, x->rank),
         .out = w->dim[node->param.inner.transpose ? 1 : 0],
     };
 }
 
-/* The weights as [out][in] (or [in][out]), `in` in the order of the source. */
-static int get_weights(struct sac_op *op, const struct sac_cuda_ask *ask, bool out_last,
-                       struct sac_store *store, struct sac_error *err)
+struct sac_cuda_packing sac_cuda_inner_packing(const struct sac_cuda_ask *ask,
+                                               struct sac_form source, bool out_last)
 {
-    const struct sac_shape *x = &op->src[0].shape;
-    struct sizes s = sizes_of(ask);
-    bool last = op->src[0].form.layout == SAC_CHANNELS_LAST && x->rank >= 3;
+    const struct sac_shape *x = &ask->graph->values[ask->node->src[0]].shape;
+    bool transpose = ask->node->param.inner.transpose;
+    struct sac_inner_sizes s = sac_cuda_inner_sizes(ask);
+    bool last = source.layout == SAC_CHANNELS_LAST && x->rank >= 3;
     int64_t channels = last ? x->dim[1] : 1, plane = s.in / (channels > 0 ? channels : 1);
-    int64_t out_step = op->param.inner.transpose ? 1 : s.in;
-    int64_t in_step = op->param.inner.transpose ? s.out : 1;
+    int64_t out_step = transpose ? 1 : s.in;
+    int64_t in_step = transpose ? s.out : 1;
     struct sac_cuda_packing packing = {.type = ask->type};
     const int64_t dim[] = {s.out, plane, channels, 1};
     const int64_t stride[] = {out_step, in_step, plane * in_step, 0};
@@ -42,8 +38,14 @@ static int get_weights(struct sac_op *op, const struct sac_cuda_ask *ask, bool o
         packing.dim[i] = dim[out_last ? (i + 1) % 4 : i];
         packing.stride[i] = stride[out_last ? (i + 1) % 4 : i];
     }
-    int rc = sac_cuda_store_get(store, &ask->graph->constants[ask->node->weight[0]], &packing,
-                                &op->weight[0], err);
+    return packing;
+}
+
+static int get_weights(struct sac_op *op, const struct sac_cuda_ask *ask, bool out_last,
+                       struct sac_store *store, struct sac_error *err)
+{
+    struct sac_cuda_packing packing = sac_cuda_inner_packing(ask, op->src[0].form, out_last);
+    int rc = sac_cuda_weight_get(op, ask, 0, &packing, store, &op->weight[0], err);
     if (rc == 0 && op->weight_count > 1)
         rc = sac_cuda_weight_plain(op, ask, 1, store, err);
     return rc;
@@ -80,7 +82,7 @@ static void matmul_free(void *state)
     free(m);
 }
 
-static cudaDataType_t data_type(enum sac_type type)
+cudaDataType_t sac_cuda_data_type(enum sac_type type)
 {
     return type == SAC_F16 ? CUDA_R_16F : type == SAC_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
@@ -110,12 +112,12 @@ static bool set_epilogue(struct matmul *m, const struct sac_node *node)
 
 static bool describe(struct matmul *m, const struct sac_cuda_ask *ask, enum sac_type y_type)
 {
-    struct sizes s = sizes_of(ask);
+    struct sac_inner_sizes s = sac_cuda_inner_sizes(ask);
     bool tf32 = ask->options->precision == SAC_PRECISION_TF32;
     cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasOperation_t transposed = CUBLAS_OP_T;
     uint64_t in = (uint64_t)s.in, out = (uint64_t)s.out, rows = (uint64_t)s.rows;
-    cudaDataType_t type = data_type(ask->type);
+    cudaDataType_t type = sac_cuda_data_type(ask->type);
 
     return cublasLtMatmulDescCreate(&m->desc, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
@@ -123,25 +125,24 @@ static bool describe(struct matmul *m, const struct sac_cuda_ask *ask, enum sac_
            set_epilogue(m, ask->node) &&
            cublasLtMatrixLayoutCreate(&m->w, type, in, out, s.in) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutCreate(&m->x, type, in, rows, s.in) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&m->y, data_type(y_type), out, rows, s.out) ==
+           cublasLtMatrixLayoutCreate(&m->y, sac_cuda_data_type(y_type), out, rows, s.out) ==
                CUBLAS_STATUS_SUCCESS;
 }
 
 /* A plan's blobs stand on 64 bytes. */
-static bool set_preference(struct matmul *m)
+bool sac_cuda_matmul_preference(cublasLtMatmulPreference_t *ret)
 {
     static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     size_t most = WORKSPACE_MAX;
     uint32_t alignment = ALIGNMENT;
-    bool good = cublasLtMatmulPreferenceCreate(&m->preference) == CUBLAS_STATUS_SUCCESS &&
-                cublasLtMatmulPreferenceSetAttribute(m->preference,
-                                                     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+    bool good = cublasLtMatmulPreferenceCreate(ret) == CUBLAS_STATUS_SUCCESS &&
+                cublasLtMatmulPreferenceSetAttribute(*ret, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                      &most, sizeof most) == CUBLAS_STATUS_SUCCESS;
 
     for (int i = 0; i < 4 && good; i++)
-        good = cublasLtMatmulPreferenceSetAttribute(m->preference, aligned[i], &alignment,
+        good = cublasLtMatmulPreferenceSetAttribute(*ret, aligned[i], &alignment,
                                                     sizeof alignment) == CUBLAS_STATUS_SUCCESS;
     return good;
 }
@@ -152,7 +153,7 @@ static struct matmul *matmul_new(const struct sac_cuda_ask *ask, enum sac_type y
     struct matmul *m = calloc(1, sizeof *m);
     int found = 0;
 
-    if (m && describe(m, ask, y_type) && set_preference(m) &&
+    if (m && describe(m, ask, y_type) && sac_cuda_matmul_preference(&m->preference) &&
         cublasLtMatmulAlgoGetHeuristic(ask->device->cublas, m->desc, m->w, m->x, m->y, m->y,
                                        m->preference, 1, &m->found,
                                        &found) == CUBLAS_STATUS_SUCCESS &&
@@ -165,7 +166,7 @@ static struct matmul *matmul_new(const struct sac_cuda_ask *ask, enum sac_type y
 
 static bool has_numbers(const struct sac_cuda_ask *ask)
 {
-    struct sizes s = sizes_of(ask);
+    struct sac_inner_sizes s = sac_cuda_inner_sizes(ask);
 
     return s.rows > 0 && s.in > 0 && s.out > 0;
 }
@@ -214,7 +215,7 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
         .stride = {0, 0, 0, 1},
     };
     struct matmul *m = op->state;
-    int rc = sac_cuda_store_get(store, constant, &packing, &op->weight[1], err);
+    int rc = sac_cuda_weight_get(op, ask, 1, &packing, store, &op->weight[1], err);
 
     if (rc == 0 && !set_bias(m, op->weight[1]))
         rc = sac_fail(err, SAC_EDEVICE, "%s: cuBLAS refuses its bias", op->name);
@@ -266,7 +267,7 @@ const struct sac_cuda_kernel sac_cuda_inner = {
 static int direct_prepare(struct sac_op *op, const struct sac_cuda_ask *ask,
                           struct sac_store *store, struct sac_error *err)
 {
-    struct sizes s = sizes_of(ask);
+    struct sac_inner_sizes s = sac_cuda_inner_sizes(ask);
     struct sac_kernel_inner *p = malloc(sizeof *p);
     int rc = p ? get_weights(op, ask, true, store, err)
                : sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);

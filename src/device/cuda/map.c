@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "device/cuda/cuda.h"
-#include "kernels/kernels.h"
+#include "kernels/training.h"
 
 static const struct sac_shape *src_shape(const struct sac_cuda_ask *ask)
 {
@@ -186,10 +186,11 @@ int sac_cuda_finish(struct sac_op *op, const float *bias, bool sum, struct sac_s
 
 /* ---- Batch norm ----------------------------------------------------------- */
 
-/* With stored statistics, factors made here on the host; with the batch's own,
- * by a kernel, into the workspace. */
+/* With stored statistics, factors made here on the host, or, of masters, by a kernel;
+ * with the batch's own, by a kernel, into the workspace, or kept for the way back. */
 struct norm {
     struct sac_kernel_statistics statistics;
+    struct sac_kernel_norm_factors factors;
     struct sac_kernel_map map;
     bool global;
 };
@@ -202,9 +203,13 @@ static int64_t norm_channels(const struct sac_shape *shape)
 static int norm_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
                       struct sac_error *err)
 {
+    size_t bytes = (size_t)norm_channels(src_shape(ask)) * 2 * sizeof(float);
+
     (void)err;
-    if (!ask->node->param.batchnorm.global_stats)
-        caps->workspace_bytes = (size_t)norm_channels(src_shape(ask)) * 2 * sizeof(float);
+    if (!ask->node->param.batchnorm.global_stats && ask->options->training)
+        caps->saved_bytes = bytes;
+    else if (!ask->node->param.batchnorm.global_stats)
+        caps->workspace_bytes = bytes;
     return 0;
 }
 
@@ -236,6 +241,29 @@ static int stored_factors(struct sac_op *op, const struct sac_cuda_ask *ask, str
     return rc;
 }
 
+static int master_factors(struct sac_op *op, int64_t channels, struct norm *norm,
+                          struct sac_error *err)
+{
+    int rc = sac_cuda_memory_new(&op->device->base, SAC_MEMORY_DEVICE,
+                                 (size_t)channels * 2 * sizeof(float), &op->owned, err);
+    float *factors = op->owned;
+
+    if (rc != 0)
+        return rc;
+    norm->factors = (struct sac_kernel_norm_factors){
+        .mean = op->master[0],
+        .variance = op->master[1],
+        .s = op->master[2],
+        .channels = (uint32_t)channels,
+        .eps = op->param.batchnorm.eps,
+        .factor = factors,
+        .bias = factors + channels,
+    };
+    norm->map.factor = factors;
+    norm->map.bias = factors + channels;
+    return 0;
+}
+
 static void own_factors(const struct sac_op *op, struct norm *norm)
 {
     const struct sac_tensor *x = &op->src[0];
@@ -244,7 +272,7 @@ static void own_factors(const struct sac_op *op, struct norm *norm)
     uint32_t positions =
         (uint32_t)sac_shape_count_between(&x->shape, x->shape.rank > 1 ? 2 : 1, x->shape.rank);
     uint32_t batch = (uint32_t)x->shape.dim[0];
-    float *factors = op->workspace;
+    float *factors = op->training ? op->saved : op->workspace;
 
     norm->statistics = (struct sac_kernel_statistics){
         .x = x->data,
@@ -256,6 +284,12 @@ static void own_factors(const struct sac_op *op, struct norm *norm)
         .factor = factors,
         .bias = factors + channels,
     };
+    if (op->training && op->master[0]) {
+        norm->statistics.running_mean = op->master[0];
+        norm->statistics.running_variance = op->master[1];
+        norm->statistics.running_count = op->master[2];
+        norm->statistics.fraction = op->param.batchnorm.fraction;
+    }
     norm->map.factor = factors;
     norm->map.bias = factors + channels;
 }
@@ -273,6 +307,8 @@ static int norm_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struc
         return rc;
     norm->global = op->param.batchnorm.global_stats;
     norm->map = start(op, SAC_MAP_LINEAR);
+    if (norm->global && op->master[0] && op->weight_count > 2)
+        return master_factors(op, norm_channels(src_shape(ask)), norm, err);
     if (norm->global)
         return stored_factors(op, ask, norm, err);
     own_factors(op, norm);
@@ -286,6 +322,8 @@ static int norm_forward(struct sac_op *op, struct sac_stream *stream, struct sac
 
     if (!norm->global)
         code = sac_kernel_statistics(&norm->statistics, stream->stream);
+    else if (norm->factors.factor)
+        code = sac_kernel_norm_factors(&norm->factors, stream->stream);
     if (code == cudaSuccess)
         code = sac_kernel_map(&norm->map, stream->stream);
     return sac_cuda_check(op->device, code, op->name, err);

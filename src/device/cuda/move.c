@@ -2,8 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/cuda/cuda.h"
-#include "kernels/kernels.h"
+#include "device/cuda/move.h"
 
 static const struct sac_shape *src_shape(const struct sac_cuda_ask *ask)
 {
@@ -32,9 +31,8 @@ static int copy_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
     return 0;
 }
 
-/* `part` is what stands at `offset` along `axis` of the whole. */
-static struct sac_kernel_copy copy_of(const struct sac_tensor *from, const struct sac_tensor *to,
-                                      const struct sac_shape *part)
+struct sac_kernel_copy sac_cuda_copy_of(const struct sac_tensor *from, const struct sac_tensor *to,
+                                        const struct sac_shape *part)
 {
     struct sac_kernel_copy copy = {
         .from = from->data,
@@ -50,7 +48,7 @@ static struct sac_kernel_copy copy_of(const struct sac_tensor *from, const struc
     return copy;
 }
 
-static char *advance(const struct sac_tensor *t, int axis, int64_t offset)
+void *sac_cuda_advance(const struct sac_tensor *t, int axis, int64_t offset)
 {
     return (char *)t->data + offset * t->stride[axis] * (int64_t)sac_type_bytes(t->form.type);
 }
@@ -62,31 +60,32 @@ static void fill_copies(const struct sac_op *op, struct copies *copies)
 
     for (int i = 0; i < copies->count; i++) {
         if (op->kind == SAC_OP_CONCAT) {
-            copies->copy[i] = copy_of(&op->src[i], &op->dst[0], &op->src[i].shape);
-            copies->copy[i].to = advance(&op->dst[0], axis, offset);
+            copies->copy[i] = sac_cuda_copy_of(&op->src[i], &op->dst[0], &op->src[i].shape);
+            copies->copy[i].to = sac_cuda_advance(&op->dst[0], axis, offset);
             offset += op->src[i].shape.dim[axis];
         } else if (op->kind == SAC_OP_SLICE) {
-            copies->copy[i] = copy_of(&op->src[0], &op->dst[i], &op->dst[i].shape);
-            copies->copy[i].from = advance(&op->src[0], axis, offset);
+            copies->copy[i] = sac_cuda_copy_of(&op->src[0], &op->dst[i], &op->dst[i].shape);
+            copies->copy[i].from = sac_cuda_advance(&op->src[0], axis, offset);
             offset += op->dst[i].shape.dim[axis];
-        } else {
-            copies->copy[i] = copy_of(&op->src[0], &op->dst[0], &op->src[0].shape);
+        } else { /* a split has several results */
+            copies->copy[i] = sac_cuda_copy_of(&op->src[0], &op->dst[i], &op->src[0].shape);
         }
     }
 }
 
 /* A reshape keeps the elements in their order and type: one run. */
-static void flatten(const struct sac_op *op, struct sac_kernel_copy *copy)
+void sac_cuda_copy_flatten(struct sac_kernel_copy *copy, int64_t count)
 {
     copy->rank = 1;
-    copy->dim[0] = sac_shape_count(&op->src[0].shape);
+    copy->dim[0] = count;
     copy->from_stride[0] = copy->to_stride[0] = 1;
 }
 
 static int copy_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_store *store,
                         struct sac_error *err)
 {
-    int count = op->kind == SAC_OP_SLICE ? op->dst_count : op->src_count;
+    bool many = op->kind == SAC_OP_SLICE || op->kind == SAC_OP_SPLIT;
+    int count = many ? op->dst_count : op->src_count;
     struct copies *copies = calloc(1, sizeof *copies + (size_t)count * sizeof *copies->copy);
 
     (void)ask;
@@ -97,7 +96,7 @@ static int copy_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struc
     copies->count = count;
     fill_copies(op, copies);
     if (op->kind == SAC_OP_RESHAPE)
-        flatten(op, &copies->copy[0]);
+        sac_cuda_copy_flatten(&copies->copy[0], sac_shape_count(&op->src[0].shape));
     return 0;
 }
 
@@ -194,15 +193,15 @@ static bool pixels_can(const struct sac_cuda_ask *ask)
 /* C × H × W, as the mean was trained, to H × W × C, as pixels come. */
 static int upload_mean(struct sac_op *op, const float *image, struct sac_error *err)
 {
-    const int64_t *dim = op->dst[0].shape.dim;
-    int64_t plane = dim[2] * dim[3];
-    size_t bytes = (size_t)(dim[1] * plane) * sizeof(float);
+    const int64_t *dim = op->src[0].shape.dim; /* N × H × W × C */
+    int64_t plane = dim[1] * dim[2], channels = dim[3];
+    size_t bytes = (size_t)(channels * plane) * sizeof(float);
     float *permuted = malloc(bytes ? bytes : 1);
     int rc = permuted ? 0 : no_state(op, err);
 
-    for (int64_t c = 0; c < dim[1] && rc == 0; c++)
+    for (int64_t c = 0; c < channels && rc == 0; c++)
         for (int64_t i = 0; i < plane; i++)
-            permuted[i * dim[1] + c] = image[c * plane + i];
+            permuted[i * channels + c] = image[c * plane + i];
     if (rc == 0)
         rc = sac_cuda_memory_new(&op->device->base, SAC_MEMORY_DEVICE, bytes, &op->owned, err);
     if (rc == 0)
@@ -231,7 +230,8 @@ static int pixels_forward(struct sac_op *op, struct sac_stream *stream, struct s
         .type = (int)op->dst[0].form.type,
         .batch = (uint32_t)dim[0],
         .plane = (uint32_t)(dim[2] * dim[3]),
-        .channels = (int)dim[1],
+        .channels = (int)op->src[0].shape.dim[3],
+        .width = (int)dim[1],
         .swap = op->param.pixels.swap,
         .mean_image = op->owned,
         .scale = op->param.pixels.scale,

@@ -7,12 +7,13 @@
 
 #include "device/forms.h"
 
-enum { KERNELS_MAX = 3 };
+enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first. The first that can, does; those that must
  * not depend on the batch, or are to check the others, come without libraries. */
 static const struct sac_cuda_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cuda_depthwise, &sac_cuda_conv, &sac_cuda_direct_conv},
+    [SAC_OP_CONV] = {&sac_cuda_depthwise, &sac_cuda_pointwise, &sac_cuda_conv,
+                     &sac_cuda_direct_conv},
     [SAC_OP_DECONV] = {&sac_cuda_deconv, &sac_cuda_direct_deconv},
     [SAC_OP_INNER] = {&sac_cuda_inner, &sac_cuda_direct_inner},
     [SAC_OP_POOL] = {&sac_cuda_pool},
@@ -23,7 +24,7 @@ static const struct sac_cuda_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = 
     [SAC_OP_TANH] = {&sac_cuda_map},
     [SAC_OP_ELU] = {&sac_cuda_map},
     [SAC_OP_POWER] = {&sac_cuda_map},
-    [SAC_OP_DROPOUT] = {&sac_cuda_copy},
+    [SAC_OP_DROPOUT] = {&sac_cuda_dropout, &sac_cuda_copy},
     [SAC_OP_CONCAT] = {&sac_cuda_copy},
     [SAC_OP_SLICE] = {&sac_cuda_copy},
     [SAC_OP_RESHAPE] = {&sac_cuda_copy},
@@ -32,6 +33,11 @@ static const struct sac_cuda_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = 
     [SAC_OP_SCALE] = {&sac_cuda_map},
     [SAC_OP_BIAS] = {&sac_cuda_map},
     [SAC_OP_SOFTMAX] = {&sac_cuda_softmax},
+    [SAC_OP_SOFTMAX_LOSS] = {&sac_cuda_softmax_loss},
+    [SAC_OP_EUCLIDEAN_LOSS] = {&sac_cuda_pair_loss},
+    [SAC_OP_SIGMOID_LOSS] = {&sac_cuda_pair_loss},
+    [SAC_OP_ACCURACY] = {&sac_cuda_accuracy},
+    [SAC_OP_SPLIT] = {&sac_cuda_copy},
     [SAC_OP_PIXELS] = {&sac_cuda_pixels},
     [SAC_OP_CONVERT] = {&sac_cuda_copy},
     [SAC_OP_AFFINE] = {&sac_cuda_map},
@@ -80,7 +86,8 @@ static int ask_of(struct sac_cuda_ask *ask, struct sac_device *device,
 
 static bool is_librarys(const struct sac_cuda_kernel *kernel)
 {
-    return kernel == &sac_cuda_conv || kernel == &sac_cuda_deconv || kernel == &sac_cuda_inner;
+    return kernel == &sac_cuda_conv || kernel == &sac_cuda_deconv || kernel == &sac_cuda_inner ||
+           kernel == &sac_cuda_pointwise;
 }
 
 static const struct sac_cuda_kernel *choose(const struct sac_cuda_ask *ask, struct sac_error *err)
@@ -89,8 +96,12 @@ static const struct sac_cuda_kernel *choose(const struct sac_cuda_ask *ask, stru
     const struct sac_op_options *options = ask->options;
     char text[SAC_SHAPE_TEXT];
 
+    /* In training the batch is always the same, and a library's numbers with it. */
+    bool plain = options->reference || (options->deterministic && !options->training);
+
     for (int i = 0; i < KERNELS_MAX && row[i]; i++) {
-        bool skip = (is_librarys(row[i]) && (options->reference || options->deterministic)) ||
+        bool alone = row[i] == &sac_cuda_conv && !options->reference; /* a picture at a time */
+        bool skip = (is_librarys(row[i]) && plain && !alone) ||
                     (row[i] == &sac_cuda_depthwise && options->reference);
         if (!skip && (!row[i]->can || row[i]->can(ask)))
             return row[i];
@@ -116,11 +127,13 @@ int sac_cuda_op_query(struct sac_device *device, const struct sac_graph *graph,
     const struct sac_cuda_kernel *kernel = choose(&ask, err);
     if (!kernel)
         return SAC_EUNSUPPORTED;
-    sac_usual_forms(graph, node, ask.type, false, &caps);
+    sac_usual_forms(graph, node, ask.type, options->training, &caps);
     caps.kernel = caps.alias ? "alias" : kernel->name;
     caps.flops = caps.alias ? 0 : sac_op_flops(graph, node);
     if (kernel->query)
         rc = kernel->query(&ask, &caps, err);
+    if (rc == 0 && options->training)
+        rc = sac_cuda_backward_query(&ask, &caps, err);
     if (rc == 0)
         *ret = caps;
     return rc;
@@ -158,6 +171,12 @@ static int copy_node(struct sac_op *op, const struct sac_cuda_ask *ask,
     op->dst = calloc((size_t)node->dst_count, sizeof *op->dst);
     op->sum = binding->sum;
     op->workspace = binding->workspace;
+    op->saved = binding->saved;
+    op->training = ask->options->training;
+    op->random = binding->random;
+    op->generation = binding->generation;
+    for (int i = 0; i < node->weight_count && binding->weight; i++)
+        op->master[i] = binding->weight[i];
     if (!op->name || !op->src || !op->dst)
         return SAC_ENOMEM;
     memcpy(op->src, binding->src, (size_t)node->src_count * sizeof *op->src);
@@ -189,6 +208,8 @@ int sac_cuda_op_prepare(struct sac_device *device, struct sac_store *store,
     }
     if (rc == 0 && op->kernel->prepare)
         rc = op->kernel->prepare(op, &ask, store, err);
+    if (rc == 0 && options->training)
+        rc = sac_cuda_backward_prepare(op, &ask, binding, err);
     if (rc == 0) {
         *ret = op;
         op = NULL;
@@ -203,6 +224,8 @@ void sac_cuda_op_free(struct sac_op *op)
         return;
     if (op->kernel && op->kernel->free_state && op->state)
         op->kernel->free_state(op->state);
+    sac_cuda_backward_free(op);
+    sac_cuda_follows_free(op);
     if (op->owned)
         sac_cuda_memory_free(&op->device->base, SAC_MEMORY_DEVICE, op->owned);
     free(op->name);
@@ -216,6 +239,8 @@ int sac_cuda_op_forward(struct sac_op *op, struct sac_stream *stream, struct sac
 {
     int rc = sac_cuda_use(op->device, err);
 
+    if (rc == 0)
+        rc = sac_cuda_follow_masters(op, stream, err);
     return rc ? rc : op->kernel->forward(op, stream, err);
 }
 

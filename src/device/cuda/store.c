@@ -180,7 +180,7 @@ int sac_cuda_weight_plain(struct sac_op *op, const struct sac_cuda_ask *ask, int
         .stride = {0, 0, 0, 1},
     };
 
-    return sac_cuda_store_get(store, constant, &packing, &op->weight[index], err);
+    return sac_cuda_weight_get(op, ask, index, &packing, store, &op->weight[index], err);
 }
 
 int sac_cuda_weight_filter(struct sac_op *op, const struct sac_cuda_ask *ask, const int order[4],
@@ -195,5 +195,5 @@ int sac_cuda_weight_filter(struct sac_op *op, const struct sac_cuda_ask *ask, co
         packing.dim[i] = constant->shape.dim[order[i]];
         packing.stride[i] = plain.stride[order[i]];
     }
-    return sac_cuda_store_get(store, constant, &packing, &op->weight[0], err);
+    return sac_cuda_weight_get(op, ask, 0, &packing, store, &op->weight[0], err);
 }

@@ -1,0 +1,269 @@
+/* The way back through every operation on the CUDA device, against the CPU's plain loops
+ * (whose own check is central differences, tests/device/test_gradients.c). */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/cuda/card.h"
+#include "device/training_cases.h"
+
+static struct sac_device *cuda, *cpu;
+
+static int open_devices(void **state)
+{
+    (void)state;
+    cuda = card_open();
+    return sac_device_open(&cpu, "cpu", NULL);
+}
+
+static int close_devices(void **state)
+{
+    (void)state;
+    sac_device_close(cuda);
+    sac_device_close(cpu);
+    return 0;
+}
+
+static struct sac_op_rig *run_on(struct sac_device *device, const struct sac_op_case *what,
+                                 struct sac_op_options ops, int batch)
+{
+    struct sac_op_rig_options options = {.ops = ops, .batch = batch};
+    struct sac_error err = {0};
+    struct sac_op_rig *rig;
+
+    options.ops.training = true;
+    assert_ok(sac_op_rig_new(&rig, device, what, &options, &err), err);
+    assert_ok(sac_op_rig_run(rig, &err), err);
+    assert_ok(sac_op_rig_backward(rig, &err), err);
+    return rig;
+}
+
+/* Relative to the largest number. */
+static void agree(const struct sac_op_case *what, const char *which, int index, const float *fast,
+                  const float *loops, size_t count, double tolerance)
+{
+    double most = 1e-6;
+
+    for (size_t k = 0; k < count; k++)
+        most = fabs(loops[k]) > most ? fabs(loops[k]) : most;
+    for (size_t k = 0; k < count; k++)
+        if (!(fabs((double)fast[k] - loops[k]) <= tolerance * most))
+            fail_msg("%s, %s %d: element %zu is %g, the loops say %g", what->name, which, index, k,
+                     fast[k], loops[k]);
+}
+
+static void results_agree(const struct sac_op_case *what, struct sac_op_rig *a,
+                          struct sac_op_rig *b, double tolerance)
+{
+    for (int i = 0; i < what->dst_count; i++) {
+        size_t count, other;
+        float *x = sac_op_rig_result(a, i, &count), *y = sac_op_rig_result(b, i, &other);
+        assert_int_equal(count, other);
+        agree(what, "result", i, x, y, count, tolerance);
+        free(x);
+        free(y);
+    }
+}
+
+static void gradients_agree(const struct sac_op_case *what, struct sac_op_rig *a,
+                            struct sac_op_rig *b, double tolerance)
+{
+    for (int i = 0; i < what->src_count; i++) {
+        float *x = sac_op_rig_source_gradient(a, i), *y = sac_op_rig_source_gradient(b, i);
+        assert_int_equal(x == NULL, y == NULL);
+        if (y)
+            agree(what, "gradient of source", i, x, y, sac_op_rig_source_count(a, i), tolerance);
+        free(x);
+        free(y);
+    }
+    for (int i = 0; i < what->weight_count; i++) {
+        size_t count;
+        const float *master = sac_op_rig_master(a, i, &count);
+        agree(what, "gradient of weight", i, sac_op_rig_weight_gradient(a, i),
+              sac_op_rig_weight_gradient(b, i), count, tolerance);
+        agree(what, "master", i, master, sac_op_rig_master(b, i, &count), count, tolerance);
+    }
+}
+
+static void compare(const struct sac_op_case *what, struct sac_op_options ops, int batch,
+                    double tolerance)
+{
+    struct sac_op_rig *fast = run_on(cuda, what, ops, batch);
+    struct sac_op_rig *loops = run_on(cpu, what, (struct sac_op_options){.reference = true}, batch);
+
+    results_agree(what, fast, loops, tolerance);
+    gradients_agree(what, fast, loops, tolerance);
+    sac_op_rig_free(fast);
+    sac_op_rig_free(loops);
+}
+
+/* What only a device's own lower() makes of a net, and this one's does not. */
+static bool is_fused(const struct sac_op_case *what)
+{
+    return what->kind == SAC_OP_BATCHNORM && (what->weight_count > 3 || what->relu);
+}
+
+/* Skipped by name on a card that lacks the precision. */
+static void all_cases(struct sac_op_options ops, double tolerance)
+{
+    struct sac_op_case own[SAC_TRAINING_OWN_MAX];
+    int own_count = sac_training_own_cases(own);
+
+    if (!card_does(cuda, ops.precision))
+        skip();
+    for (int i = 0; i < sac_op_case_count() + own_count; i++) {
+        struct sac_op_case what =
+            i < own_count ? own[i] : sac_training_case(sac_op_case(i - own_count));
+        if (!sac_training_goes_back(&what) || is_fused(&what))
+            continue;
+        for (int batch = 1; batch <= 3; batch += 2)
+            compare(&what, ops, batch, tolerance);
+    }
+}
+
+static void every_case_goes_back_as_the_loops_do_in_f32(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_options){.precision = SAC_PRECISION_F32}, 1e-4);
+}
+
+static void every_case_goes_back_as_the_loops_do_in_tf32(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_options){.precision = SAC_PRECISION_TF32}, 1e-3);
+}
+
+static void every_case_goes_back_as_the_loops_do_in_f16(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_options){.precision = SAC_PRECISION_F16}, 1e-2);
+}
+
+/* Results and gradients of eight bits; the CPU's bf16 has the same bound. */
+static void every_case_goes_back_as_the_loops_do_in_bf16(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_options){.precision = SAC_PRECISION_BF16}, 2e-2);
+}
+
+static void our_own_kernels_do_every_case_without_libraries(void **state)
+{
+    (void)state;
+    all_cases((struct sac_op_options){.reference = true}, 1e-4);
+    all_cases((struct sac_op_options){.reference = true, .precision = SAC_PRECISION_F16}, 1e-2);
+}
+
+/* Every sum has its order from the shapes, and cuDNN is asked for algorithms that repeat. */
+static void the_same_again_gives_the_same_bits(void **state)
+{
+    struct sac_op_options ops = {.deterministic = true};
+
+    (void)state;
+    for (int i = 0; i < sac_op_case_count(); i++) {
+        struct sac_op_case what = sac_training_case(sac_op_case(i));
+        if (!sac_training_goes_back(&what) || is_fused(&what))
+            continue;
+        struct sac_op_rig *a = run_on(cuda, &what, ops, 3), *b = run_on(cuda, &what, ops, 3);
+        results_agree(&what, a, b, 0);
+        gradients_agree(&what, a, b, 0);
+        sac_op_rig_free(a);
+        sac_op_rig_free(b);
+    }
+}
+
+static float first_result(struct sac_op_rig *rig)
+{
+    struct sac_error err = {0};
+    size_t count;
+
+    assert_ok(sac_op_rig_run(rig, &err), err);
+    float *result = sac_op_rig_result(rig, 0, &count), out = result[0];
+    free(result);
+    return out;
+}
+
+/* 1 · 3 + 0, then with the weight 5, and packed copies of it in fp16. */
+static void packed_copies_follow_their_masters(void **state)
+{
+    const enum sac_precision precisions[] = {SAC_PRECISION_F32, SAC_PRECISION_F16};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct sac_op_case what = sac_op_case_inner("ip", 1, 1, 1, 1);
+        struct sac_op_options ops = {.precision = precisions[i]};
+        size_t count;
+        if (!card_does(cuda, ops.precision))
+            skip();
+        what = sac_training_case(&what);
+        struct sac_op_rig *rig = run_on(cuda, &what, ops, 1);
+        sac_op_rig_source_numbers(rig, 0)[0] = 1;
+        sac_op_rig_master(rig, 1, &count)[0] = 0;
+        sac_op_rig_master(rig, 0, &count)[0] = 3;
+        sac_op_rig_masters_changed(rig);
+        assert_float_equal(first_result(rig), 3, 0);
+        sac_op_rig_master(rig, 0, &count)[0] = 5;
+        sac_op_rig_masters_changed(rig);
+        assert_float_equal(first_result(rig), 5, 0);
+        sac_op_rig_free(rig);
+    }
+}
+
+/* Where the CPU refuses, a loss that is no number stops the training with a sentence. */
+static void a_label_that_is_no_class_makes_the_loss_nan(void **state)
+{
+    const float wrong[] = {10, -1, .5f, NAN};
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct sac_op_case what =
+            sac_training_loss("loss", SAC_OP_SOFTMAX_LOSS, (struct sac_shape){2, {0, 10}},
+                              (struct sac_shape){1, {0}});
+        struct sac_op_rig *rig = run_on(cuda, &what, (struct sac_op_options){0}, 3);
+        assert_true(isfinite(first_result(rig)));
+        sac_op_rig_source_numbers(rig, 1)[2] = wrong[i];
+        assert_true(isnan(first_result(rig)));
+        sac_op_rig_free(rig);
+    }
+}
+
+/* Worked by hand: rows hit at top 1, tied for the top, and third. */
+static void accuracy_counts_ties_against_the_label(void **state)
+{
+    const float scores[] = {1, 5, 2, 3, 7, 0, 7, 1, 4, 3, 2, 1}, labels[] = {1, 0, 2};
+    const float expected[] = {1 / 3.f, 2 / 3.f, 1};
+
+    (void)state;
+    for (int k = 1; k <= 3; k++) {
+        struct sac_op_case what = sac_training_loss(
+            "accuracy", SAC_OP_ACCURACY, (struct sac_shape){2, {0, 4}}, (struct sac_shape){1, {0}});
+        struct sac_op_rig_options options = {.batch = 3};
+        struct sac_error err = {0};
+        struct sac_op_rig *rig;
+        what.param.loss.top_k = k;
+        assert_ok(sac_op_rig_new(&rig, cuda, &what, &options, &err), err);
+        memcpy(sac_op_rig_source_numbers(rig, 0), scores, sizeof scores);
+        memcpy(sac_op_rig_source_numbers(rig, 1), labels, sizeof labels);
+        assert_float_equal(first_result(rig), expected[k - 1], 1e-6);
+        sac_op_rig_free(rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_case_goes_back_as_the_loops_do_in_f32),
+        cmocka_unit_test(every_case_goes_back_as_the_loops_do_in_tf32),
+        cmocka_unit_test(every_case_goes_back_as_the_loops_do_in_f16),
+        cmocka_unit_test(every_case_goes_back_as_the_loops_do_in_bf16),
+        cmocka_unit_test(our_own_kernels_do_every_case_without_libraries),
+        cmocka_unit_test(the_same_again_gives_the_same_bits),
+        cmocka_unit_test(packed_copies_follow_their_masters),
+        cmocka_unit_test(a_label_that_is_no_class_makes_the_loss_nan),
+        cmocka_unit_test(accuracy_counts_ties_against_the_label),
+    };
+
+    card_or_skip();
+    return cmocka_run_group_tests(tests, open_devices, close_devices);
+}

@@ -140,6 +140,9 @@ static void put_event(struct sac_train_log *t, const struct sac_train_event *e)
     case SAC_TRAIN_TESTED:
         put_test(t, e);
         break;
+    case SAC_TRAIN_CUT_SHORT:
+        put_line(t, "solver.cpp:371", "Test interrupted.", "", "");
+        break;
     case SAC_TRAIN_STEP:
         put_progress(t, e);
         break;
@@ -179,19 +182,14 @@ static void put_event(struct sac_train_log *t, const struct sac_train_event *e)
 
 static void put_json(const struct sac_train_event *e)
 {
-    static const char *const kinds[] = {[SAC_TRAIN_START] = "start",
-                                        [SAC_TRAIN_LOADED] = "loaded",
-                                        [SAC_TRAIN_RESTORED] = "restored",
-                                        [SAC_TRAIN_TESTING] = "testing",
-                                        [SAC_TRAIN_TESTED] = "test",
-                                        [SAC_TRAIN_STEP] = "step",
-                                        [SAC_TRAIN_DISPLAY] = "train",
-                                        [SAC_TRAIN_SAVING] = "saving",
-                                        [SAC_TRAIN_LAST_LOSS] = "last_loss",
-                                        [SAC_TRAIN_BEST] = "best",
-                                        [SAC_TRAIN_WRITTEN] = "written",
-                                        [SAC_TRAIN_STOPPED] = "stopped",
-                                        [SAC_TRAIN_DONE] = "done"};
+    static const char *const kinds[] = {
+        [SAC_TRAIN_START] = "start",       [SAC_TRAIN_LOADED] = "loaded",
+        [SAC_TRAIN_RESTORED] = "restored", [SAC_TRAIN_TESTING] = "testing",
+        [SAC_TRAIN_TESTED] = "test",       [SAC_TRAIN_CUT_SHORT] = "test_interrupted",
+        [SAC_TRAIN_STEP] = "step",         [SAC_TRAIN_DISPLAY] = "train",
+        [SAC_TRAIN_SAVING] = "saving",     [SAC_TRAIN_LAST_LOSS] = "last_loss",
+        [SAC_TRAIN_BEST] = "best",         [SAC_TRAIN_WRITTEN] = "written",
+        [SAC_TRAIN_STOPPED] = "stopped",   [SAC_TRAIN_DONE] = "done"};
     json_t *root, *values = json_array();
 
     if (e->kind == SAC_TRAIN_STEP || e->kind == SAC_TRAIN_TESTING) {
@@ -218,7 +216,7 @@ static void put_json(const struct sac_train_event *e)
         json_object_set_new(root, "waited", json_real(e->waited));
         json_object_set_new(root, "corrupt", json_integer(e->corrupt));
     }
-    if (e->kind == SAC_TRAIN_TESTED)
+    if (e->kind == SAC_TRAIN_TESTED || e->kind == SAC_TRAIN_CUT_SHORT)
         json_object_set_new(root, "test", json_integer(e->test));
     for (int i = 0; i < e->value_count; i++)
         json_array_append_new(values, json_pack("{s:s,s:f,s:f}", "name", e->values[i].name, "value",

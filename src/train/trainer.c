@@ -215,6 +215,11 @@ static void display(struct sac_trainer *t)
     t->display_iteration = t->iteration;
 }
 
+enum sac_train_request sac_trainer_asked(const struct sac_trainer *t)
+{
+    return t->options.request ? t->options.request(t->options.user) : SAC_TRAIN_GO_ON;
+}
+
 static bool falls_on(int64_t iteration, int interval)
 {
     return interval > 0 && iteration % interval == 0;
@@ -242,8 +247,7 @@ static int step(struct sac_trainer *t, struct sac_error *err)
                             .kind = SAC_TRAIN_STEP,
                             .loss = t->loss.mean,
                             .rate = sac_rate_at(sac_solver_rate(t->solver), t->iteration - 1)});
-    enum sac_train_request request =
-        t->options.request ? t->options.request(t->options.user) : SAC_TRAIN_GO_ON;
+    enum sac_train_request request = sac_trainer_asked(t);
     if (falls_on(t->iteration, m->snapshot) || request == SAC_TRAIN_SNAPSHOT)
         rc = sac_trainer_save(t, err);
     t->stopped |= request == SAC_TRAIN_STOP;

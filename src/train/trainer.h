@@ -31,6 +31,7 @@ enum sac_train_event_kind {
     SAC_TRAIN_RESTORED,  /* name: the solverstate */
     SAC_TRAIN_TESTING,   /* test: which net */
     SAC_TRAIN_TESTED,    /* test, values; loss where test_compute_loss asks for it */
+    SAC_TRAIN_CUT_SHORT, /* test: which was not gone through, for a stop was asked for */
     SAC_TRAIN_STEP,      /* every iteration: loss (smoothed), rate */
     SAC_TRAIN_DISPLAY,   /* loss (smoothed), rate, values, seconds since the last */
     SAC_TRAIN_SAVING,    /* name: the prefix of the files */
@@ -95,7 +96,7 @@ struct sac_trainer_options {
     enum sac_precision precision;
     struct sac_device *device;
     void (*on_event)(void *user, const struct sac_train_event *event);
-    /* Asked after every iteration. */
+    /* Asked after every iteration, and before every batch of a test. */
     enum sac_train_request (*request)(void *user);
     void *user;
 };

@@ -116,7 +116,55 @@ static int judge(struct sac_trainer *t, double value, struct sac_error *err)
 
 /* ---- Tests ----------------------------------------------------------------- */
 
-static int test_one(struct sac_trainer *t, int index, double *ret_metric, struct sac_error *err)
+/* With what the feeds of the test nets are at. */
+static void swap_positions(struct sac_trainer *t, int64_t *positions)
+{
+    for (int i = 0; i < t->test_count; i++) {
+        int64_t position = t->tests[i].position;
+        t->tests[i].position = positions[i];
+        positions[i] = position;
+    }
+}
+
+/* Caffe asks before every batch of a test. A snapshot of here has the feeds where the tests
+ * began, as who goes on from it makes them all. */
+static int heed(struct sac_trainer *t, int index, int64_t *began, struct sac_error *err)
+{
+    enum sac_train_request request = sac_trainer_asked(t);
+    int rc = 0;
+
+    if (request == SAC_TRAIN_GO_ON)
+        return 0;
+    swap_positions(t, began);
+    if (request == SAC_TRAIN_STOP) {
+        t->stopped = true;
+        sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_CUT_SHORT, .test = index});
+        return 0;
+    }
+    if (t->saved_at != t->iteration)
+        rc = sac_trainer_save(t, err);
+    swap_positions(t, began);
+    return rc;
+}
+
+static int test_batch(struct sac_trainer *t, struct sac_phase_net *net, double *loss,
+                      struct sac_error *err)
+{
+    double one = 0;
+    int rc = sac_phase_net_forward(net, err);
+
+    if (rc == 0)
+        rc = sac_plan_loss_sum(net->plan, &one, err);
+    if (rc == 0)
+        rc = t->options.device->table->stream_sync(t->stream, err);
+    if (rc == 0)
+        sac_phase_net_add_outputs(net, t->values);
+    *loss += one;
+    return rc;
+}
+
+static int test_one(struct sac_trainer *t, int index, int64_t *began, double *ret_metric,
+                    struct sac_error *err)
 {
     struct sac_phase_net *net = &t->tests[index];
     int rounds = t->message->test_iter[index], rc = 0;
@@ -126,15 +174,10 @@ static int test_one(struct sac_trainer *t, int index, double *ret_metric, struct
     sac_plan_weights_changed(net->plan);
     memset(t->values, 0, (size_t)net->value_count * sizeof *t->values);
     for (int i = 0; rc == 0 && i < rounds; i++) {
-        double one = 0;
-        rc = sac_phase_net_forward(net, err);
-        if (rc == 0)
-            rc = sac_plan_loss_sum(net->plan, &one, err);
-        if (rc == 0)
-            rc = t->options.device->table->stream_sync(t->stream, err);
-        if (rc == 0)
-            sac_phase_net_add_outputs(net, t->values);
-        loss += one;
+        rc = heed(t, index, began, err);
+        if (rc != 0 || t->stopped)
+            return rc;
+        rc = test_batch(t, net, &loss, err);
     }
     if (rc != 0)
         return rc;
@@ -152,13 +195,18 @@ static int test_one(struct sac_trainer *t, int index, double *ret_metric, struct
 
 int sac_trainer_test(struct sac_trainer *t, struct sac_error *err)
 {
+    int64_t began[SAC_TRAIN_TESTS_MAX];
     double metric = NAN;
     int rc = 0;
 
     if (t->tested_at == t->iteration) /* before the snapshot that the run goes on from */
         return 0;
-    for (int i = 0; rc == 0 && i < t->test_count; i++)
-        rc = test_one(t, i, &metric, err);
+    for (int i = 0; i < t->test_count; i++)
+        began[i] = t->tests[i].position;
+    for (int i = 0; rc == 0 && !t->stopped && i < t->test_count; i++)
+        rc = test_one(t, i, began, &metric, err);
+    if (t->stopped)
+        return rc;
     t->tested_at = t->iteration;
     /* What was not trained yet is not kept. */
     return rc == 0 && t->metric.known && t->iteration > 0 ? judge(t, metric, err) : rc;

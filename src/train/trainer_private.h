@@ -87,7 +87,8 @@ int sac_trainer_prepare_out(struct sac_trainer *t, struct sac_error *err);
 
 /* Fills `shown` with the values of a net times `share`; how many. */
 int sac_trainer_show(struct sac_trainer *t, const struct sac_phase_net *net, double share);
-/* All test nets, and what follows from them. */
+enum sac_train_request sac_trainer_asked(const struct sac_trainer *t);
+/* All test nets, and what follows from them; or `stopped`, when that is asked for. */
 int sac_trainer_test(struct sac_trainer *t, struct sac_error *err);
 json_t *sac_trainer_best_json(const struct sac_trainer *t);
 void sac_trainer_restore_best(struct sac_trainer *t);

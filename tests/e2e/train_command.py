@@ -297,6 +297,20 @@ def _():
     need(process.returncode == 0 and len(saved()) == 3, saved())
 
 
+@case("an interrupt is heeded in the middle of a test")
+def _():
+    base = training.place("untested", "max_iter: 9 test_iter: 100000000 test_interval: 5\n")
+    process = training.start(base)
+    for line in process.stderr:
+        if "Testing net" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    log = process.communicate(timeout=120)[1]
+    need(process.returncode == 0 and "Test interrupted." in log, log)
+    need("Optimization stopped early." in log and "net output" not in log, log)
+    need(os.path.exists(os.path.join(base, "small_iter_0.solverstate")), os.listdir(base))
+
+
 @case("smoothed labels raise the first loss as the formula says; augmentation changes the data")
 def _():
     base = training.place("smooth", "max_iter: 1 display: 1\n")

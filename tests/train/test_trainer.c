@@ -48,7 +48,8 @@ struct told {
     double first_loss, last_loss, accuracy;
     int64_t tested_at[16];
     int64_t stop_at, best;
-    double waited; /* part of the time */
+    int asked, stop_asked, save_asked; /* how often until now; when to say it */
+    double waited;                     /* part of the time */
 };
 
 static void on_event(void *user, const struct sac_train_event *e)
@@ -72,8 +73,11 @@ static void on_event(void *user, const struct sac_train_event *e)
 
 static enum sac_train_request request(void *user)
 {
-    const struct told *told = user;
+    struct told *told = user;
 
+    told->asked++;
+    if (told->asked == told->stop_asked || told->asked == told->save_asked)
+        return told->asked == told->stop_asked ? SAC_TRAIN_STOP : SAC_TRAIN_SNAPSHOT;
     return told->stop_at == 0 ? SAC_TRAIN_STOP : SAC_TRAIN_GO_ON;
 }
 
@@ -326,6 +330,46 @@ static void tests_between_change_no_weight(void **state)
     numbers_done(&first);
 }
 
+/* As Caffe, which asks before every batch of a test: 4 + 3 of those at iteration 0, 5
+ * iterations, and then the sixth batch of the tests at 5, which is the second net's. */
+static void what_is_asked_for_during_a_test_is_done_there(void **state)
+{
+    static const char more[] =
+        "max_iter: 10 test_iter: 4 test_iter: 3 test_interval: 5 average_loss: 3";
+    const char *data = make_data("train.bin", -1);
+    struct sac_error err = {0};
+
+    (void)state;
+    struct run run = make_run(more);
+    struct told told = {.stop_at = -1, .save_asked = 7 + 5 + 6};
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    assert_int_equal(told.count[SAC_TRAIN_SAVING], 2);
+    assert_int_equal(told.count[SAC_TRAIN_TESTED], 6);
+    struct numbers whole = numbers_of(&run, 10, "");
+    struct told again = {.stop_at = -1};
+    assert_ok(train(&run, file_of(&run, 5, "solverstate"), data, &again, &err), err);
+    assert_int_equal(again.count[SAC_TRAIN_TESTED], 4);
+    struct numbers from_saved = numbers_of(&run, 10, "");
+    assert_same(&whole, &from_saved);
+
+    struct run other = make_run(more);
+    struct told stopped = {.stop_at = -1, .stop_asked = 7 + 5 + 6}, rest = {.stop_at = -1};
+    assert_ok(train(&other, NULL, data, &stopped, &err), err);
+    assert_int_equal(stopped.asked, stopped.stop_asked);
+    assert_int_equal(stopped.count[SAC_TRAIN_CUT_SHORT], 1);
+    assert_int_equal(stopped.count[SAC_TRAIN_TESTED], 3);
+    assert_int_equal(stopped.count[SAC_TRAIN_STEP], 5);
+    assert_int_equal(stopped.count[SAC_TRAIN_SAVING], 1);
+    assert_int_equal(stopped.count[SAC_TRAIN_STOPPED], 1);
+    assert_ok(train(&other, "auto", data, &rest, &err), err);
+    assert_int_equal(rest.count[SAC_TRAIN_TESTED], 4);
+    struct numbers from_stopped = numbers_of(&other, 10, "");
+    assert_same(&whole, &from_stopped);
+    numbers_done(&whole);
+    numbers_done(&from_saved);
+    numbers_done(&from_stopped);
+}
+
 /* The snapshot of the best test was saved behind that test, which is not made again: what
  * the test net's feed is at, and how often no better one came, are as if it went on. */
 static void a_run_that_goes_on_from_its_best_snapshot_is_the_same_run(void **state)
@@ -487,6 +531,7 @@ int main(void)
         cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
         cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
         cmocka_unit_test(tests_between_change_no_weight),
+        cmocka_unit_test(what_is_asked_for_during_a_test_is_done_there),
         cmocka_unit_test(a_run_that_goes_on_from_its_best_snapshot_is_the_same_run),
         cmocka_unit_test(the_end_tells_what_was_waited_for_the_feed),
         cmocka_unit_test(the_best_needs_a_test_that_can_tell_it),

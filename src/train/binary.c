@@ -190,8 +190,12 @@ int sac_binary_load_weights(const struct sac_weights_view *to, const char *path,
 
     if (rc < 0)
         return rc;
-    for (size_t i = 0; i < file.net->n_layer; i++)
-        report->ignored += file.net->layer[i]->n_blobs > 0;
+    for (size_t i = 0; i < file.net->n_layer; i++) {
+        const Caffe__LayerParameter *layer = file.net->layer[i];
+        const char *name = layer->name ? layer->name : "";
+        if (layer->n_blobs > 0 && !sac_weights_has(to, name, strlen(name)))
+            sac_weights_note_ignored(report, name);
+    }
     for (int i = 0; rc == 0 && i < to->layer_count; i++) {
         const struct sac_weights_layer *layer = &to->layers[i];
         const Caffe__LayerParameter *message = find_layer(file.net, layer->name);
@@ -199,9 +203,10 @@ int sac_binary_load_weights(const struct sac_weights_view *to, const char *path,
             continue;
         if (message)
             rc = copy_layer(layer, message, err);
-        report->copied += message != NULL;
-        report->missing += message == NULL;
-        report->ignored -= message != NULL;
+        if (message)
+            report->copied++;
+        else
+            sac_weights_note_missing(report, layer->name);
     }
     if (rc < 0)
         sac_error_prefix(err, "%s", path);

@@ -428,14 +428,25 @@ static int load_layer(hid_t data, const struct sac_weights_layer *layer, struct 
     return rc < 0 ? rc : count > 0;
 }
 
-/* Counts what is called .../0: layers with blobs. */
-static herr_t count_layer(hid_t at, const char *name, const H5L_info_t *info, void *to)
+struct visit {
+    const struct sac_weights_view *to;
+    struct sac_weights_loaded *report;
+};
+
+/* What is called NAME/0 is a layer with blobs. */
+static herr_t visit_layer(hid_t at, const char *name, const H5L_info_t *info, void *user)
 {
+    const struct visit *visit = user;
     const char *slash = strrchr(name, '/');
+    char layer[SAC_WEIGHTS_NAMES];
 
     (void)at;
     (void)info;
-    *(int *)to += slash && strcmp(slash, "/0") == 0;
+    if (!slash || strcmp(slash, "/0") != 0 ||
+        sac_weights_has(visit->to, name, (size_t)(slash - name)))
+        return 0;
+    snprintf(layer, sizeof layer, "%.*s", (int)(slash - name), name);
+    sac_weights_note_ignored(visit->report, layer);
     return 0;
 }
 
@@ -443,21 +454,21 @@ int sac_hdf5_load_weights(const struct sac_weights_view *to, const char *path,
                           struct sac_weights_loaded *report, struct sac_error *err)
 {
     hid_t file, data = -1;
-    int in_file = 0;
+    struct visit visit = {to, report};
     int rc = open_file(&file, path, err);
 
     if (rc == 0 && (data = H5Gopen2(file, "data", H5P_DEFAULT)) < 0)
         rc = sac_fail(err, SAC_EFORMAT, "has no group /data; expected a caffemodel");
-    if (rc == 0 && H5Lvisit(data, H5_INDEX_NAME, H5_ITER_NATIVE, count_layer, &in_file) < 0)
+    if (rc == 0 && H5Lvisit(data, H5_INDEX_NAME, H5_ITER_INC, visit_layer, &visit) < 0)
         rc = fail_hdf5(err, SAC_EFORMAT, "the group /data cannot be read");
     for (int i = 0; rc >= 0 && i < to->layer_count; i++) {
         if (to->layers[i].blob_count == 0)
             continue;
         rc = load_layer(data, &to->layers[i], err);
         report->copied += rc == 1;
-        report->missing += rc == 0;
+        if (rc == 0)
+            sac_weights_note_missing(report, to->layers[i].name);
     }
-    report->ignored = in_file - report->copied;
     if (rc < 0)
         sac_error_prefix(err, "%s", path);
     close_id(data);

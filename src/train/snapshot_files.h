@@ -41,6 +41,11 @@ int sac_hdf5_load_state(struct sac_solver_state *ret, const char *path, struct s
 int sac_hdf5_is(const char *path, struct sac_error *err);
 
 /* Fails unless the file's count of blobs and blob `index`'s shape fit the layer. */
+/* Counts a layer as not in the file, or as not in the view. */
+void sac_weights_note_missing(struct sac_weights_loaded *report, const char *name);
+void sac_weights_note_ignored(struct sac_weights_loaded *report, const char *name);
+/* Whether the view has a layer of that name with blobs. */
+bool sac_weights_has(const struct sac_weights_view *view, const char *name, size_t length);
 int sac_weights_fit_count(const struct sac_weights_layer *layer, int count, struct sac_error *err);
 int sac_weights_fit_shape(const struct sac_weights_layer *layer, int index,
                           const struct sac_shape *theirs, struct sac_error *err);

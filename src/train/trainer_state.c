@@ -64,7 +64,7 @@ static json_t *remember(const struct sac_trainer *t)
         ok = json_array_append_new(tests, json_integer(t->tests[i].position)) == 0;
     ok = ok && json_object_set_new(root, "seed", json_string(seed)) == 0 &&
          json_object_set_new(root, "position", json_integer(t->train.position)) == 0 &&
-          json_object_set_new(root, "threads", json_integer(t->threads)) == 0 &&
+         json_object_set_new(root, "threads", json_integer(t->threads)) == 0 &&
          json_object_set(root, "test_positions", tests) == 0 &&
          json_object_set(root, "loss", loss) == 0;
     if (ok && t->best.known)
@@ -104,15 +104,16 @@ int sac_trainer_find_snapshot(struct sac_trainer *t, struct sac_error *err)
 static int load_file(struct sac_trainer *t, const char *path, struct sac_error *err)
 {
     struct sac_weights_loaded report = {0};
-    char text[128];
+    char text[2 * SAC_WEIGHTS_NAMES + 128];
     int rc = sac_weights_load(&t->weights, path, &report, err);
 
     if (rc == 0 && report.copied == 0)
         rc = sac_fail(err, SAC_EINVAL, "%s: no layer of the net is in it", path);
     if (rc != 0)
         return rc;
-    snprintf(text, sizeof text, "%d layers copied, %d of the net not in it, %d ignored",
-             report.copied, report.missing, report.ignored);
+    snprintf(text, sizeof text, "%d layers copied, %d of the net not in it%s%s, %d ignored%s%s",
+             report.copied, report.missing, report.missing > 0 ? ": " : "", report.missing_names,
+             report.ignored, report.ignored > 0 ? ": " : "", report.ignored_names);
     sac_trainer_tell(
         t, (struct sac_train_event){.kind = SAC_TRAIN_LOADED, .name = path, .text = text});
     return 0;

@@ -2,10 +2,48 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "train/snapshot_files.h"
+
+/* Once the first does not fit, none does: an end that says so stays. */
+static void add_name(char *names, const char *name)
+{
+    static const char more[] = ", …";
+    size_t used = strlen(names), room = SAC_WEIGHTS_NAMES - used - sizeof more;
+
+    if (used >= sizeof more - 1 && strcmp(names + used - (sizeof more - 1), more) == 0)
+        return;
+    if (strlen(name) + 2 > room)
+        memcpy(names + used, more, sizeof more);
+    else
+        snprintf(names + used, SAC_WEIGHTS_NAMES - used, "%s%s", used > 0 ? ", " : "", name);
+}
+
+void sac_weights_note_missing(struct sac_weights_loaded *report, const char *name)
+{
+    report->missing++;
+    add_name(report->missing_names, name);
+}
+
+void sac_weights_note_ignored(struct sac_weights_loaded *report, const char *name)
+{
+    report->ignored++;
+    add_name(report->ignored_names, name);
+}
+
+bool sac_weights_has(const struct sac_weights_view *view, const char *name, size_t length)
+{
+    for (int i = 0; i < view->layer_count; i++) {
+        const struct sac_weights_layer *layer = &view->layers[i];
+        if (layer->blob_count > 0 && strlen(layer->name) == length &&
+            memcmp(layer->name, name, length) == 0)
+            return true;
+    }
+    return false;
+}
 
 int sac_weights_fit_count(const struct sac_weights_layer *layer, int count, struct sac_error *err)
 {

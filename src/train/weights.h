@@ -34,11 +34,13 @@ struct sac_weights_view {
     struct sac_weights_layer *layers;
 };
 
-/* What loading did. */
+/* What loading did. The names are the first ones, ", " between them. */
+enum { SAC_WEIGHTS_NAMES = 160 };
 struct sac_weights_loaded {
     int copied;  /* layers of the view that got their blobs */
     int missing; /* layers of the view with blobs that the file does not have */
     int ignored; /* layers of the file with blobs that the view does not have */
+    char missing_names[SAC_WEIGHTS_NAMES], ignored_names[SAC_WEIGHTS_NAMES];
 };
 
 /* Copies blobs by layer name from a caffemodel, binary or HDF5, whichever the

@@ -168,7 +168,11 @@ static void weights_that_do_not_fit_are_refused_by_name(void **state)
         assert_ok(sac_weights_load(&view, files.weights, &loaded, &err), err);
         assert_int_equal(loaded.copied, 0);
         assert_int_equal(loaded.missing, 2);
+        assert_string_equal(loaded.missing_names, "unknown, other");
         assert_int_equal(loaded.ignored, 2);
+        assert_string_equal(loaded.ignored_names, formats[i] == SAC_SNAPSHOT_HDF5
+                                                      ? "block/1x1, conv1"
+                                                      : "conv1, block/1x1");
         sac_snapshot_files_done(&files);
     }
 }

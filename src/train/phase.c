@@ -232,6 +232,14 @@ static double weight_of(const struct sac_plan *plan, const void *data)
     return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct sac_phase_output *left = a, *right = b;
+    int order = strcmp(left->name, right->name);
+
+    return order ? order : left->at - right->at;
+}
+
 static int find_outputs(struct sac_phase_net *p, struct sac_error *err)
 {
     int count = sac_plan_output_count(p->plan);
@@ -245,9 +253,14 @@ static int find_outputs(struct sac_phase_net *p, struct sac_error *err)
         p->outputs[p->output_count++] = (struct sac_phase_output){
             .name = named ? sac_net_output_name(p->net, i) : "output",
             .weight = weight_of(p->plan, value->data),
-            .first = p->value_count,
+            .at = i,
             .count = sac_shape_count(&value->shape),
         };
+    }
+    if (count > 0)
+        qsort(p->outputs, (size_t)count, sizeof *p->outputs, by_name);
+    for (int i = 0; i < count; i++) {
+        p->outputs[i].first = p->value_count;
         p->value_count += p->outputs[i].count;
     }
     return 0;
@@ -314,7 +327,7 @@ void sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values)
 {
     for (int i = 0; i < p->output_count; i++) {
         const struct sac_phase_output *o = &p->outputs[i];
-        const float *data = sac_plan_output(p->plan, i)->data;
+        const float *data = sac_plan_output(p->plan, o->at)->data;
         for (int64_t k = 0; k < o->count; k++)
             values[o->first + k] += (double)data[k];
     }

@@ -33,6 +33,7 @@ struct sac_phase_options {
 struct sac_phase_output {
     const char *name;
     double weight;
+    int at;               /* among the plan's outputs */
     int64_t first, count; /* among all outputs' elements */
 };
 
@@ -45,10 +46,10 @@ struct sac_phase_net {
     struct sac_net *net;
     struct sac_feed *feed;
     struct sac_plan *plan;
-    struct sac_batch batch; /* the last that was taken; the feed's */
-    int64_t position;       /* of the feed, after the batches that were used */
-    int classes;            /* of the labels; 0: any */
-    struct sac_phase_output *outputs;
+    struct sac_batch batch;           /* the last that was taken; the feed's */
+    int64_t position;                 /* of the feed, after the batches that were used */
+    int classes;                      /* of the labels; 0: any */
+    struct sac_phase_output *outputs; /* by name, as Caffe numbers them */
     int output_count;
     int64_t value_count; /* elements of all outputs */
     const char **stages; /* the state's and those added */

@@ -207,7 +207,7 @@ def _():
             cross += math.log(1 + math.exp(0.5)) - 0.5 * byte / 256
     square, cross = square / (2 * 256), cross / 256
     found = [float(v) for v in re.findall(r"Test net output #\d: \w+ = ([\d.e+-]+)", log)][:2]
-    need(abs(found[0] / square - 1) < 1e-5 and abs(found[1] / cross - 1) < 1e-5, found, square)
+    need(abs(found[0] / cross - 1) < 1e-5 and abs(found[1] / square - 1) < 1e-5, found, square)
     # And test, on weights that have learned a step, in batches of which one is partial.
     words = ["test", "--net", os.path.join(base, "net.prototxt"), "--weights",
              os.path.join(base, "small_iter_1.caffemodel"), "--data",
@@ -215,7 +215,7 @@ def _():
     out = json.loads(run(*words))
     last = [float(v) for v in re.findall(r"Test net output #\d: \w+ = ([\d.e+-]+)", log)][-2:]
     need(out["items"] == 256 and "confusion" not in out, out)
-    for name, value in zip(("square", "cross"), last):
+    for name, value in zip(("cross", "square"), last):
         need(abs(out["outputs"][name] / value - 1) < 1e-5, out, last)
     other = json.loads(run(*words, "--batch", "100"))["outputs"]
     need(all(abs(other[n] / out["outputs"][n] - 1) < 1e-5 for n in other), other, out)
@@ -250,9 +250,9 @@ def _():
         return [re.findall(what + r" net output #\d: ([\w-]+) =", log.split("Testing net (#0)")[1])
                 for what in ("Test", "Train")]
     tests, train = outputs()
-    need(tests == ["of-a", "loss", "of-b", "deep", "loss"] and train == ["loss"], tests, train)
+    need(tests == ["loss", "of-a", "deep", "loss", "of-b"] and train == ["loss"], tests, train)
     need(outputs("--stage", "more")[1] == ["loss"])
-    need(outputs("--stage", "x,more", "--level", "1") == [tests, ["more", "loss"]])
+    need(outputs("--stage", "x,more", "--level", "1") == [tests, ["loss", "more"]])
     names = json.loads(run("test", "--json", "--net", os.path.join(base, "net.prototxt"),
                            "--weights", os.path.join(base, "small_iter_1.caffemodel"), "--data",
                            os.path.join(base, "data.bin"), "--stage", "b", "--level", "2"))

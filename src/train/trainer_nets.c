@@ -139,7 +139,8 @@ static int plan_train(struct sac_trainer *t, struct sac_error *err)
     return rc;
 }
 
-/* A test net takes the training net's parameters by their names. */
+/* A test net takes the training net's parameters by their names; what it has alone stays
+ * as its fillers made it. */
 static int share_weights(struct sac_trainer *t, int index, struct sac_error *err)
 {
     const struct sac_net *net = t->tests[index].net;
@@ -149,6 +150,7 @@ static int share_weights(struct sac_trainer *t, int index, struct sac_error *err
     if (!at)
         return sac_trainer_no_memory(err);
     t->test_weight_at[index] = at;
+    bool alone = false;
     for (int i = 0; i < count; i++) {
         struct sac_net_param mine, theirs;
         sac_net_param(net, i, &mine);
@@ -163,8 +165,9 @@ static int share_weights(struct sac_trainer *t, int index, struct sac_error *err
                                 index, mine.name, (long long)mine.count, (long long)theirs.count);
             at[i] = t->weight_at[k];
         }
+        alone |= at[i] == mine.data;
     }
-    return 0;
+    return alone ? sac_net_fill(t->tests[index].net, t->seed, err) : 0;
 }
 
 static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)

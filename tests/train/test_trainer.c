@@ -472,6 +472,25 @@ static void tests_run_when_caffe_runs_them(void **state)
     assert_int_equal(told.count[SAC_TRAIN_DONE], 1);
 }
 
+/* A layer of the test net alone is filled as it says: without weights, its bias. Outputs are
+ * numbered by their names, as Caffe does: a3, which is the last layer's, before acc. */
+static void a_layer_for_tests_alone_has_its_fillers_numbers(void **state)
+{
+    static const char more[] = "layer { name: 'alone' type: 'InnerProduct' bottom: 'data' top: 'a3'"
+                               " include { phase: TEST } inner_product_param { num_output: 1"
+                               " bias_filler { type: 'constant' value: 3 } } }\n";
+    struct run run = make_run("max_iter: 2 test_iter: 2 test_interval: 2");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    char text[sizeof net_text + sizeof more];
+
+    (void)state;
+    int size = snprintf(text, sizeof text, "%s%s", net_text, more);
+    sac_test_write("tiny.prototxt", text, (size_t)size);
+    assert_ok(train(&run, NULL, make_data("train.bin", -1), &told, &err), err);
+    assert_true(told.accuracy == 3);
+}
+
 static void a_run_that_explodes_stops_with_a_name(void **state)
 {
     (void)state;
@@ -540,6 +559,7 @@ int main(void)
         cmocka_unit_test(bf16_learns_as_f32_does),
         cmocka_unit_test(a_net_learns_what_can_be_learned),
         cmocka_unit_test(tests_run_when_caffe_runs_them),
+        cmocka_unit_test(a_layer_for_tests_alone_has_its_fillers_numbers),
         cmocka_unit_test(a_run_that_explodes_stops_with_a_name),
         cmocka_unit_test(a_label_out_of_range_is_named),
         cmocka_unit_test(another_seed_does_not_go_on_with_a_snapshot),

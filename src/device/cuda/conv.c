@@ -124,7 +124,7 @@ bool sac_cuda_conv_describe(struct conv *c, const struct sac_cuda_ask *ask)
 }
 
 /* All that an algorithm's choice depends on. */
-void sac_cuda_conv_question(const struct sac_cuda_ask *ask, char *text, size_t size)
+static void name_question(const struct sac_cuda_ask *ask, char *text, size_t size)
 {
     const struct sac_window *w = &ask->node->param.conv.window;
     const int64_t *x = shape_of(ask, ask->node->src[0])->dim;
@@ -272,16 +272,19 @@ static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
     char question[160];
     bool found;
 
-    sac_cuda_conv_question(ask, question, sizeof question);
-    if (remembered(ask, c, question))
+    name_question(ask, question, sizeof question);
+    bool same = ask->options->deterministic; /* what was measured may differ next time */
+
+    if (!same && remembered(ask, c, question))
         return true;
     cudnnSetConvolutionMathType(c->conv, math_of(ask->options->precision));
     if (c->transposed)
         found = guess_backward(cudnn, c, &algorithm, &math);
     else
-        found = measure(ask, c, &algorithm, &math) || guess_forward(cudnn, c, &algorithm, &math);
+        found = (!same && measure(ask, c, &algorithm, &math)) ||
+                guess_forward(cudnn, c, &algorithm, &math);
     found = found && adopt(ask, c, algorithm, math);
-    if (found) {
+    if (found && !same) {
         math =
             ask->options->precision == SAC_PRECISION_F32 ? (int)math_of(SAC_PRECISION_F32) : math;
         sac_algorithms_add(ask->device->algorithms, question, algorithm, math);

@@ -115,13 +115,14 @@ cudaError_t sac_kernel_softmax(const struct sac_kernel_softmax *p, cudaStream_t 
 cudaError_t sac_kernel_topk(const void *x, int type, uint32_t rows, uint32_t count, int k,
                             struct sac_topk_pair *y, cudaStream_t stream);
 
-/* u8 → the net's input, channels-last both: (x − mean) · scale. */
+/* u8 → the net's input, channels-last both: (x − mean) · scale, and zeros in what y has
+ * more channels. */
 struct sac_kernel_pixels {
     const uint8_t *x;
     void *y;
     int type;
     uint32_t batch, plane; /* pixels a picture */
-    int channels;
+    int channels, width;   /* of x, of y */
     bool swap;               /* the first and third channel */
     float mean[4];           /* the last is for all channels from the fourth on */
     const float *mean_image; /* plane × channels, or NULL */

@@ -6,13 +6,15 @@ SAC_KERNEL pixels(struct sac_kernel_pixels p)
 {
     SAC_EACH(pixel, p.batch * p.plane)
     {
-        int64_t at = (int64_t)pixel * p.channels;
+        int64_t at = (int64_t)pixel * p.channels, to = (int64_t)pixel * p.width;
         int64_t mean_at = (int64_t)(pixel % p.plane) * p.channels;
         for (int c = 0; c < p.channels; c++) {
             int from = p.swap && p.channels >= 3 && c < 3 ? 2 - c : c;
             float mean = p.mean_image ? p.mean_image[mean_at + c] : p.mean[c < 4 ? c : 3];
-            sac_store(p.y, p.type, at + c, ((float)p.x[at + from] - mean) * p.scale);
+            sac_store(p.y, p.type, to + c, ((float)p.x[at + from] - mean) * p.scale);
         }
+        for (int c = p.channels; c < p.width; c++)
+            sac_store(p.y, p.type, to + c, 0);
     }
 }
 

@@ -134,6 +134,21 @@ void sac_durable_free(struct sac_durable *file)
     free(file);
 }
 
+int sac_durable_write(const char *path, const void *bytes, size_t size, struct sac_error *err)
+{
+    struct sac_durable *file = NULL;
+    int rc = sac_durable_open(&file, path, err);
+
+    if (rc == 0)
+        rc = sac_durable_put(file, bytes, size, err);
+    if (rc == 0)
+        rc = sac_durable_sync(file, err);
+    if (rc == 0)
+        rc = sac_durable_commit(file, err);
+    sac_durable_free(file);
+    return rc;
+}
+
 /* "a/b" → "a", "/b" → "/", "b" → "." */
 static char *folder_of(const char *path)
 {

@@ -31,6 +31,9 @@ int sac_durable_commit(struct sac_durable *file, struct sac_error *err);
 /* Takes NULL. Without a commit the temporary is removed and the old file stays. */
 void sac_durable_free(struct sac_durable *file);
 
+/* All of it, for a file that is in memory. */
+int sac_durable_write(const char *path, const void *bytes, size_t size, struct sac_error *err);
+
 /* Syncs the folder that PATH is in: renames and removals there are on the disk. */
 int sac_durable_sync_folder(const char *path, struct sac_error *err);
 

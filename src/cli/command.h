@@ -15,9 +15,11 @@ struct sac_command {
 
 int sac_command_serve(int argc, char **argv);
 int sac_command_classify(int argc, char **argv);
+int sac_command_dataset(int argc, char **argv);
 int sac_command_devices(int argc, char **argv);
 int sac_command_train(int argc, char **argv);
 int sac_command_test(int argc, char **argv);
+int sac_command_model(int argc, char **argv);
 int sac_command_time(int argc, char **argv);
 int sac_command_bench(int argc, char **argv);
 

@@ -107,16 +107,12 @@ int sac_flag_resize(const char *flag, const char *value, enum sac_resize *ret, i
 int sac_flag_list(const char *flag, const char *value, const char **ret, size_t room,
                   int *ret_count, struct sac_error *err)
 {
-    char *list = strdup(value), *rest; /* for as long as the program runs */
+    char *list = (char *)value, *rest; /* of argv, which is the program's to change */
     size_t count = 0;
 
-    if (!list)
-        return sac_fail(err, SAC_ENOMEM, "out of memory");
     for (char *at = strtok_r(list, ",", &rest); at; at = strtok_r(NULL, ",", &rest)) {
-        if (count == room) {
-            free(list);
+        if (count == room)
             return sac_fail(err, SAC_ELIMIT, "%s: at most %zu", flag, room);
-        }
         ret[count++] = at;
     }
     *ret_count = (int)count;

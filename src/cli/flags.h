@@ -101,7 +101,7 @@ int sac_flag_resize(const char *flag, const char *value, enum sac_resize *ret, i
 /* "flip,pad=4,rotation=10": fields of struct sac_augment, `area` for area_min. */
 int sac_flag_augment(const char *flag, const char *value, struct sac_augment *ret,
                      struct sac_error *err);
-/* "a,b" as texts in ret[0 … room); they last as long as the program. */
+/* "a,b" of the command line, cut into texts in ret[0 … room) where it lies. */
 int sac_flag_list(const char *flag, const char *value, const char **ret, size_t room,
                   int *ret_count, struct sac_error *err);
 

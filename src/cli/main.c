@@ -14,7 +14,9 @@ static const struct sac_command commands[] = {
     {"train", "train a net as a solver.prototxt says", sac_command_train},
     {"test", "say how well a net does on labelled pictures", sac_command_test},
     {"time", "time a net, operation by operation and whole", sac_command_time},
+    {"model", "fetch a public model, or list those that are known", sac_command_model},
     {"bench", "load a server, open loop, with honest percentiles", sac_command_bench},
+    {"dataset", "make, split, check and convert sets of pictures", sac_command_dataset},
     {"devices", "what there is to run on, and what each can do", sac_command_devices},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -24,7 +24,7 @@ static const char help[] =
     "  --listen HOST:PORT    where to listen (127.0.0.1:8000)\n"
     "  --allow-host NAME     one more Host name that a loopback server answers to\n"
     "  --env-file FILE       GPU REST Engine's /etc/default/gpurestengine\n"
-    "  --workers N           workers of the CPU device (one a core)\n"
+    "  --workers N           workers of the CPU device, or decoders for GPUs (one a core)\n"
     "  --queue N             pictures that may wait (a quarter second's worth, at most 512)\n"
     "  --drain-ms N          how long SIGTERM waits for what was accepted (30000)\n"
     "  --body-max BYTES      the largest body (16777216)\n"

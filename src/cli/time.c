@@ -10,6 +10,7 @@
 #include "cli/flags.h"
 #include "cli/measure.h"
 #include "cli/pictures.h"
+#include "cli/time_training.h"
 #include "net/plan.h"
 
 static const char help[] =
@@ -18,6 +19,8 @@ static const char help[] =
     "Times a net's forward pass, operation by operation and whole, on one worker; or, with\n"
     "--pictures, everything from a picture's bytes to its labels on all workers at once.\n\n"
     "  --net F           a deploy or train_val prototxt\n"
+    "  --backward        its TRAIN phase, forward and back, and an update of SGD\n"
+    "  --data PATH       what feeds that, instead of its data layer's source\n"
     "  --iterations N    passes to time (50)\n"
     "  --reference       the plain loops instead of the fast kernels\n"
     "  --pictures P      the pictures to go through, in memory\n"
@@ -28,6 +31,8 @@ static const char help[] =
 enum {
     FLAG_NET = SAC_FLAG_OWN,
     FLAG_ITERATIONS,
+    FLAG_BACKWARD,
+    FLAG_DATA,
     FLAG_REFERENCE,
     FLAG_PICTURES,
     FLAG_WORKERS,
@@ -38,6 +43,8 @@ enum {
 static const struct option long_options[] = {
     {"net", required_argument, NULL, FLAG_NET},
     {"iterations", required_argument, NULL, FLAG_ITERATIONS},
+    {"backward", no_argument, NULL, FLAG_BACKWARD},
+    {"data", required_argument, NULL, FLAG_DATA},
     {"reference", no_argument, NULL, FLAG_REFERENCE},
     {"pictures", required_argument, NULL, FLAG_PICTURES},
     {"workers", required_argument, NULL, FLAG_WORKERS},
@@ -48,10 +55,10 @@ static const struct option long_options[] = {
 
 struct time_command {
     struct sac_model_flags flags;
-    const char *net, *pictures;
+    const char *net, *pictures, *data;
     int iterations, workers;
     double seconds;
-    bool reference, json;
+    bool backward, reference, json;
     struct sac_device *device;
 };
 
@@ -70,6 +77,12 @@ static int take_own(struct time_command *t, int option, const char *value, struc
         return sac_flag_int("--workers", value, 1, 64, &t->workers, err);
     case FLAG_SECONDS:
         return sac_flag_number("--seconds", value, 0.01, 86400, &t->seconds, err);
+    case FLAG_BACKWARD:
+        t->backward = true;
+        return 0;
+    case FLAG_DATA:
+        t->data = value;
+        return 0;
     case FLAG_REFERENCE:
         t->reference = true;
         return 0;
@@ -101,6 +114,8 @@ static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
         return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     if (!t->net == !t->pictures)
         return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
+    if ((t->backward && !t->net) || (t->data && !t->backward))
+        return sac_fail(err, SAC_EINVAL, "--backward goes with --net, and --data with --backward");
     return 0;
 }
 
@@ -143,10 +158,29 @@ static int time_pictures(struct time_command *t, struct sac_error *err)
 
 /* A net: the plan, per operation and whole. */
 
+/* By the clock, and of this thread's CPU time: all of it on a CPU, and what remains the
+ * same when other programs want the core. */
 struct timing {
-    double *step_ms;  /* steps × iterations */
-    double *total_ms; /* iterations */
+    double *step_ms, *step_cpu_ms;   /* steps × iterations */
+    double *total_ms, *total_cpu_ms; /* iterations */
 };
+
+struct moment {
+    uint64_t wall_ns, cpu_ns;
+};
+
+static struct moment now(void)
+{
+    return (struct moment){sac_clock_ns(), sac_clock_thread_cpu_ns()};
+}
+
+static void note(struct moment began, double *ms, double *cpu_ms)
+{
+    struct moment end = now();
+
+    *ms = (double)(end.wall_ns - began.wall_ns) / 1e6;
+    *cpu_ms = (double)(end.cpu_ns - began.cpu_ns) / 1e6;
+}
 
 static int time_once(struct time_command *t, struct sac_plan *plan, struct sac_stream *stream,
                      struct timing *timing, int iteration, struct sac_error *err)
@@ -155,23 +189,24 @@ static int time_once(struct time_command *t, struct sac_plan *plan, struct sac_s
     int steps = sac_plan_step_count(plan), rc = 0;
 
     for (int i = 0; rc == 0 && i < steps; i++) {
-        uint64_t began_ns = sac_clock_ns();
+        int at = i * t->iterations + iteration;
+        struct moment began = now();
         rc = sac_plan_forward_step(plan, i, err);
         if (rc == 0)
             rc = table->stream_sync(stream, err);
-        timing->step_ms[i * t->iterations + iteration] = (double)(sac_clock_ns() - began_ns) / 1e6;
+        note(began, &timing->step_ms[at], &timing->step_cpu_ms[at]);
     }
-    uint64_t began_ns = sac_clock_ns();
+    struct moment began = now();
     if (rc == 0)
         rc = sac_plan_forward(plan, err);
     if (rc == 0)
         rc = table->stream_sync(stream, err);
-    timing->total_ms[iteration] = (double)(sac_clock_ns() - began_ns) / 1e6;
+    note(began, &timing->total_ms[iteration], &timing->total_cpu_ms[iteration]);
     return rc;
 }
 
-static void put_step(struct sac_buf *out, const struct sac_plan_step *step, double ms, double share,
-                     bool json)
+static void put_step(struct sac_buf *out, const struct sac_plan_step *step, double ms,
+                     double cpu_ms, double share, bool json)
 {
     char shape[SAC_SHAPE_TEXT];
 
@@ -186,8 +221,8 @@ static void put_step(struct sac_buf *out, const struct sac_plan_step *step, doub
     sac_buf_put_json(out, step->name, strlen(step->name));
     sac_buf_printf(out, ",\"op\":\"%s\",\"kernel\":", sac_op_kind_name(step->kind));
     sac_buf_put_json(out, step->kernel, strlen(step->kernel));
-    sac_buf_printf(out, ",\"ms\":%.6f,\"flops\":%.0f,\"bytes\":%.0f}", ms, step->flops,
-                   step->bytes);
+    sac_buf_printf(out, ",\"ms\":%.6f,\"cpu_ms\":%.6f,\"flops\":%.0f,\"bytes\":%.0f}", ms, cpu_ms,
+                   step->flops, step->bytes);
 }
 
 static void report(struct time_command *t, const struct sac_plan *plan, struct timing *timing)
@@ -195,6 +230,8 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     struct sac_buf out = {0};
     size_t n = (size_t)t->iterations;
     double total = sac_median(timing->total_ms, n), flops = 0;
+    double total_cpu = sac_median(timing->total_cpu_ms, n);
+    int slices = sac_plan_slices(plan);
 
     if (t->json)
         sac_buf_puts(&out, "{\"steps\":[");
@@ -204,25 +241,30 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     for (int i = 0; i < sac_plan_step_count(plan); i++) {
         struct sac_plan_step step;
         sac_plan_step(plan, i, &step);
-        double ms = sac_median(timing->step_ms + (size_t)i * n, n);
+        double ms = slices * sac_median(timing->step_ms + (size_t)i * n, n);
+        double cpu_ms = slices * sac_median(timing->step_cpu_ms + (size_t)i * n, n);
+        step.flops *= slices;
+        step.bytes *= slices;
         flops += step.flops;
         if (t->json && i)
             sac_buf_puts(&out, ",");
-        put_step(&out, &step, ms > 0 ? ms : 1e-6, ms / total, t->json);
+        put_step(&out, &step, ms > 0 ? ms : 1e-6, cpu_ms, ms / total, t->json);
     }
     int batch = sac_plan_batch(plan);
     if (t->json)
         sac_buf_printf(&out,
-                       "],\"batch\":%d,\"median_ms\":%.6f,\"pictures_per_second\":%.3f,"
+                       "],\"batch\":%d,\"slices\":%d,\"median_ms\":%.6f,\"cpu_ms\":%.6f,\"pictures_"
+                       "per_second\":%.3f,"
                        "\"gflop_per_second\":%.2f,\"memory_bytes\":%zu}\n",
-                       batch, total, batch * 1e3 / total, flops / total / 1e6,
+                       batch, slices, total, total_cpu, batch * 1e3 / total, flops / total / 1e6,
                        sac_plan_memory_bytes(plan));
     else
-        sac_buf_printf(&out,
-                       "whole: %.3f ms a pass of %d (median of %d), %.1f pictures a second, "
-                       "%.1f GFLOP/s, %.1f MB of activations\n",
-                       total, batch, t->iterations, batch * 1e3 / total, flops / total / 1e6,
-                       (double)sac_plan_memory_bytes(plan) / 1e6);
+        sac_buf_printf(
+            &out,
+            "whole: %.3f ms a pass of %d in %d slice%s (median of %d; %.3f ms of CPU), %.1f "
+            "pictures a second, %.1f GFLOP/s, %.1f MB of activations\n",
+            total, batch, slices, slices == 1 ? "" : "s", t->iterations, total_cpu,
+            batch * 1e3 / total, flops / total / 1e6, (double)sac_plan_memory_bytes(plan) / 1e6);
     fwrite(out.data, 1, out.len, stdout);
     sac_buf_done(&out);
 }
@@ -231,9 +273,12 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
                      struct sac_error *err)
 {
     size_t steps = (size_t)sac_plan_step_count(plan), n = (size_t)t->iterations;
-    struct timing timing = {.step_ms = calloc(steps * n + 1, sizeof(double)),
-                            .total_ms = calloc(n, sizeof(double))};
-    int rc = timing.step_ms && timing.total_ms ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+    double *all = calloc(2 * (steps + 1) * n, sizeof *all);
+    struct timing timing = {.step_ms = all,
+                            .step_cpu_ms = all + steps * n,
+                            .total_ms = all + 2 * steps * n,
+                            .total_cpu_ms = all + (2 * steps + 1) * n};
+    int rc = all ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     for (int i = 0; rc == 0 && i < 3; i++) /* warm */
         rc = sac_plan_forward(plan, err);
@@ -241,8 +286,7 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
         rc = time_once(t, plan, stream, &timing, i, err);
     if (rc == 0)
         report(t, plan, &timing);
-    free(timing.step_ms);
-    free(timing.total_ms);
+    free(all);
     return rc;
 }
 
@@ -281,6 +325,24 @@ static int time_net(struct time_command *t, struct sac_error *err)
     return rc;
 }
 
+static int time_training(struct time_command *t, struct sac_error *err)
+{
+    int batch = t->flags.overrides.batch_max;
+    struct sac_time_training how = {
+        .device = t->device,
+        .net = t->net,
+        .data = t->data,
+        .mean = t->flags.files.mean,
+        .batch = batch > 0 ? batch : 0,
+        .iterations = t->iterations,
+        .ops = {.reference = t->reference, .deterministic = t->flags.overrides.deterministic > 0},
+        .json = t->json,
+    };
+    int rc = sac_flag_precision(t->flags.overrides.precision, t->device, &how.ops.precision, err);
+
+    return rc == 0 ? sac_time_training(&how, err) : rc;
+}
+
 int sac_command_time(int argc, char **argv)
 {
     struct time_command t = {.flags = sac_model_flags_none(),
@@ -300,7 +362,9 @@ int sac_command_time(int argc, char **argv)
         return sac_usage_error("time", "%s", err.text);
     rc = sac_device_open(&t.device, t.flags.device, &err);
     if (rc == 0)
-        rc = t.net ? time_net(&t, &err) : time_pictures(&t, &err);
+        rc = t.backward ? time_training(&t, &err)
+             : t.net    ? time_net(&t, &err)
+                        : time_pictures(&t, &err);
     sac_device_close(t.device);
     return rc ? sac_command_failed(&err) : 0;
 }

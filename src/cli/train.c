@@ -288,6 +288,7 @@ static int run(struct train *t, struct sac_error *err)
     struct sac_trainer *trainer = NULL;
     int rc = sac_device_open(&t->options.device, t->device, err);
 
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a sentence, as a full disk is */
     if (rc == 0)
         rc = sac_flag_precision(t->precision, t->options.device, &t->options.precision, err);
     if (rc == 0)

@@ -145,3 +145,46 @@ void sac_datum_floats(const uint8_t *record, size_t size, float *to)
         to += field.size / 4;
     }
 }
+
+static void put_varint(struct sac_buf *out, uint64_t value)
+{
+    uint8_t bytes[10];
+    size_t size = 0;
+
+    for (; value >= 0x80; value >>= 7)
+        bytes[size++] = (uint8_t)(value | 0x80);
+    bytes[size++] = (uint8_t)value;
+    sac_buf_put(out, bytes, size);
+}
+
+static void put_number(struct sac_buf *out, unsigned field, int64_t value)
+{
+    put_varint(out, field << 3 | VARINT);
+    put_varint(out, (uint64_t)value); /* negative ones take ten bytes, as protobuf has it */
+}
+
+static void put_floats(struct sac_buf *out, const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        put_varint(out, FLOAT_DATA << 3 | FIXED32);
+        sac_buf_put(out, &values[i], sizeof values[i]);
+    }
+}
+
+void sac_datum_write(struct sac_buf *out, const struct sac_datum *datum, const float *values)
+{
+    if (datum->channels > 0) {
+        put_number(out, CHANNELS, datum->channels);
+        put_number(out, HEIGHT, datum->height);
+        put_number(out, WIDTH, datum->width);
+    }
+    if (datum->size > 0) {
+        put_varint(out, DATA << 3 | BYTES);
+        put_varint(out, datum->size);
+        sac_buf_put(out, datum->bytes, datum->size);
+    }
+    put_number(out, LABEL, datum->label);
+    put_floats(out, values, datum->size > 0 ? 0 : datum->floats);
+    if (datum->encoded)
+        put_number(out, ENCODED, 1);
+}

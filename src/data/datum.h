@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 
 struct sac_datum {
@@ -23,6 +24,10 @@ struct sac_datum {
  * SAC_EFORMAT for what is no Datum. */
 int sac_datum_read(struct sac_datum *ret, const uint8_t *record, size_t size,
                    struct sac_error *err);
+
+/* Appends the record: the shape (where it has one), `bytes`, or else `values` as
+ * float_data, the label, and whether it is encoded. Caffe reads it. */
+void sac_datum_write(struct sac_buf *out, const struct sac_datum *datum, const float *values);
 
 /* float_data of a record that sac_datum_read took; to[0 … floats). */
 void sac_datum_floats(const uint8_t *record, size_t size, float *to);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/source_private.h"
 
 enum {
@@ -428,32 +429,10 @@ static int settle_shape(struct sac_feed *feed, struct sac_error *err)
                     feed->source->path, why.text);
 }
 
-/* "MemAvailable:    4242 kB", or what the machine has at all. */
-static uint64_t bytes_available(void)
-{
-    unsigned long long kib = 0, limit;
-    uint64_t bytes;
-    char line[128];
-    FILE *file = fopen("/proc/meminfo", "re");
-
-    while (file && kib == 0 && fgets(line, sizeof line, file))
-        sscanf(line, "MemAvailable: %llu", &kib);
-    if (file)
-        fclose(file);
-    bytes = kib ? (uint64_t)kib << 10
-                : (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    file = fopen("/sys/fs/cgroup/memory.max", "re");
-    if (file && fscanf(file, "%llu", &limit) == 1 && limit < bytes)
-        bytes = limit;
-    if (file)
-        fclose(file);
-    return bytes;
-}
-
 static int settle_memory(struct sac_feed *feed, size_t *ret_slot, struct sac_error *err)
 {
     struct sac_feed_options *o = &feed->options;
-    uint64_t most = o->bytes_max ? o->bytes_max : bytes_available() / 8 * 7;
+    uint64_t most = o->bytes_max ? o->bytes_max : sac_memory_available() / 8 * 7;
     uint64_t item = (uint64_t)feed->shape[0] * (uint64_t)feed->shape[1], slot = UINT64_MAX;
     int items = feed->last - feed->first;
     bool over =

@@ -30,7 +30,7 @@ static struct sac_fetch_options settle(const struct sac_fetch_options *given, in
 static bool wait_a_while(const struct sac_fetch_options *options, int failures,
                          const struct sac_sink *sink, int64_t total)
 {
-    int64_t left = options->wait_ms;
+    int64_t left = failures == 0 && options->wait_ms > SLICE_MS ? SLICE_MS : options->wait_ms;
 
     for (int i = 1; i < failures && left < WAIT_MS_MAX; i++)
         left *= 2;

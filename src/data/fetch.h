@@ -32,10 +32,10 @@ void sac_fetcher_free(struct sac_fetcher *fetcher); /* takes NULL */
 /* Zero is the default, which stands behind each. Text is borrowed during the call. */
 struct sac_fetch_options {
     int64_t bytes_max;  /* 2 GiB */
-    const char *sha256; /* in hexadecimal; not compared */
+    const char *sha256; /* in hexadecimal, or its first digits; not compared */
     const char *sha1;
     int tries;   /* in a row without a new byte; 5. All in all at most 100 */
-    int wait_ms; /* before the second try, then twice that, at most 8 s; 500 */
+    int wait_ms; /* after a try without a new byte, then twice that, at most 8 s; 500 */
     int stall_s; /* without a byte, and to connect; 30 */
     /* Called a few times a second; total < 0: not known. False stops: SAC_ECANCELED. */
     bool (*progress)(void *context, int64_t have, int64_t total);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,39 @@ int sac_source_item(const struct sac_source *source, int64_t index, struct sac_i
         sac_error_prefix(err, "%s", name);
     }
     return rc;
+}
+
+int sac_source_label_of(const struct sac_source *source, int64_t index, const struct sac_item *item,
+                        int32_t *ret, struct sac_error *err)
+{
+    float label = item->labels[0];
+    char name[SAC_ERROR_TEXT / 2];
+
+    if (source->label_count == 1 && label == rintf(label) && fabsf(label) <= 1 << 24) {
+        *ret = (int32_t)label;
+        return 0;
+    }
+    sac_source_item_name(source, index, name, sizeof name);
+    return sac_fail(err, SAC_EINVAL, "%s: expected one whole number as label", name);
+}
+
+int sac_source_item_label(const struct sac_source *source, int64_t index, int32_t *ret,
+                          struct sac_error *err)
+{
+    struct sac_item item = {0};
+
+    if (source->type->label)
+        return source->type->label(source, index, ret, err);
+    int rc = sac_source_item(source, index, &item, err);
+    if (rc == 0)
+        rc = sac_source_label_of(source, index, &item, ret, err);
+    sac_item_done(&item);
+    return rc;
+}
+
+bool sac_source_item_path(const struct sac_source *source, int64_t index, char *text, size_t size)
+{
+    return source->type->path && source->type->path(source, index, text, size);
 }
 
 static int read_open_file(int fd, struct sac_item *item, struct sac_error *err)
@@ -201,22 +235,80 @@ static bool ends_in(const char *path, const char *end)
     return size >= tail && strcasecmp(path + size - tail, end) == 0;
 }
 
-int sac_source_open(struct sac_source **ret, const char *path, struct sac_error *err)
+void sac_source_load_labels(struct sac_source *source, const char *path, const char *name)
 {
-    if (!sac_file_exists(path))
-        return sac_fail(err, SAC_ENOENT, "%s: no such file or folder", path);
-    if (sac_file_is_folder(path)) {
-        if (has(path, "data.mdb"))
-            return sac_source_lmdb_open(ret, path, err);
-        if (has(path, "CURRENT"))
-            return sac_source_refuse_leveldb(path, err);
-        return sac_source_folder_open(ret, path, err);
-    }
+    const char *slash = strrchr(path, '/');
+    char file[4096];
+    int size;
+
+    if (source->labels.count > 0)
+        return;
+    if (sac_file_is_folder(path))
+        size = snprintf(file, sizeof file, "%s/%s", path, name);
+    else
+        size =
+            snprintf(file, sizeof file, "%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, name);
+    if (size < (int)sizeof file)
+        sac_labels_load(&source->labels, file, NULL);
+}
+
+/* Where the first picture is: under the working folder or under the list's. */
+static int open_list(struct sac_source **ret, const char *path, struct sac_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    char file[4096], *folder = NULL;
+    int rc = sac_source_list_open(ret, path, NULL, err);
+
+    if (rc < 0 || !slash)
+        return rc;
+    if (!sac_source_item_path(*ret, 0, file, sizeof file) || file[0] == '/' ||
+        sac_file_exists(file))
+        return 0;
+    sac_source_free(*ret);
+    folder = strndup(path, (size_t)(slash - path) + 1);
+    if (!folder)
+        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    rc = sac_source_list_open(ret, path, folder, err);
+    free(folder);
+    return rc;
+}
+
+static int open_folder(struct sac_source **ret, const char *path, struct sac_error *err)
+{
+    char list[4096];
+
+    if (has(path, "data.mdb"))
+        return sac_source_lmdb_open(ret, path, err);
+    if (has(path, "CURRENT"))
+        return sac_source_refuse_leveldb(path, err);
+    if (has(path, "list.txt") && snprintf(list, sizeof list, "%s/list.txt", path) < 4096)
+        return open_list(ret, list, err);
+    return sac_source_folder_open(ret, path, err);
+}
+
+static int open_named(struct sac_source **ret, const char *path, struct sac_error *err)
+{
+    if (sac_file_is_folder(path))
+        return open_folder(ret, path, err);
     if (ends_in(path, ".mdb"))
         return sac_source_lmdb_open(ret, path, err);
     if (ends_in(path, ".bin"))
         return sac_source_cifar_open(ret, &path, 1, err);
     if (ends_in(path, ".h5") || ends_in(path, ".hdf5"))
         return sac_source_hdf5_open(ret, path, "data", "label", err);
-    return sac_source_list_open(ret, path, NULL, err);
+    return open_list(ret, path, err);
+}
+
+int sac_source_open(struct sac_source **ret, const char *path, struct sac_error *err)
+{
+    struct sac_source *source = NULL;
+
+    if (!sac_file_exists(path))
+        return sac_fail(err, SAC_ENOENT, "%s: no such file or folder", path);
+    int rc = open_named(&source, path, err);
+    if (rc == 0) {
+        sac_source_load_labels(source, path, "labels.txt");
+        *ret = source;
+    }
+    return rc;
 }

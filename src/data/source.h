@@ -47,6 +47,10 @@ struct sac_source_type {
     /* What the item is called: a path with its line, a key. */
     void (*name)(const struct sac_source *source, int64_t index, char *text, size_t size);
     void (*free)(struct sac_source *source);
+    /* May be NULL: the label without the item; the path of the item's own file. */
+    int (*label)(const struct sac_source *source, int64_t index, int32_t *ret,
+                 struct sac_error *err);
+    bool (*path)(const struct sac_source *source, int64_t index, char *text, size_t size);
 };
 
 /* The head of each source; read-only once open. */
@@ -64,6 +68,15 @@ struct sac_source {
 int sac_source_item(const struct sac_source *source, int64_t index, struct sac_item *ret,
                     struct sac_error *err);
 void sac_source_item_name(const struct sac_source *source, int64_t index, char *text, size_t size);
+/* The item's label as a whole number, its pixels unread where the source can. SAC_EINVAL:
+ * it is none, or one of several. */
+int sac_source_item_label(const struct sac_source *source, int64_t index, int32_t *ret,
+                          struct sac_error *err);
+/* The same of an item that was read. */
+int sac_source_label_of(const struct sac_source *source, int64_t index, const struct sac_item *item,
+                        int32_t *ret, struct sac_error *err);
+/* Where the item's own file is; false where it has none (an LMDB's, say). */
+bool sac_source_item_path(const struct sac_source *source, int64_t index, char *text, size_t size);
 /* Takes NULL. */
 void sac_source_free(struct sac_source *source);
 
@@ -100,9 +113,20 @@ int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *
 int sac_source_cifar_open(struct sac_source **ret, const char *const *paths, int count,
                           struct sac_error *err);
 
-/* Whichever of these the path is, told by what is there: a folder with data.mdb
- * or with folders; a file of CIFAR records (.bin), HDF5 (its signature) or a
- * list. */
+/* Items of another source, in an order of their own; `indices` may name an item
+ * more than once. Classes: `renumber` has the new number of each old label (−1: none
+ * of the items has it) and `labels` the new names; both may be NULL. Copies what it
+ * is given, but for `of`, which it borrows. */
+int sac_source_view_open(struct sac_source **ret, const struct sac_source *of,
+                         const int64_t *indices, int64_t count, const int32_t *renumber,
+                         int renumber_count, const struct sac_labels *labels,
+                         struct sac_error *err);
+
+/* Whichever of these the path is, told by what is there: a folder with data.mdb,
+ * with list.txt or with folders; a file of CIFAR records (.bin), HDF5 (its
+ * signature) or a list. A list's paths hold from the working folder, or else from
+ * the list's own. Names of an LMDB's and a list's classes come from labels.txt
+ * beside the data. */
 int sac_source_open(struct sac_source **ret, const char *path, struct sac_error *err);
 
 #endif

@@ -81,7 +81,8 @@ static void cifar_free(struct sac_source *source)
     free(cifar);
 }
 
-static const struct sac_source_type cifar_type = {"CIFAR", cifar_item, cifar_name, cifar_free};
+static const struct sac_source_type cifar_type = {"CIFAR",    cifar_item, cifar_name,
+                                                  cifar_free, NULL,       NULL};
 
 static int open_file(struct cifar *cifar, const char *path, struct sac_error *err)
 {
@@ -108,14 +109,9 @@ static int open_file(struct cifar *cifar, const char *path, struct sac_error *er
 static void load_names(struct sac_source *source)
 {
     static const char *const names[] = {"batches.meta.txt", "class_names.txt"};
-    const char *slash = strrchr(source->path, '/');
-    int folder = slash ? (int)(slash - source->path) + 1 : 0;
-    char path[4096];
 
     for (int i = 0; i < 2 && source->labels.count == 0; i++) {
-        int size = snprintf(path, sizeof path, "%.*s%s", folder, source->path, names[i]);
-        if (size >= (int)sizeof path || sac_labels_load(&source->labels, path, NULL) < 0)
-            continue;
+        sac_source_load_labels(source, source->path, names[i]);
         if (source->labels.count != CLASSES)
             sac_labels_done(&source->labels);
     }

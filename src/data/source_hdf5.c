@@ -56,6 +56,17 @@ struct hdf5 {
     uint64_t clock;
 };
 
+void sac_hdf5_lock(void)
+{
+    pthread_mutex_lock(&lock);
+    silence();
+}
+
+void sac_hdf5_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
 static void close_dataset(struct dataset *dataset)
 {
     if (dataset->id >= 0)
@@ -272,10 +283,9 @@ static int hdf5_item(const struct sac_source *source, int64_t index, struct sac_
         return rc;
     float *data = ret->memory, *label = data + hdf5->data_size;
     memset(label, 0, (size_t)source->label_count * sizeof *label);
-    pthread_mutex_lock(&lock);
-    silence();
+    sac_hdf5_lock();
     rc = read_item(hdf5, index, data, label, err);
-    pthread_mutex_unlock(&lock);
+    sac_hdf5_unlock();
     ret->kind = SAC_ITEM_FLOATS;
     ret->channels = hdf5->channels;
     ret->height = hdf5->height;
@@ -297,10 +307,10 @@ static void hdf5_free(struct sac_source *source)
 {
     struct hdf5 *hdf5 = (struct hdf5 *)source;
 
-    pthread_mutex_lock(&lock);
+    sac_hdf5_lock();
     for (int i = 0; i < hdf5->file_count; i++)
         close_file(hdf5, &hdf5->files[i]);
-    pthread_mutex_unlock(&lock);
+    sac_hdf5_unlock();
     free(hdf5->files);
     free(hdf5->data_name);
     free(hdf5->label_name);
@@ -308,7 +318,8 @@ static void hdf5_free(struct sac_source *source)
     free(hdf5);
 }
 
-static const struct sac_source_type hdf5_type = {"HDF5", hdf5_item, hdf5_name, hdf5_free};
+static const struct sac_source_type hdf5_type = {"HDF5",    hdf5_item, hdf5_name,
+                                                 hdf5_free, NULL,      NULL};
 
 static int add_file(struct hdf5 *hdf5, const char *path, struct sac_error *err)
 {
@@ -351,14 +362,13 @@ int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *
         rc = sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
     if (rc == 0 && !sac_file_exists(path))
         rc = sac_fail(err, SAC_ENOENT, "%s: no such file", path);
-    pthread_mutex_lock(&lock);
-    silence();
+    sac_hdf5_lock();
     bool single = rc == 0 && H5Fis_hdf5(path) > 0;
     if (rc == 0 && !single)
         rc = sac_lines_load(&hdf5->lines, path, err);
     if (rc == 0)
         rc = add_files(hdf5, single, err);
-    pthread_mutex_unlock(&lock);
+    sac_hdf5_unlock();
     if (rc == 0 && hdf5->source.count == 0)
         rc = sac_fail(err, SAC_EFORMAT, "%s: no items", path);
     if (rc == 0)

@@ -64,8 +64,25 @@ static void list_free(struct sac_source *source)
     free(list);
 }
 
-static const struct sac_source_type list_type = {"list", list_item, list_name, list_free};
-static const struct sac_source_type folder_type = {"folder", list_item, list_name, list_free};
+static int list_label(const struct sac_source *source, int64_t index, int32_t *ret,
+                      struct sac_error *err)
+{
+    (void)err;
+    *ret = ((const struct list *)source)->pictures[index].label;
+    return 0;
+}
+
+static bool list_path(const struct sac_source *source, int64_t index, char *text, size_t size)
+{
+    const struct list *list = (const struct list *)source;
+
+    return snprintf(text, size, "%s%s", list->root, list->pictures[index].path) < (int)size;
+}
+
+static const struct sac_source_type list_type = {"list",    list_item,  list_name,
+                                                 list_free, list_label, list_path};
+static const struct sac_source_type folder_type = {"folder",  list_item,  list_name,
+                                                   list_free, list_label, list_path};
 
 bool sac_source_has_files(const struct sac_source *source)
 {

@@ -220,6 +220,18 @@ static int lmdb_item(const struct sac_source *source, int64_t index, struct sac_
     return rc;
 }
 
+static int lmdb_label(const struct sac_source *source, int64_t index, int32_t *ret,
+                      struct sac_error *err)
+{
+    const struct record *record = &((const struct lmdb *)source)->records[index];
+    struct sac_datum datum;
+    int rc = sac_datum_read(&datum, record->bytes, record->size, err);
+
+    if (rc == 0)
+        *ret = datum.label;
+    return rc;
+}
+
 static void lmdb_name(const struct sac_source *source, int64_t index, char *text, size_t size)
 {
     const struct record *record = &((const struct lmdb *)source)->records[index];
@@ -240,7 +252,8 @@ static void lmdb_free(struct sac_source *source)
     free(lmdb);
 }
 
-static const struct sac_source_type lmdb_type = {"LMDB", lmdb_item, lmdb_name, lmdb_free};
+static const struct sac_source_type lmdb_type = {"LMDB",    lmdb_item,  lmdb_name,
+                                                 lmdb_free, lmdb_label, NULL};
 
 int sac_source_lmdb_open(struct sac_source **ret, const char *path, struct sac_error *err)
 {

@@ -28,6 +28,14 @@ int sac_item_read_file(struct sac_item *item, const char *path, struct sac_error
 /* Pictures of whatever kind lie in files of their own: a list or a folder. */
 bool sac_source_has_files(const struct sac_source *source);
 
+/* The classes' names from a file in the folder that `path` is, or is in; without
+ * such a file, or if it is damaged, there are none. */
+void sac_source_load_labels(struct sac_source *source, const char *path, const char *name);
+
+/* Each call of the HDF5 library, in whatever thread, stands between these two. */
+void sac_hdf5_lock(void);
+void sac_hdf5_unlock(void);
+
 /* LevelDB's folders have these. */
 int sac_source_refuse_leveldb(const char *path, struct sac_error *err);
 

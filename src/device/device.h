@@ -96,6 +96,7 @@ struct sac_device_info {
     int streams;           /* how many plans run at once with profit */
     bool host_memory;      /* device memory is host memory: no copies needed */
     unsigned precisions;   /* bit (1 << sac_precision) where it is fast */
+    bool slices;           /* a batch is faster a few pictures at a time, which stay in a cache */
 };
 
 /* Negative: not known. */

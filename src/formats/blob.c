@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/durable.h"
 #include "base/file.h"
 #include "formats/caffe.h"
 #include "formats/stranger.h"
@@ -201,4 +202,40 @@ void sac_caffe_blob_done(struct sac_caffe_blob *blob)
 {
     free(blob->data);
     *blob = (struct sac_caffe_blob){0};
+}
+
+static void set_shape(Caffe__BlobProto *message, Caffe__BlobShape *shape,
+                      const struct sac_caffe_blob *blob)
+{
+    int32_t *old[4] = {&message->num, &message->channels, &message->height, &message->width};
+
+    if (blob->rank > 4) {
+        shape->n_dim = (size_t)blob->rank;
+        shape->dim = (int64_t *)blob->dim;
+        message->shape = shape;
+        return;
+    }
+    message->has_num = message->has_channels = message->has_height = message->has_width = 1;
+    for (int i = 0; i < 4; i++) {
+        int from = blob->rank - 4 + i;
+        *old[i] = from < 0 ? 1 : (int32_t)blob->dim[from];
+    }
+}
+
+int sac_caffe_blob_save(const struct sac_caffe_blob *blob, const char *path, struct sac_error *err)
+{
+    Caffe__BlobProto message = CAFFE__BLOB_PROTO__INIT;
+    Caffe__BlobShape shape = CAFFE__BLOB_SHAPE__INIT;
+
+    set_shape(&message, &shape, blob);
+    message.n_data = blob->count;
+    message.data = blob->data;
+    size_t size = caffe__blob_proto__get_packed_size(&message);
+    uint8_t *bytes = malloc(size ? size : 1);
+    if (!bytes)
+        return sac_fail(err, SAC_ENOMEM, "%s: no memory for %zu bytes", path, size);
+    caffe__blob_proto__pack(&message, bytes);
+    int rc = sac_durable_write(path, bytes, size, err);
+    free(bytes);
+    return rc;
 }

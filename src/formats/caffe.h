@@ -58,6 +58,9 @@ int sac_caffe_blob_read(struct sac_caffe_blob *ret, const Caffe__BlobProto *blob
                         struct sac_error *err);
 /* A .binaryproto file: one BlobProto. */
 int sac_caffe_blob_load(struct sac_caffe_blob *ret, const char *path, struct sac_error *err);
+/* Writes one, as Caffe's tools do (the four old fields where rank ≤ 4); the file is
+ * there whole or not at all. */
+int sac_caffe_blob_save(const struct sac_caffe_blob *blob, const char *path, struct sac_error *err);
 void sac_caffe_blob_done(struct sac_caffe_blob *blob);
 
 struct sac_buf;

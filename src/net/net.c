@@ -576,6 +576,18 @@ bool sac_net_blob_shape(const struct sac_net *net, const char *blob, struct sac_
     return value >= 0;
 }
 
+const char *sac_net_last_features(const struct sac_net *net)
+{
+    for (int i = net->layer_count - 1; i >= 0; i--) {
+        const struct sac_layer *layer = &net->layers[i];
+        const char *type = layer->type->name;
+        if (layer->bottom_count > 0 &&
+            (strcmp(type, "Convolution") == 0 || strcmp(type, "InnerProduct") == 0))
+            return net->values[layer->bottoms[0]].name;
+    }
+    return NULL;
+}
+
 int64_t sac_net_weight_count(const struct sac_net *net)
 {
     return net->weight_count;

@@ -65,6 +65,9 @@ const char *sac_net_output_name(const struct sac_net *net, int index);
 /* The shape of the blob as the last layer that writes it leaves it; false when
  * there is no such blob. */
 bool sac_net_blob_shape(const struct sac_net *net, const char *blob, struct sac_shape *ret);
+/* What the last convolution or inner product takes: the blob that describes an input
+ * best before it is put into classes. NULL: there is none. */
+const char *sac_net_last_features(const struct sac_net *net);
 int64_t sac_net_weight_count(const struct sac_net *net); /* numbers, all layers */
 
 int sac_net_layer_count(const struct sac_net *net);

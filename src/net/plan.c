@@ -1,6 +1,7 @@
 #include "net/plan.h"
 
 #include <assert.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,11 @@ struct step {
     struct sac_op *op;
     bool forward, data, weights; /* which ways it has */
     struct sac_plan_step report;
+};
+
+struct ends {
+    struct sac_tensor *inputs, *outputs;
+    void *memory;
 };
 
 struct sac_plan {
@@ -26,6 +32,8 @@ struct sac_plan {
     bool memory_owned;
     size_t memory_bytes; /* what it needs */
     size_t memory_room;  /* what there is, which others may use */
+    int slices;          /* 1, or how often the steps run, each time on the next of: */
+    struct ends whole;   /* inputs and outputs of the batch; those above are a slice's */
     struct step *steps;
     int step_count;
     struct sac_recording *recording; /* all steps, where the device records */
@@ -404,6 +412,7 @@ static int init(struct sac_plan *plan, const char *name, const struct sac_plan_b
     plan->device = build->device;
     plan->stream = stream;
     plan->batch = batch_of(build->graph);
+    plan->slices = 1;
     plan->changes = build->options->weights != NULL;
     plan->arena = sac_arena_new(0);
     plan->name = plan->arena ? sac_arena_strdup(plan->arena, name) : NULL;
@@ -457,6 +466,63 @@ int sac_plan_from_graph(struct sac_plan **ret, struct sac_graph *graph, const ch
     return rc;
 }
 
+/* The tensors of the whole batch, one behind the other from `at` on; returns the end.
+ * With memory NULL only that is found out. */
+static size_t place_whole(const struct sac_plan *plan, const struct sac_tensor *parts, int count,
+                          struct sac_tensor *wholes, void *memory, size_t at)
+{
+    for (int i = 0; i < count; i++) {
+        struct sac_shape shape = parts[i].shape;
+        shape.dim[0] *= plan->slices;
+        wholes[i] = sac_tensor_of(&shape, parts[i].form);
+        wholes[i].data = memory ? (char *)memory + at : NULL;
+        at += (sac_tensor_bytes(&shape, parts[i].form.type) + 63) & ~(size_t)63;
+    }
+    return at;
+}
+
+static size_t place_ends(struct sac_plan *plan, void *memory)
+{
+    size_t at = place_whole(plan, plan->inputs, plan->input_count, plan->whole.inputs, memory, 0);
+
+    return place_whole(plan, plan->outputs, plan->output_count, plan->whole.outputs, memory, at);
+}
+
+/* Far from where sizes could wrap, padding and all. */
+static bool ends_fit(const struct sac_tensor *parts, int count, int slices)
+{
+    size_t bytes, total = 0;
+
+    for (int i = 0; i < count; i++)
+        if (__builtin_mul_overflow(sac_tensor_bytes(&parts[i].shape, parts[i].form.type) + 63,
+                                   (size_t)slices, &bytes) ||
+            __builtin_add_overflow(total, bytes, &total) || total > (size_t)PTRDIFF_MAX / 4)
+            return false;
+    return true;
+}
+
+int sac_plan_repeat(struct sac_plan *plan, int slices, struct sac_error *err)
+{
+    if (!ends_fit(plan->inputs, plan->input_count, slices) ||
+        !ends_fit(plan->outputs, plan->output_count, slices))
+        return sac_fail(err, SAC_ELIMIT, "a batch of %d slices of %d fits no address space", slices,
+                        plan->batch);
+    plan->slices = slices;
+    plan->batch *= slices;
+    plan->whole.inputs = zalloc(plan, plan->input_count, sizeof *plan->whole.inputs);
+    plan->whole.outputs = zalloc(plan, plan->output_count, sizeof *plan->whole.outputs);
+    if (!plan->whole.inputs || !plan->whole.outputs)
+        return out_of_memory(plan, err);
+    size_t bytes = place_ends(plan, NULL);
+    int rc = plan->device->table->memory_new(plan->device, SAC_MEMORY_DEVICE, bytes,
+                                             &plan->whole.memory, err);
+    if (rc == 0) {
+        place_ends(plan, plan->whole.memory);
+        plan->memory_bytes += bytes;
+    }
+    return rc;
+}
+
 void sac_plan_free(struct sac_plan *plan)
 {
     if (!plan)
@@ -469,6 +535,8 @@ void sac_plan_free(struct sac_plan *plan)
         plan->device->table->memory_free(plan->device, SAC_MEMORY_STAGING, plan->seed_values);
     if (plan->loss_values)
         plan->device->table->memory_free(plan->device, SAC_MEMORY_STAGING, plan->loss_values);
+    if (plan->whole.memory)
+        plan->device->table->memory_free(plan->device, SAC_MEMORY_DEVICE, plan->whole.memory);
     if (plan->memory_owned)
         plan->device->table->memory_free(plan->device, SAC_MEMORY_DEVICE, plan->memory);
     sac_arena_free(plan->arena);
@@ -485,7 +553,7 @@ int sac_plan_input_count(const struct sac_plan *plan)
 const struct sac_tensor *sac_plan_input(const struct sac_plan *plan, int index)
 {
     assert(index >= 0 && index < plan->input_count);
-    return &plan->inputs[index];
+    return plan->whole.inputs ? &plan->whole.inputs[index] : &plan->inputs[index];
 }
 
 int sac_plan_output_count(const struct sac_plan *plan)
@@ -496,12 +564,17 @@ int sac_plan_output_count(const struct sac_plan *plan)
 const struct sac_tensor *sac_plan_output(const struct sac_plan *plan, int index)
 {
     assert(index >= 0 && index < plan->output_count);
-    return &plan->outputs[index];
+    return plan->whole.outputs ? &plan->whole.outputs[index] : &plan->outputs[index];
 }
 
 int sac_plan_batch(const struct sac_plan *plan)
 {
     return plan->batch;
+}
+
+int sac_plan_slices(const struct sac_plan *plan)
+{
+    return plan->slices;
 }
 
 size_t sac_plan_memory_bytes(const struct sac_plan *plan)
@@ -531,6 +604,31 @@ static int forward_steps(struct sac_plan *plan, struct sac_error *err)
     return rc;
 }
 
+static int copy_slice(struct sac_plan *plan, const struct sac_tensor *part,
+                      const struct sac_tensor *whole, int slice, bool in, struct sac_error *err)
+{
+    size_t bytes = sac_tensor_bytes(&part->shape, part->form.type);
+    char *there = (char *)whole->data + (size_t)slice * bytes;
+
+    return plan->device->table->copy(plan->stream, SAC_COPY_ON_DEVICE, in ? part->data : there,
+                                     in ? there : part->data, bytes, err);
+}
+
+static int forward_slices(struct sac_plan *plan, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int s = 0; s < plan->slices && rc == 0; s++) {
+        for (int i = 0; i < plan->input_count && rc == 0; i++)
+            rc = copy_slice(plan, &plan->inputs[i], &plan->whole.inputs[i], s, true, err);
+        if (rc == 0)
+            rc = forward_steps(plan, err);
+        for (int i = 0; i < plan->output_count && rc == 0; i++)
+            rc = copy_slice(plan, &plan->outputs[i], &plan->whole.outputs[i], s, false, err);
+    }
+    return rc;
+}
+
 /* What cannot be recorded runs step by step, and the log says so. */
 static void record(struct sac_plan *plan)
 {
@@ -555,6 +653,8 @@ static void record(struct sac_plan *plan)
 /* The first run sets libraries up, the second is recorded, then replayed. */
 int sac_plan_forward(struct sac_plan *plan, struct sac_error *err)
 {
+    if (plan->slices > 1)
+        return forward_slices(plan, err);
     if (plan->device->table->record_begin && !plan->changes && plan->has_run &&
         !plan->records_not && !plan->recording)
         record(plan);

@@ -54,7 +54,9 @@ int sac_plan_output_count(const struct sac_plan *plan);
 const struct sac_tensor *sac_plan_output(const struct sac_plan *plan, int index);
 
 int sac_plan_batch(const struct sac_plan *plan);
-size_t sac_plan_memory_bytes(const struct sac_plan *plan); /* its arena */
+/* In how many slices the batch is run; each step below is one slice's. */
+int sac_plan_slices(const struct sac_plan *plan);
+size_t sac_plan_memory_bytes(const struct sac_plan *plan); /* its arena and ends */
 
 /* Enqueues one forward pass on the plan's stream. */
 int sac_plan_forward(struct sac_plan *plan, struct sac_error *err);

@@ -41,6 +41,14 @@ bool sac_plan_goes_back(const struct sac_node *node);
 /* Gives every value that an input, output or node needs an offset. */
 int sac_plan_lay_out(struct sac_plan_build *build, struct sac_error *err);
 
+/* How many pictures of the graph's batch are best run at a time: all, or a divisor. */
+int sac_plan_slice_of(const struct sac_graph *graph, const struct sac_device *device,
+                      const struct sac_plan_options *options);
+/* Each picture's results depend on that picture alone, which all values have on axis 0. */
+bool sac_plan_can_slice(const struct sac_graph *graph, int batch);
+/* Makes a plan that has not run yet one for `slices` times its batch. */
+int sac_plan_repeat(struct sac_plan *plan, int slices, struct sac_error *err);
+
 /* Plain and channels-last are the same order of elements: of a shape, and of a
  * value in two forms that differ in no more. */
 bool sac_plan_order_is_free(const struct sac_shape *shape);

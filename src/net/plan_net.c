@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "net/plan_build.h"
 #include "net/plan_graph.h"
 
 static int out_of_memory(struct sac_error *err)
@@ -61,23 +62,59 @@ static const char *name_of(const struct sac_net *net)
     return name && name[0] ? name : "(no name)";
 }
 
+static int make_graph(const struct sac_net *net, const struct sac_plan_options *options,
+                      struct sac_graph **ret, struct sac_error *err)
+{
+    if (options->judged || options->ops.training)
+        return sac_net_judged_graph(net, options->batch, ret, err);
+    if (options->topk > 0)
+        return graph_for_topk(net, options, ret, err);
+    return sac_net_graph(net, options->batch, options->wanted, options->wanted_count, ret, err);
+}
+
+/* The net's graph for a slice of its batch, where that is best; else it stays. Returns
+ * how many slices the batch then has. */
+static int slice_graph(const struct sac_net *net, const struct sac_device *device,
+                       const struct sac_plan_options *options, struct sac_graph **graph)
+{
+    int slice = sac_plan_slice_of(*graph, device, options);
+    struct sac_plan_options part = *options;
+    struct sac_graph *small = NULL;
+    int batch =
+        (*graph)->input_count > 0 ? (int)(*graph)->values[(*graph)->inputs[0]].shape.dim[0] : slice;
+
+    part.batch = slice;
+    if (slice == batch || make_graph(net, &part, &small, NULL) != 0)
+        return 1;
+    if (!sac_plan_can_slice(small, slice)) { /* some shape does not follow the batch */
+        sac_graph_free(small);
+        return 1;
+    }
+    sac_graph_free(*graph);
+    *graph = small;
+    return batch / slice;
+}
+
 int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_device *device,
                  struct sac_store *store, struct sac_stream *stream,
                  const struct sac_plan_options *options, struct sac_error *err)
 {
     struct sac_graph *graph = NULL;
-    int rc;
+    struct sac_plan *plan = NULL;
+    int rc = make_graph(net, options, &graph, err);
 
-    if (options->judged || options->ops.training)
-        rc = sac_net_judged_graph(net, options->batch, &graph, err);
-    else if (options->topk > 0)
-        rc = graph_for_topk(net, options, &graph, err);
-    else
-        rc =
-            sac_net_graph(net, options->batch, options->wanted, options->wanted_count, &graph, err);
     if (rc != 0) {
         sac_error_prefix(err, "net %s", name_of(net));
         return rc;
     }
-    return sac_plan_from_graph(ret, graph, name_of(net), device, store, stream, options, err);
+    int slices = slice_graph(net, device, options, &graph);
+    rc = sac_plan_from_graph(&plan, graph, name_of(net), device, store, stream, options, err);
+    if (rc == 0 && slices > 1)
+        rc = sac_plan_repeat(plan, slices, err);
+    if (rc == 0) {
+        *ret = plan;
+        plan = NULL;
+    }
+    sac_plan_free(plan);
+    return rc;
 }

@@ -269,8 +269,8 @@ int sac_batcher_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
 {
     int count;
 
-    assert(lane >= 0 && lane < b->lane_count);
     lock(b);
+    assert(lane >= 0 && lane < b->lane_count);
     for (;;) {
         count = try_take(b, lane, false, jobs);
         if (count > 0 || (b->stopping && !has_work(b)))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/memory.h"
 #include "formats/message.h"
 #include "net/layer.h"
 
@@ -168,6 +169,7 @@ static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *op
         .seed = options->seed,
         .position = options->position,
         .threads = options->threads,
+        .batch = options->batch,
         .source = options->source,
         .mean_file = options->mean_file,
         .augment = options->augment,
@@ -266,8 +268,14 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
                        struct sac_stream *stream, const struct sac_plan_options *options,
                        struct sac_error *err)
 {
+    uint64_t room = sac_memory_available();
     int rc = sac_plan_new(&p->plan, p->net, device, store, stream, options, err);
 
+    if (rc == 0 && device->info.host_memory && sac_plan_memory_bytes(p->plan) > room)
+        rc = sac_fail(err, SAC_ELIMIT,
+                      "net %s takes %.0f MB for a batch of %d; there is room for %.0f MB",
+                      sac_net_name(p->net), (double)sac_plan_memory_bytes(p->plan) / 1e6,
+                      sac_plan_batch(p->plan), (double)room / 1e6);
     p->device = device;
     p->stream = stream;
     if (rc == 0)
@@ -314,7 +322,7 @@ int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sa
     return rc;
 }
 
-static int take_batch(struct sac_phase_net *p, struct sac_error *err)
+int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
 {
     struct sac_batch batch = {0};
     int rc = sac_feed_next(p->feed, &batch, err);
@@ -332,7 +340,7 @@ static int take_batch(struct sac_phase_net *p, struct sac_error *err)
 
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
 {
-    int rc = take_batch(p, err);
+    int rc = sac_phase_net_take(p, err);
 
     return rc == 0 ? sac_plan_forward(p->plan, err) : rc;
 }

@@ -19,6 +19,7 @@ struct sac_phase_options {
     uint64_t seed;
     int64_t position; /* of the feed */
     int threads;
+    int batch; /* 0: as the layer says */
     int level; /* added to the state, with the stages */
     const char *const *stages;
     int stage_count;
@@ -67,7 +68,8 @@ void sac_phase_net_done(struct sac_phase_net *p);
 
 /* The batch that was taken last, to the inputs of a plan of the same net. */
 int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err);
-/* The next batch through the net. */
+/* The next batch into the plan's inputs, and through the net. */
+int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err);
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err);
 /* Adds what the outputs hold to values[value_count]; waits for the stream. */
 int sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values, struct sac_error *err);

@@ -118,7 +118,7 @@ WRAP(pixels, const struct sac_kernel_pixels *p, cudaStream_t stream)
 
     reads("x", p->x, p->batch * picture, SAC_U8);
     reads("mean image", p->mean_image, picture, SAC_F32);
-    writes("y", p->y, p->batch * picture, p->type);
+    writes("y", p->y, (size_t)p->batch * p->plane * (size_t)p->width, p->type);
     return launched(__real_sac_kernel_pixels(p, stream));
 }
 

@@ -14,6 +14,8 @@
  *   SACCADE_SIM_CHECKS    abort (default), record or off: what a failed check does
  *   SACCADE_SIM_PAGEABLE  1: asynchronous copies of pageable memory are no failed check
  *   SACCADE_SIM_FAULT     sim_fault_set's words
+ *   SACCADE_SIM_FAULT_FILE  a file that may come to hold such words: the next call after
+ *                         sets them and removes it (for tests of a whole program)
  */
 #ifndef SACCADE_CUDA_SIM_H
 #define SACCADE_CUDA_SIM_H

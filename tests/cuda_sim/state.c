@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t sim_done = PTHREAD_COND_INITIALIZER;
@@ -16,7 +17,8 @@ static bool ready;
 static enum sim_checks checks_mode;
 static int checks_failed;
 static char checks_last[512];
-static uint64_t random_state; /* 0: no delays */
+static uint64_t random_state;  /* 0: no delays */
+static const char *fault_file; /* NULL: none */
 
 static __thread int current_device;
 static __thread cudaError_t last_error;
@@ -100,12 +102,33 @@ static void read_environment(void)
         checks_mode = SIM_CHECKS_OFF;
     for (int i = 0; i < SIM_DEVICES_MAX; i++)
         sim_device[i].memory_bytes = memory;
+    fault_file = getenv("SACCADE_SIM_FAULT_FILE");
     clear_faults();
     if (!read_faults(faults, false)) {
         fprintf(stderr, "cuda_sim: SACCADE_SIM_FAULT=%s cannot be read\n", faults);
         abort();
     }
     read_faults(faults, true);
+}
+
+/* The file is renamed into place, so it is whole. */
+static void read_fault_file(void)
+{
+    char words[256] = "";
+    FILE *file = access(fault_file, F_OK) == 0 ? fopen(fault_file, "r") : NULL;
+
+    if (!file)
+        return;
+    size_t length = fread(words, 1, sizeof words - 1, file);
+    fclose(file);
+    unlink(fault_file);
+    words[length] = '\0';
+    if (!read_faults(words, false)) {
+        fprintf(stderr, "cuda_sim: %s: \"%s\" cannot be read\n", fault_file, words);
+        abort();
+    }
+    clear_faults();
+    read_faults(words, true);
 }
 
 void sim_enter(void)
@@ -115,6 +138,8 @@ void sim_enter(void)
         ready = true;
         read_environment();
     }
+    if (fault_file)
+        read_fault_file();
 }
 
 void sim_leave(void)

@@ -3,7 +3,7 @@
 
 Prints its port and serves until standard input closes. `GET /log` answers what was
 asked so far, a line a request: path, range, if-range. With a folder as argument,
-/files/NAME is a file of it; /files-broken/NAME breaks every 100,000 bytes.
+/files/NAME is a file of it; /files-broken/NAME breaks every 500,000 bytes.
 """
 
 import http.server
@@ -76,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path.startswith("/files/"):
             return self.file(path, None)
         if path.startswith("/files-broken/"):
-            return self.file(path, 100_000)
+            return self.file(path, 500_000)
         if path == "/whole":
             self.ranged(BYTES)
         elif path == "/breaks":  # after each 30,000 bytes

@@ -1,122 +1,59 @@
 /*
  * Fetching, from a server in Python (fetch_server.py) that breaks, lies and
- * changes its mind. Its file is byte i = (7i + ⌊i/256⌋) mod 256, 100,000 of them;
- * the sums are sha256sum's and sha1sum's.
+ * changes its mind.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
-#include "data/fetch.h"
+#include "fetch_rig.h"
 #include "support/support.h"
 
-enum { SIZE = 100000 };
-#define SHA256 "55af394c980c7a7fb68aa904c4afdd93d76e5f826487105fc06f92a25bab8cbe"
-#define SHA1 "557878b8118e7a9bdc75bcfc419f9b082ce073e6"
-
-static struct {
-    pid_t pid;
-    int stdin_fd, port;
-} server;
 static struct sac_fetcher *fetcher;
 
 static int start(void **state)
 {
-    int to[2], from[2];
-    char text[16] = "";
-
-    (void)state;
-    if (pipe(to) < 0 || pipe(from) < 0)
-        return -1;
-    server.pid = fork();
-    if (server.pid == 0) {
-        dup2(to[0], 0);
-        dup2(from[1], 1);
-        close(to[1]);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        execlp("python3", "python3", sac_test_source("tests/data/fetch_server.py"), "/tmp",
-               (char *)NULL);
-        _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    server.stdin_fd = to[1];
-    for (size_t at = 0; at < sizeof text - 1 && read(from[0], text + at, 1) == 1; at++)
-        if (text[at] == '\n')
-            break;
-    close(from[0]);
-    server.port = atoi(text);
     struct sac_error err = {0};
-    return server.port > 0 ? sac_fetcher_new(&fetcher, &err) : -1;
+
+    return server_start(state) == 0 ? sac_fetcher_new(&fetcher, &err) : -1;
 }
 
 static int stop(void **state)
 {
-    (void)state;
     sac_fetcher_free(fetcher);
-    close(server.stdin_fd);
-    waitpid(server.pid, NULL, 0);
-    return 0;
-}
-
-static const char *url_of(const char *path)
-{
-    static char url[200];
-
-    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", server.port, path);
-    return url;
+    return server_stop(state);
 }
 
 /* A folder of its own a case, so that what is left behind can be counted. */
-static const char *folder_of(const char *name)
-{
-    static char folder[300];
-
-    snprintf(folder, sizeof folder, "%s/%s", sac_test_tmpdir(), name);
-    mkdir(folder, 0777);
-    return folder;
-}
-
 static const char *place(const char *name)
 {
-    static char path[400];
+    char path[300];
 
-    snprintf(path, sizeof path, "%s/file", folder_of(name));
-    return path;
-}
-
-static int left_in(const char *name)
-{
-    DIR *folder = opendir(folder_of(name));
-    int count = 0;
-
-    assert_non_null(folder);
-    for (struct dirent *entry; (entry = readdir(folder));)
-        count += entry->d_name[0] != '.';
-    closedir(folder);
-    return count;
+    mkdir(path_in_tmp(name), 0777);
+    snprintf(path, sizeof path, "%s/file", name);
+    return path_in_tmp(path);
 }
 
 static struct sac_fetch_options quick(void)
 {
-    return (struct sac_fetch_options){.wait_ms = 1, .tries = 3, .stall_s = 1, .sha256 = SHA256};
+    struct sac_fetch_options options = impatient();
+
+    options.sha256 = SERVED_SHA256;
+    return options;
 }
 
 static int fetch(const char *path, struct sac_fetch_options options, struct sac_fetch_result *ret,
                  struct sac_error *err)
 {
     *err = (struct sac_error){0};
-    return sac_fetch_file(fetcher, url_of(path), place(path + 1), &options, ret, err);
+    return sac_fetch_file(fetcher, server_url(path), place(path + 1), &options, ret, err);
 }
 
 static void assert_whole(const char *path)
@@ -125,12 +62,12 @@ static void assert_whole(const char *path)
     size_t size;
     struct sac_error err = {0};
 
-    assert_ok(sac_file_read(place(path + 1), SIZE * 2, &bytes, &size, &err), err);
-    assert_int_equal(size, SIZE);
+    assert_ok(sac_file_read(place(path + 1), SERVED_SIZE * 2, &bytes, &size, &err), err);
+    assert_int_equal(size, SERVED_SIZE);
     for (size_t i = 0; i < size; i++)
         assert_int_equal(bytes[i], (uint8_t)(i * 7 + i / 256));
     free(bytes);
-    assert_int_equal(left_in(path + 1), 1); /* and nothing beside it */
+    assert_int_equal(files_in_tmp(path + 1), 1); /* and nothing beside it */
 }
 
 static struct sac_fetch_result fetch_whole(const char *path, struct sac_fetch_options options)
@@ -139,8 +76,8 @@ static struct sac_fetch_result fetch_whole(const char *path, struct sac_fetch_op
     struct sac_error err;
 
     assert_ok(fetch(path, options, &result, &err), err);
-    assert_int_equal(result.bytes, SIZE);
-    assert_string_equal(result.sha256, SHA256);
+    assert_int_equal(result.bytes, SERVED_SIZE);
+    assert_string_equal(result.sha256, SERVED_SHA256);
     assert_whole(path);
     return result;
 }
@@ -150,11 +87,11 @@ static void a_file_comes_whole_with_its_sums(void **state)
     struct sac_fetch_options options = quick();
 
     (void)state;
-    options.sha1 = SHA1;
+    options.sha1 = SERVED_SHA1;
     assert_int_equal(fetch_whole("/whole", options).resumes, 0);
     fetch_whole("/no-length", quick());
     /* Redirects are followed, as far as is bounded. */
-    folder_of("hop");
+    place("hop");
     fetch_whole("/hop/4", quick());
 }
 
@@ -165,7 +102,7 @@ static void a_broken_connection_is_resumed_where_it_broke(void **state)
 
     (void)state;
     assert_int_equal(fetch_whole("/breaks", quick()).resumes, 3); /* 30,000 a piece */
-    assert_ok(sac_fetch_page(fetcher, url_of("/log"), NULL, &log, &err), err);
+    assert_ok(sac_fetch_page(fetcher, server_url("/log"), NULL, &log, &err), err);
     sac_buf_put(&log, "", 1);
     assert_non_null(strstr((char *)log.data, "/breaks bytes=30000- \"one\"\n"));
     assert_non_null(strstr((char *)log.data, "/breaks bytes=90000- \"one\"\n"));
@@ -199,7 +136,7 @@ static void a_file_that_changed_meanwhile_is_not_mixed(void **state)
     options.sha256 = NULL;
     assert_ok(fetch("/changes", options, &result, &err), err);
     assert_int_equal(result.resumes, 0);
-    assert_int_equal(result.bytes, SIZE);
+    assert_int_equal(result.bytes, SERVED_SIZE);
     /* A server that mixes without saying so is found out by the sum. */
     assert_int_equal(fetch_whole("/mixes", quick()).resumes, 0);
 }
@@ -233,13 +170,13 @@ static void a_wrong_sum_refuses_and_leaves_nothing(void **state)
     (void)state;
     assert_int_equal(fetch("/wrong", options, NULL, &err), SAC_EFORMAT);
     assert_says(err, "its SHA-256 is ");
-    assert_says(err, "not " SHA256 "; nothing was kept");
-    assert_int_equal(left_in("wrong"), 0);
+    assert_says(err, "not " SERVED_SHA256 "; nothing was kept");
+    assert_int_equal(files_in_tmp("wrong"), 0);
     options.sha256 = NULL;
-    options.sha1 = SHA1;
+    options.sha1 = SERVED_SHA1;
     assert_int_equal(fetch("/wrong", options, NULL, &err), SAC_EFORMAT);
     assert_says(err, "its SHA-1 is ");
-    assert_int_equal(left_in("wrong"), 0);
+    assert_int_equal(files_in_tmp("wrong"), 0);
 }
 
 static void what_was_there_before_stays_when_a_fetch_fails(void **state)
@@ -251,7 +188,7 @@ static void what_was_there_before_stays_when_a_fetch_fails(void **state)
     fputs("old", file);
     fclose(file);
     assert_int_equal(fetch("/wrong", quick(), NULL, &err), SAC_EFORMAT);
-    assert_int_equal(left_in("wrong"), 1);
+    assert_int_equal(files_in_tmp("wrong"), 1);
     struct stat info;
     assert_int_equal(stat(place("wrong"), &info), 0);
     assert_int_equal(info.st_size, 3);
@@ -266,7 +203,7 @@ static void a_dead_server_leaves_the_part_for_the_next_run(void **state)
     (void)state;
     assert_int_equal(fetch("/dies", quick(), NULL, &err), SAC_EIO);
     assert_says(err, "given up after 4 tries"); /* one with bytes, three without */
-    assert_int_equal(left_in("dies"), 2);       /* file.part, file.part.from */
+    assert_int_equal(files_in_tmp("dies"), 2);  /* file.part, file.part.from */
 
     /* The next run finds it; another address starts anew. */
     const char *path = place("dies");
@@ -275,15 +212,15 @@ static void a_dead_server_leaves_the_part_for_the_next_run(void **state)
     assert_int_equal(stat(part, &info), 0);
     assert_int_equal(info.st_size, 50000);
     struct sac_fetch_options options = quick();
-    assert_ok(sac_fetch_file(fetcher, url_of("/whole"), path, &options, &result, &err), err);
+    assert_ok(sac_fetch_file(fetcher, server_url("/whole"), path, &options, &result, &err), err);
     assert_int_equal(result.resumes, 0);
-    assert_int_equal(left_in("dies"), 1);
+    assert_int_equal(files_in_tmp("dies"), 1);
 }
 
 static bool stop_after_half(void *context, int64_t have, int64_t total)
 {
     (void)context, (void)total;
-    return have < SIZE / 4;
+    return have < SERVED_SIZE / 4;
 }
 
 static void a_stop_keeps_the_part_and_the_next_run_resumes(void **state)
@@ -294,7 +231,7 @@ static void a_stop_keeps_the_part_and_the_next_run_resumes(void **state)
     (void)state;
     options.progress = stop_after_half;
     assert_int_equal(fetch("/breaks-once", options, NULL, &err), SAC_ECANCELED);
-    assert_int_equal(left_in("breaks-once"), 2);
+    assert_int_equal(files_in_tmp("breaks-once"), 2);
     assert_int_equal(fetch_whole("/breaks-once", quick()).resumes, 1);
 }
 
@@ -308,7 +245,7 @@ static void what_is_too_large_is_refused_before_it_comes(void **state)
     options.bytes_max = 250000;
     assert_int_equal(fetch("/endless", options, NULL, &err), SAC_ELIMIT);
     assert_says(err, "more than the 250000 bytes");
-    assert_int_equal(left_in("huge") + left_in("endless"), 0);
+    assert_int_equal(files_in_tmp("huge") + files_in_tmp("endless"), 0);
 }
 
 static void refusals_are_one_sentence_and_leave_nothing(void **state)
@@ -327,22 +264,23 @@ static void refusals_are_one_sentence_and_leave_nothing(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sac_fetch_options options = quick();
         err = (struct sac_error){0};
-        assert_int_equal(
-            sac_fetch_file(fetcher, url_of(cases[i].url), place("refused"), &options, NULL, &err),
-            cases[i].code);
+        assert_int_equal(sac_fetch_file(fetcher, server_url(cases[i].url), place("refused"),
+                                        &options, NULL, &err),
+                         cases[i].code);
         assert_says(err, cases[i].says);
-        assert_int_equal(left_in("refused"), 0);
+        assert_int_equal(files_in_tmp("refused"), 0);
     }
     struct sac_fetch_options options = quick();
     static const char *const urls[] = {"file:///etc/passwd", "ftp://127.0.0.1/x", "nonsense://x"};
     for (int i = 0; i < 3; i++) {
         err = (struct sac_error){0};
         assert_true(sac_fetch_file(fetcher, urls[i], place("refused"), &options, NULL, &err) < 0);
-        assert_int_equal(left_in("refused"), 0);
+        assert_int_equal(files_in_tmp("refused"), 0);
     }
     err = (struct sac_error){0};
-    assert_int_equal(sac_fetch_file(fetcher, url_of("/whole"), "/none/file", &options, NULL, &err),
-                     SAC_ENOENT);
+    assert_int_equal(
+        sac_fetch_file(fetcher, server_url("/whole"), "/none/file", &options, NULL, &err),
+        SAC_ENOENT);
     assert_says(err, "/none/file cannot be written");
 }
 
@@ -385,14 +323,15 @@ static void a_page_comes_into_memory(void **state)
 
     (void)state;
     sac_buf_puts(&page, "before");
-    assert_ok(sac_fetch_page(fetcher, url_of("/no-ranges?page"), &options, &page, &err), err);
-    assert_int_equal(page.len, 6 + SIZE);
+    assert_ok(sac_fetch_page(fetcher, server_url("/no-ranges?page"), &options, &page, &err), err);
+    assert_int_equal(page.len, 6 + SERVED_SIZE);
     assert_memory_equal(page.data, "before\x00\x07\x0e", 9);
     sac_buf_clear(&page);
-    assert_ok(sac_fetch_page(fetcher, url_of("/empty"), &options, &page, &err), err);
+    assert_ok(sac_fetch_page(fetcher, server_url("/empty"), &options, &page, &err), err);
     assert_int_equal(page.len, 0);
     options.bytes_max = 1000;
-    assert_int_equal(sac_fetch_page(fetcher, url_of("/whole"), &options, &page, &err), SAC_ELIMIT);
+    assert_int_equal(sac_fetch_page(fetcher, server_url("/whole"), &options, &page, &err),
+                     SAC_ELIMIT);
     sac_buf_done(&page);
 }
 

@@ -49,6 +49,14 @@ static int add(struct sac_graph *graph, enum sac_op_kind kind, const char *name,
     node->dst[0] = value;
     if (kind == SAC_OP_ELTWISE)
         node->param.eltwise.method = SAC_ELTWISE_SUM;
+    if (kind == SAC_OP_BATCHNORM || kind == SAC_OP_SCALE) {
+        const struct sac_shape each = {1, {8}}, one = {1, {1}};
+        node->weight_count = kind == SAC_OP_SCALE ? 2 : 3;
+        for (int i = 0; i < node->weight_count; i++)
+            node->weight[i] = sac_graph_add_constant(graph, name, i == 2 ? &one : &each, weights);
+        if (kind == SAC_OP_SCALE)
+            node->param.scale.axis = node->param.scale.num_axes = 1;
+    }
     if (kind == SAC_OP_CONV) {
         const struct sac_shape filter = {4, {8, 8, 1, 1}}, bias = {1, {8}};
         node->param.conv.window = (struct sac_window){{1, 1}, {1, 1}, {0, 0}, {1, 1}};
@@ -122,6 +130,54 @@ static void a_sum_and_its_relu_go_into_the_later_convolution(void **state)
     assert_true(graph->nodes[1].epilogue.relu);
     assert_int_equal(graph->nodes[1].dst[0], relu);
     sac_graph_free(graph);
+}
+
+static void lower_for_training(struct sac_graph *graph, const int *outputs, int count)
+{
+    struct sac_op_options options = {.training = true};
+    struct sac_error err = {0};
+
+    sac_graph_set_outputs(graph, outputs, count);
+    assert_ok(device->table->lower(device, graph, &options, &err), err);
+}
+
+static void a_batch_norm_does_its_scale_and_relu_in_training(void **state)
+{
+    int in;
+    struct sac_graph *graph = graph_of(&in);
+    int norm = add(graph, SAC_OP_BATCHNORM, "bn", in, -1);
+    int scale = add(graph, SAC_OP_SCALE, "scale", norm, -1);
+    int relu = add(graph, SAC_OP_RELU, "relu", scale, -1);
+
+    (void)state;
+    graph->nodes[1].weight_grad[1] = true;
+    lower_for_training(graph, &relu, 1);
+    assert_int_equal(graph->node_count, 1);
+    assert_string_equal(graph->nodes[0].name, "bn+scale+relu");
+    assert_int_equal(graph->nodes[0].weight_count, 5);
+    assert_false(graph->nodes[0].weight_grad[3]);
+    assert_true(graph->nodes[0].weight_grad[4]);
+    assert_true(graph->nodes[0].epilogue.relu);
+    assert_int_equal(graph->nodes[0].dst[0], relu);
+    sac_graph_free(graph);
+}
+
+/* What is normalised is a loss, or read by others too: it has to be there. */
+static void a_batch_norm_that_others_see_stays_alone(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        int in;
+        struct sac_graph *graph = graph_of(&in);
+        int norm = add(graph, SAC_OP_BATCHNORM, "bn", in, -1);
+        int outputs[] = {add(graph, SAC_OP_SCALE, "scale", norm, -1), norm};
+        if (i == 0)
+            assert_int_equal(sac_graph_add_loss(graph, norm, 1), 0);
+        lower_for_training(graph, outputs, i + 1);
+        assert_int_equal(graph->node_count, 2);
+        assert_int_equal(graph->nodes[0].weight_count, 3);
+        sac_graph_free(graph);
+    }
 }
 
 static void sums_that_are_not_plain_are_left_alone(void **state)
@@ -247,6 +303,8 @@ int main(void)
         cmocka_unit_test(relu_goes_into_the_convolution_before_it),
         cmocka_unit_test(relu_stays_where_its_source_is_used_again),
         cmocka_unit_test(a_sum_and_its_relu_go_into_the_later_convolution),
+        cmocka_unit_test(a_batch_norm_does_its_scale_and_relu_in_training),
+        cmocka_unit_test(a_batch_norm_that_others_see_stays_alone),
         cmocka_unit_test(sums_that_are_not_plain_are_left_alone),
         cmocka_unit_test(nothing_is_fused_for_the_reference),
         cmocka_unit_test(scores_stay_in_f32_and_other_values_take_the_precision),

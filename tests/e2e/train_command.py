@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """`saccade train` from outside: a published solverstate, kills, signals, the log."""
+import datetime
 import json
 import lzma
 import math
 import os
+import pty
 import re
 import shutil
 import signal
@@ -90,6 +92,83 @@ def _():
                  r"Iteration 4, loss = [\d.e-]+$", r"Iteration 4, Testing net \(#0\)$",
                  r"Optimization Done\.$"):
         need(re.search(glog + part, log, re.M), part, log)
+
+
+def parse_log(text):
+    """By the rules of Caffe's parse_log.py: what follows an "Iteration N" belongs to it;
+    seconds are counted from the line with "Solving", out of the glog prefix."""
+    begun = iteration = rate = None
+    rows = {"Train": {}, "Test": {}}
+    for line in text.splitlines():
+        word = line.split()
+        try:
+            at = datetime.datetime(2000, int(word[0][1:3]), int(word[0][3:]),
+                                   *(int(part) for part in re.split("[:.]", word[1])))
+        except ValueError:
+            continue
+        if "Solving" in line:
+            begun = at
+        found = re.search(r"Iteration (\d+)", line)
+        iteration = int(found.group(1)) if found else iteration
+        if begun is None or iteration is None:
+            continue
+        found = re.search(r"lr = ([-+]?[0-9]*\.?[0-9]+([eE]?[-+]?[0-9]+)?)", line)
+        rate = float(found.group(1)) if found else rate
+        for kind in rows:
+            found = re.search(kind + r" net output #(\d+): (\S+) = ([\.\deE+-]+)", line)
+            if found:
+                row = rows[kind].setdefault(iteration, {"seconds": (at - begun).total_seconds()})
+                row[found.group(2)] = float(found.group(3))
+    return rows, rate
+
+
+@case("parse_log's rules find what the log for machines has")
+def _():
+    base = training.place("parsed", "max_iter: 40 display: 10 test_iter: 2 test_interval: 20\n")
+    rows, rate = parse_log(training.finish(base, "--keep-best"))
+    events = [json.loads(line) for line in
+              training.finish(base, "--log-json", "--out", "none").splitlines()]
+    for kind, event in (("Train", "train"), ("Test", "test")):
+        expected = {e["iteration"]: {o["name"]: o["value"] for o in e["outputs"]}
+                    for e in events if e["event"] == event}
+        need(list(rows[kind]) == list(expected), rows[kind], expected)
+        for iteration, values in expected.items():
+            for name, value in values.items():  # the log has six digits
+                need(abs(rows[kind][iteration][name] - value) <= 1e-5 * abs(value), name, value)
+        seconds = [row["seconds"] for row in rows[kind].values()]
+        need(0 <= seconds[0] <= seconds[-1] < 300 and seconds == sorted(seconds), seconds)
+    need(list(rows["Train"]) == [0, 10, 20, 30] and list(rows["Test"]) == [0, 20, 40], rows)
+    need(rate == 0.01 and events[-1]["seconds"] > 0 and events[-1]["waited"] >= 0, events[-1])
+
+
+@case("a terminal gets a line of progress: loss, rate, time left")
+def _():
+    base = training.place("terminal", "max_iter: 1000000\n")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(training.words("--out", "none"), cwd=base, stderr=theirs,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    seen = b""
+    while seen.count(b" left") < 3:
+        seen += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    try:
+        while True:
+            more = os.read(ours, 4096)
+            if not more:
+                break
+            seen += more
+    except OSError:  # the terminal is gone with its last writer
+        pass
+    need(process.wait(60) == 0, seen)
+    os.close(ours)
+    lines = re.findall(rb"\r\x1b\[K(\d+) of 1000000, loss ([\d.e+-]+), ([\d.e+-]+) iterations a "
+                       rb"second, (\d+):(\d\d):(\d\d) left", seen)
+    need(len(lines) >= 3, seen)
+    at, rate = int(lines[2][0]), float(lines[2][2])
+    left = int(lines[2][3]) * 3600 + int(lines[2][4]) * 60 + int(lines[2][5])
+    need(abs(left - (1000000 - at) / rate) <= 2 + 0.001 * left, lines[2])
+    need(b"\x1b[K" in seen.split(b" left")[-1], seen)  # it is taken away at the end
 
 
 @case("the log for machines is JSON, a line an event")
@@ -269,6 +348,26 @@ def _():
     net = training.NET.replace('name: "fc" type', 'name: "fc" param { lr_mult: 1e36 } type')
     log = exploding("parameter", net)
     need(re.search(r"saccade: iteration \d+: the (parameter|gradient) of fc/0 is", log), log)
+
+
+@case("time --backward has every operation both ways, and the whole with its update")
+def _():
+    base = training.place("timed", "max_iter: 1\n")
+    words = ["time", "--net", os.path.join(base, "net.prototxt"), "--backward", "--data",
+             os.path.join(base, "data.bin"), "--iterations", "5", "--device", "cpu"]
+    out = json.loads(run(*words, "--json", "--batch", "24"))
+    need(out["batch"] == 24, out["batch"])
+    steps = {s["op"]: s for s in out["steps"]}
+    need(all(s["forward_ms"] >= 0 for s in out["steps"]), out)
+    for kind in ("convolution", "inner product", "softmax loss"):
+        need(steps[kind]["forward_ms"] > 0 and steps[kind]["backward_ms"] > 0, kind, out)
+    whole = out["forward_ms"] + out["backward_ms"] + out["update_ms"]
+    need(out["update_ms"] > 0 and abs(out["pictures_per_second"] * whole / 24000 - 1) < 1e-3, out)
+    need(re.search(rb"\nwhole: forward [\d.]+ ms, backward [\d.]+ ms, update [\d.]+ ms for a batch "
+                   rb"of 16 \(medians of 5\)", run(*words)))
+    done = subprocess.run([binary(), "time", "--backward", "--net",
+                           data(MODELS + "cifar10_full.prototxt")], capture_output=True, text=True)
+    need(done.returncode == 1 and "no loss to go back from" in done.stderr, done)
 
 
 @case("what cannot be trained is one sentence")

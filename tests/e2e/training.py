@@ -2,12 +2,13 @@
 here, runs of it, and kills at random moments."""
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
 
-from harness import binary, folder, need
+from harness import binary, folder, need, read
 
 NET = """name: "small"
 layer { name: "in" type: "Data" top: "data" top: "label" include { phase: TRAIN }
@@ -31,7 +32,8 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 SOLVER = """net: "net.prototxt" base_lr: 0.01 lr_policy: "step" stepsize: 200 gamma: 0.5
 momentum: 0.9 weight_decay: 0.001 random_seed: 5 snapshot_prefix: "small"
 """
-FILES = ("caffemodel", "solverstate", "saccade")
+FORMATS = {"BINARYPROTO": ("caffemodel", "solverstate", "saccade"),
+           "HDF5": ("caffemodel.h5", "solverstate.h5", "saccade")}
 
 
 def place(name, more):
@@ -70,40 +72,45 @@ def finish(base, *more, status=0):
     return done.stderr
 
 
-def snapshot(base, iteration):
-    out = []
-    for end in FILES:
-        with open(os.path.join(base, "small_iter_%d.%s" % (iteration, end)), "rb") as file:
-            out.append(file.read())
-    return out
+def paths(base, iteration, form="BINARYPROTO"):
+    return [os.path.join(base, "small_iter_%d.%s" % (iteration, end)) for end in FORMATS[form]]
 
 
-def survive(kills, iterations):
-    """A run that is killed so often at random moments ends as one that never was."""
-    more = "max_iter: %d snapshot: 5\n" % iterations
+def snapshot(base, iteration, form="BINARYPROTO"):
+    return [read(path) for path in paths(base, iteration, form)]
+
+
+def remove(base, iteration, form):
+    for path in paths(base, iteration, form):
+        if os.path.exists(path):
+            os.remove(path)
+
+
+def survive(kills, iterations, form="BINARYPROTO"):
+    """A run that is killed so often at random moments ends as one that never was: the
+    same bytes. Returns at how many of the kills it stood elsewhere than at the last."""
+    more = "max_iter: %d snapshot: 5 snapshot_format: %s\n" % (iterations, form)
     whole = place("whole", more)
     began = time.monotonic()
-    finish(whole)
+    finish(whole, "--out", "none")
     seconds = time.monotonic() - began
     base = place("killed", more)
     moment = random.Random()
-    killed = 0
+    killed, stands = 0, []
     while killed < kills:
-        process = start(base, "--snapshot", "auto", "--keep", "3")
+        process = start(base, "--snapshot", "auto", "--keep", "3", "--out", "none")
         time.sleep(moment.uniform(0, min(seconds, 1.0)))
         if process.poll() is not None:  # it came to the end: once more from an earlier one
-            process.communicate()
-            for end in FILES:
-                path = os.path.join(base, "small_iter_%d.%s" % (iterations, end))
-                if os.path.exists(path):
-                    os.remove(path)
+            log = process.communicate()[1]
+            need(process.returncode == 0, log)
+            remove(base, iterations, form)
             continue
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += 1
-    for end in FILES:
-        path = os.path.join(base, "small_iter_%d.%s" % (iterations, end))
-        if os.path.exists(path):
-            os.remove(path)
-    finish(base, "--snapshot", "auto", "--keep", "3")
-    need(snapshot(whole, iterations) == snapshot(base, iterations), "another end")
+        stands.append(max([0] + [int(re.search(r"_iter_(\d+)", n).group(1))
+                                 for n in os.listdir(base) if n.endswith(FORMATS[form][1])]))
+    remove(base, iterations, form)
+    finish(base, "--snapshot", "auto", "--keep", "3", "--out", "none")
+    need(snapshot(whole, iterations, form) == snapshot(base, iterations, form), "another end")
+    return sum(a != b for a, b in zip(stands, [0] + stands))

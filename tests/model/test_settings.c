@@ -20,7 +20,8 @@ static void every_field_is_read(void **state)
                    "{\"name\":\"cat_2\",\"preprocess\":{\"resize\":\"short\",\"resize_size\":256,"
                    "\"crop\":[227,224],\"mean\":[1,2.5,3],\"scale\":0.017,\"channels\":\"rgb\","
                    "\"decode\":\"exact\",\"background\":[1,2,255]},\"precision\":\"bf16\","
-                   "\"topk\":3,\"batch_max\":16,\"timeout_ms\":50,\"deterministic\":true}",
+                   "\"topk\":3,\"batch_max\":16,\"timeout_ms\":50,\"priority\":15,"
+                   "\"deterministic\":true}",
                    &err),
               err);
     assert_string_equal(s.name, "cat_2");
@@ -40,6 +41,7 @@ static void every_field_is_read(void **state)
     assert_int_equal(s.topk, 3);
     assert_int_equal(s.batch_max, 16);
     assert_int_equal(s.timeout_ms, 50);
+    assert_int_equal(s.priority, 15);
     assert_true(s.deterministic);
 }
 

@@ -58,7 +58,7 @@ static void fill_inputs(struct trainer *t)
 }
 
 /* A net of the text, with weights of its own and room for gradients of all that train. */
-static struct trainer train(const char *text, bool reference)
+static struct trainer train_with(const char *text, const struct sac_op_options *ops)
 {
     struct trainer t = {0};
     struct sac_error err = {0};
@@ -80,13 +80,16 @@ static struct trainer train(const char *text, bool reference)
         if (param.lr_mult != 0)
             t.grads[i] = calloc((size_t)param.count, sizeof(float));
     }
-    struct sac_plan_options options = {.ops = {.training = true, .reference = reference},
-                                       .weights = t.weights,
-                                       .weight_grads = t.grads};
+    struct sac_plan_options options = {.ops = *ops, .weights = t.weights, .weight_grads = t.grads};
     assert_ok(sac_plan_new(&t.plan, t.net, t.device, t.store, t.stream, &options, &err), err);
     sac_plan_set_random(t.plan, 42, 3);
     fill_inputs(&t);
     return t;
+}
+
+static struct trainer train(const char *text, bool reference)
+{
+    return train_with(text, &(struct sac_op_options){.training = true, .reference = reference});
 }
 
 static void done(struct trainer *t)
@@ -194,14 +197,12 @@ static void a_plain_net_learns_as_differences_say(void **state)
 }
 
 /* The block's input goes two ways, and the sum of both goes on. */
-static void a_residual_net_learns_as_differences_say(void **state)
-{
-    (void)state;
-    check_net(INPUT CONV("c1", "data", "c1", "") LAYER("b1", "BatchNorm", "c1", "b1", "") LAYER(
-                  "s1", "Scale", "b1", "s1",
-                  "scale_param { bias_term: true }") LAYER("r1", "Sigmoid", "s1", "s1", "")
-                  CONV("c2", "s1", "c2", "") LAYER("b2", "BatchNorm", "c2", "c2", "") LAYER(
-                      "s2", "Scale", "c2", "c2",
+static const char residual_net[] =
+    INPUT CONV("c1", "data", "c1", "") LAYER("b1", "BatchNorm", "c1", "b1", "")
+        LAYER("s1", "Scale", "b1", "s1", "scale_param { bias_term: true }")
+            LAYER("r1", "Sigmoid", "s1", "s1", "") CONV("c2", "s1", "c2",
+                                                        "") LAYER("b2", "BatchNorm", "c2", "c2", "")
+                LAYER("s2", "Scale", "c2", "c2",
                       "scale_param { bias_term: true }") "layer { name: 'sum' type: 'Eltwise' "
                                                          "bottom: 's1' bottom: 'c2' top: 'sum' "
                                                          "}\n" LAYER("r2", "ReLU", "sum", "sum",
@@ -211,8 +212,56 @@ static void a_residual_net_learns_as_differences_say(void **state)
                                                                    "dropout_param { dropout_ratio: "
                                                                    ".3 }")
                                                                  INNER("fc", "sum", "fc", "")
-                                                                     LOSS("loss", "fc", ""),
-              10);
+                                                                     LOSS("loss", "fc", "");
+
+static void a_residual_net_learns_as_differences_say(void **state)
+{
+    (void)state;
+    check_net(residual_net, 10);
+}
+
+/* ‖g₁₆ − g‖ ≤ 3e-2 · ‖g‖ over all parameters, and 8e-2 for each but those whose gradient
+ * is nothing but rounding (a bias before a batch norm): ‖g‖ < 1e-4. */
+static void bf16_gives_the_gradients_of_f32(void **state)
+{
+    struct sac_op_options bf16 = {.precision = SAC_PRECISION_BF16, .training = true};
+    struct trainer a = train(residual_net, false), b = train_with(residual_net, &bf16);
+    double loss = go_back(&a), all = 0, all_apart = 0;
+
+    (void)state;
+    assert_float_equal(go_back(&b), loss, 2e-2 * loss);
+    for (int i = 0; i < a.param_count; i++) {
+        double norm = 0, apart = 0;
+        for (int64_t k = 0; a.grads[i] && k < a.count[i]; k++) {
+            double d = (double)a.grads[i][k] - b.grads[i][k];
+            norm += (double)a.grads[i][k] * a.grads[i][k];
+            apart += d * d;
+        }
+        all += norm;
+        all_apart += apart;
+        if (norm >= 1e-8 && !(sqrt(apart) <= 8e-2 * sqrt(norm)))
+            fail_msg("parameter %d: %g of %g apart", i, sqrt(apart), sqrt(norm));
+    }
+    if (!(sqrt(all_apart) <= 3e-2 * sqrt(all)))
+        fail_msg("%g of %g apart", sqrt(all_apart), sqrt(all));
+    done(&a);
+    done(&b);
+}
+
+/* The same numbers in the same order for any number of threads, but for oneDNN's sums. */
+static void threads_change_gradients_by_rounding_alone(void **state)
+{
+    struct sac_op_options three = {.training = true, .threads = 3};
+    struct trainer a = train(residual_net, false), b = train_with(residual_net, &three);
+    double loss = go_back(&a);
+
+    (void)state;
+    assert_float_equal(go_back(&b), loss, 1e-6);
+    for (int i = 0; i < a.param_count; i++)
+        for (int64_t k = 0; a.grads[i] && k < a.count[i]; k++)
+            assert_float_equal(a.grads[i][k], b.grads[i][k], 1e-5);
+    done(&a);
+    done(&b);
 }
 
 /* One filter and one bias for two layers, one after the other. */
@@ -409,6 +458,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plain_net_learns_as_differences_say),
         cmocka_unit_test(a_residual_net_learns_as_differences_say),
+        cmocka_unit_test(bf16_gives_the_gradients_of_f32),
+        cmocka_unit_test(threads_change_gradients_by_rounding_alone),
         cmocka_unit_test(shared_parameters_add_their_gradients_up),
         cmocka_unit_test(several_losses_add_up_by_their_weights),
         cmocka_unit_test(parts_of_a_concatenation_and_a_slice_learn),

@@ -296,14 +296,23 @@ static void fill_pairs(const struct sac_engine *engine, int class, struct sac_to
             (struct sac_topk_pair){(class + k) % engine->model->classes, 1.0f / (float)(2u << k)};
 }
 
+/* The batch is to fail. */
+static bool fails_now(void)
+{
+    int failures = atomic_load(&fake_failures);
+
+    while (failures > 0)
+        if (atomic_compare_exchange_weak(&fake_failures, &failures, failures - 1))
+            return true;
+    return false;
+}
+
 int sac_classifier_run(struct sac_classifier *classifier, int count, struct sac_error *err)
 {
     if (atomic_load(&fake_run_us))
         usleep((unsigned)atomic_load(&fake_run_us));
-    int failures = atomic_load(&fake_failures);
-    while (failures > 0)
-        if (atomic_compare_exchange_weak(&fake_failures, &failures, failures - 1))
-            return sac_fail(err, SAC_EDEVICE, "the stand-in was told to fail");
+    if (fails_now())
+        return sac_fail(err, SAC_EDEVICE, "the stand-in was told to fail");
     for (int i = 0; i < count; i++)
         fill_pairs(classifier->engine, classifier->pixels[i][0], classifier->pairs[i]);
     return 0;
@@ -364,8 +373,9 @@ int sac_runner_wait(struct sac_runner *runner, int side, struct sac_error *err)
     for (int i = 0; i < at->count; i++)
         fill_pairs(runner->engines[at->model], at->class[i], at -> pairs[i]);
     at->count = 0;
-    return atomic_load(&state->lost) ? sac_fail(err, SAC_EDEVICE, "the stand-in was told to fail")
-                                     : 0;
+    return atomic_load(&state->lost) || fails_now()
+               ? sac_fail(err, SAC_EDEVICE, "the stand-in was told to fail")
+               : 0;
 }
 
 const struct sac_topk_pair *sac_runner_result(const struct sac_runner *runner, int side, int index)

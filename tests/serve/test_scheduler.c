@@ -1,10 +1,4 @@
-/*
- * The scheduler on a fake clock. Lanes are simulated: a batch of n takes what
- * the lane's table says. The best schedule of a trace is found by searching all
- * of them (small traces), or bounded from below (long ones): no schedule ends
- * before the pictures from the i-th on, done at the best throughput of all lanes
- * together, could end when they start at the i-th's arrival.
- */
+/* The scheduler's decisions on a fake clock; test_traces.c plays whole traces. */
 #include "support/support.h"
 
 #include <stdlib.h>
@@ -75,6 +69,11 @@ static struct sac_job *submit(struct fixture *f, int i, int model, uint64_t now,
 static int take(struct fixture *f, int lane, uint64_t now)
 {
     return sac_scheduler_take(f->s, lane, now, f->taken, &f->drops);
+}
+
+static int ahead(struct fixture *f, int lane, uint64_t now)
+{
+    return sac_scheduler_take_ahead(f->s, lane, now, f->taken, &f->drops);
 }
 
 static void an_idle_lane_takes_what_waits_at_once(void **state)
@@ -441,304 +440,115 @@ static void decoding_counts_for_each_picture_of_a_batch(void **state)
     assert_int_equal(sac_scheduler_latency(f->s, 0, model, 3), 26 * MS);
 }
 
-/* Traces. */
-
-struct machine {
-    int lanes;
-    double times[LANES]; /* how much slower than the table */
-    const double *ms;
-};
-
-static uint64_t took(const struct machine *machine, int lane, int size)
+static void a_busy_lane_takes_a_whole_batch_ahead_and_no_part_of_one(void **state)
 {
-    return (uint64_t)(machine->ms[size] * machine->times[lane] * 1e6);
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, gpu_ms), i = 0;
+
+    while (i < 8)
+        submit(f, i++, model, MS, 0);
+    assert_int_equal(ahead(f, 0, MS), 0); /* it has none running */
+    assert_int_equal(take(f, 0, MS), 8);
+    while (i < 15)
+        submit(f, i++, model, MS, 0);
+    assert_int_equal(ahead(f, 0, MS), 0);
+    struct sac_job *last = submit(f, i++, model, MS, 0);
+    assert_int_equal(ahead(f, 0, MS), 8);
+    assert_ptr_equal(f->taken[7], last);
+    while (i < 24)
+        submit(f, i++, model, MS, 0);
+    assert_int_equal(ahead(f, 0, MS), 0); /* two are enough */
+    assert_int_equal(take(f, 0, 3 * MS), 0);
+    sac_scheduler_done(f->s, 0);
+    assert_int_equal(take(f, 0, 3 * MS), 0); /* the other still runs */
+    assert_int_equal(ahead(f, 0, 3 * MS), 8);
 }
 
-static uint64_t next_random(uint64_t *seed)
+static void what_is_taken_ahead_meets_its_deadline(void **state)
 {
-    *seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
-    return *seed >> 33;
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, gpu_ms);
+
+    for (int i = 0; i < 16; i++) /* the second eight end 4 ms from now */
+        submit(f, i, model, MS, i == 9 ? 5 * MS - 2 : 0);
+    assert_int_equal(take(f, 0, MS), 8);
+    assert_int_equal(ahead(f, 0, MS), 0);
+    sac_scheduler_done(f->s, 0);
+    assert_int_equal(take(f, 0, 3 * MS - 1), 4); /* in time with 1.4 ms */
 }
 
-/* Arrivals in bursts of 1 to `burst`, gaps of 0 to 2 × the mean. */
-static void make_trace(uint64_t *at, int count, int burst, uint64_t gap_ns, uint64_t seed)
+static void a_slow_lane_takes_nothing_ahead_that_others_do_sooner(void **state)
 {
-    uint64_t now = MS;
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, gpu_ms), slow = sac_scheduler_add_lane(f->s);
 
-    for (int i = 0; i < count;) {
-        int together = 1 + (int)(next_random(&seed) % (unsigned)burst);
-        for (int j = 0; j < together && i < count; j++)
-            at[i++] = now;
-        now += next_random(&seed) % (2 * gap_ns + 1);
+    note(f, slow, model, gpu_ms, 10);
+    for (int i = 0; i < 80; i++) /* too many for the fast one alone */
+        submit(f, i, model, MS, 0);
+    assert_int_equal(take(f, 0, MS), 8);
+    assert_true(take(f, slow, MS) > 0); /* 20 ms at most; then ten batches of the fast one's */
+    assert_int_equal(ahead(f, slow, MS), 0);
+    assert_int_equal(ahead(f, 0, MS), 8);
+}
+
+static void a_lane_lost_with_two_batches_gives_both_back_in_order(void **state)
+{
+    struct fixture *f = *state;
+    struct sac_job *lost[2 * SAC_BATCH_MAX];
+    int model = lanes_and_model(f, 2, gpu_ms);
+    struct sac_batcher_counters counters;
+
+    for (int i = 0; i < 16; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(take(f, 1, MS), 8);
+    assert_int_equal(take(f, 0, MS), 8);
+    memcpy(lost, f->taken, 8 * sizeof *lost);
+    for (int i = 16; i < 40; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(ahead(f, 0, MS), 8);
+    memcpy(lost + 8, f->taken, 8 * sizeof *lost);
+    sac_scheduler_lane_down(f->s, 0, lost, 16, &f->drops);
+    sac_scheduler_counters(f->s, &counters);
+    assert_int_equal(counters.running, 8);
+    assert_int_equal(counters.queued, 32);
+    sac_scheduler_done(f->s, 1);
+    for (int b = 0; b < 4; b++) {
+        assert_int_equal(take(f, 1, 3 * MS), 8);
+        for (int i = 0; i < 8; i++)
+            assert_ptr_equal(f->taken[i], &f->jobs[8 + b * 8 + i]);
+        sac_scheduler_done(f->s, 1);
     }
 }
 
-struct play {
-    uint64_t until[LANES];
-    int running[LANES];
-    struct sac_job *jobs[LANES][SAC_BATCH_MAX];
-    bool lost[LANES];
-    int done;
-    uint64_t end;
-};
-
-static void finish(struct fixture *f, struct play *play, int lane)
+static void what_is_expected_is_the_backlog_and_one_picture(void **state)
 {
-    for (int i = 0; i < play->running[lane]; i++) {
-        assert_int_equal(play->jobs[lane][i]->drop_code, 0);
-        play->jobs[lane][i]->drop_code = 1; /* counted once */
-    }
-    play->done += play->running[lane];
-    play->end = play->until[lane] > play->end ? play->until[lane] : play->end;
-    play->running[lane] = 0;
-    sac_scheduler_done(f->s, lane);
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, flat_ms);
+
+    assert_int_equal(sac_scheduler_expect(f->s, model, MS), 2 * MS);
+    for (int i = 0; i < 10; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(sac_scheduler_expect(f->s, model, MS), 22 * MS);
+    sac_scheduler_lane_down(f->s, 0, NULL, 0, &f->drops);
+    assert_true(sac_scheduler_expect(f->s, model, MS) == UINT64_MAX);
 }
 
-static void lose(struct fixture *f, struct play *play, int lane)
+/* Priority p goes before 0 until the other has waited 1 + p times as long. */
+static void a_lower_priority_has_its_turn_after_its_share_of_waiting(void **state)
 {
-    sac_scheduler_lane_down(f->s, lane, play->jobs[lane], play->running[lane], &f->drops);
-    play->running[lane] = 0;
-    play->lost[lane] = true;
-}
+    struct fixture *f = *state;
+    int low = lanes_and_model(f, 1, flat_ms), high = sac_scheduler_add_model(f->s, 8, 15);
 
-static void take_all(struct fixture *f, const struct machine *machine, struct play *play,
-                     uint64_t now)
-{
-    for (int l = 0; l < machine->lanes; l++) {
-        if (play->running[l] || play->lost[l])
-            continue;
-        int count = sac_scheduler_take(f->s, l, now, play->jobs[l], &f->drops);
-        play->running[l] = count;
-        if (count)
-            play->until[l] = now + took(machine, l, __builtin_ctz((unsigned)count));
-    }
-}
-
-/* Plays the trace; returns when the last picture was done. A lane ≥ 0 is lost at
- * lose_at. */
-static uint64_t play_trace(struct fixture *f, const struct machine *machine, const uint64_t *at,
-                           int count, int lost_lane, uint64_t lose_at)
-{
-    struct play play = {0};
-    int model = sac_scheduler_add_model(f->s, 8, 0), next = 0;
-
-    for (int l = 0; l < machine->lanes; l++)
-        note(f, sac_scheduler_add_lane(f->s), model, machine->ms, machine->times[l]);
-    while (play.done < count) {
-        uint64_t now = next < count ? at[next] : UINT64_MAX;
-        for (int l = 0; l < machine->lanes; l++)
-            if (play.running[l] && play.until[l] < now)
-                now = play.until[l];
-        if (lost_lane >= 0 && !play.lost[lost_lane] && lose_at <= now)
-            lose(f, &play, lost_lane), now = lose_at;
-        assert_true(now != UINT64_MAX);
-        for (int l = 0; l < machine->lanes; l++)
-            if (play.running[l] && play.until[l] <= now)
-                finish(f, &play, l);
-        for (; next < count && at[next] <= now; next++)
-            submit(f, next, model, now, 0);
-        take_all(f, machine, &play, now);
-    }
-    assert_null(f->drops.first);
-    return play.end;
-}
-
-/* The best schedule, by search: the oldest pictures go into the next batch (they
- * are alike, so no other order ends sooner), on any lane, in any size. */
-struct search {
-    const struct machine *machine;
-    const uint64_t *at;
-    int count;
-    double rate; /* pictures a nanosecond, all lanes at their best */
-    uint64_t best;
-};
-
-static void search_from(struct search *s, int done, const uint64_t *until, uint64_t end)
-{
-    uint64_t earliest = UINT64_MAX;
-
-    if (done == s->count) {
-        s->best = end < s->best ? end : s->best;
-        return;
-    }
-    for (int l = 0; l < s->machine->lanes; l++)
-        earliest = until[l] < earliest ? until[l] : earliest;
-    earliest = earliest > s->at[done] ? earliest : s->at[done];
-    if (end >= s->best || (double)earliest + (s->count - done) / s->rate >= (double)s->best)
-        return;
-    for (int l = 0; l < s->machine->lanes; l++) {
-        bool same = false; /* a lane alike was tried */
-        for (int e = 0; e < l; e++)
-            same |= until[e] == until[l] && s->machine->times[e] == s->machine->times[l];
-        for (int k = SIZES - 1; !same && k >= 0; k--) {
-            uint64_t after[LANES];
-            int last = done + (1 << k) - 1;
-            if (last >= s->count)
-                continue;
-            memcpy(after, until, sizeof after);
-            uint64_t from = until[l] > s->at[last] ? until[l] : s->at[last];
-            after[l] = from + took(s->machine, l, k);
-            search_from(s, last + 1, after, after[l] > end ? after[l] : end);
-        }
-    }
-}
-
-static double best_rate(const struct machine *machine)
-{
-    double rate = 0;
-
-    for (int l = 0; l < machine->lanes; l++) {
-        double best = 0;
-        for (int k = 0; k < SIZES; k++) {
-            double one = (1 << k) / (double)took(machine, l, k);
-            best = one > best ? one : best;
-        }
-        rate += best;
-    }
-    return rate;
-}
-
-static uint64_t best_by_search(const struct machine *machine, const uint64_t *at, int count,
-                               uint64_t known)
-{
-    struct search s = {machine, at, count, best_rate(machine), known};
-    uint64_t until[LANES] = {0};
-
-    search_from(&s, 0, until, 0);
-    return s.best;
-}
-
-static uint64_t bound(const struct machine *machine, const uint64_t *at, int count)
-{
-    double rate = best_rate(machine), most = 0;
-
-    for (int i = 0; i < count; i++) {
-        double end = (double)at[i] + (count - i) / rate;
-        most = end > most ? end : most;
-    }
-    return (uint64_t)most;
-}
-
-static const struct machine equal = {4, {1, 1, 1, 1}, cpu_ms};
-static const struct machine one_slow = {4, {1, 1, 1, 3}, cpu_ms};
-static const struct machine gpus = {4, {1, 1, 1, 1}, gpu_ms};
-static const struct machine gpus_one_slow = {4, {1, 1, 1, 3}, gpu_ms};
-
-/* The worst ratio over traces of each load; the makespan is counted from the
- * first arrival. */
-static double worst_against_search(const struct machine *machine, double *ret_mean)
-{
-    double worst = 0, sum = 0;
-    int traces = 0;
-
-    for (uint64_t seed = 1; seed <= 60; seed++) {
-        struct fixture *f;
-        uint64_t at[10];
-        int burst = 1 + (int)(seed % 6);
-        uint64_t gap = (uint64_t)(burst / best_rate(machine) * (0.4 + (double)(seed % 5) * 0.3));
-        make_trace(at, 10, burst, gap, seed);
-        setup((void **)&f);
-        uint64_t ours = play_trace(f, machine, at, 10, -1, 0);
-        uint64_t best = best_by_search(machine, at, 10, ours);
-        double ratio = (double)(ours - MS) / (double)(best - MS);
-        worst = ratio > worst ? ratio : worst;
-        sum += ratio;
-        traces++;
-        teardown((void **)&f);
-    }
-    *ret_mean = sum / traces;
-    return worst;
-}
-
-static double worst_against_bound(const struct machine *machine)
-{
-    static uint64_t at[JOBS_MAX];
-    double worst = 0;
-
-    for (uint64_t seed = 1; seed <= 20; seed++) {
-        struct fixture *f;
-        int burst = 1 + (int)(seed % 8), count = 1000;
-        uint64_t gap =
-            (uint64_t)((1 + burst) / 2.0 / best_rate(machine) * (0.8 + (double)(seed % 5) * 0.1));
-        make_trace(at, count, burst, gap, seed);
-        setup((void **)&f);
-        double ratio = (double)(play_trace(f, machine, at, count, -1, 0) - MS) /
-                       (double)(bound(machine, at, count) - MS);
-        worst = ratio > worst ? ratio : worst;
-        teardown((void **)&f);
-    }
-    return worst;
-}
-
-static void check_search(const char *name, const struct machine *machine)
-{
-    double mean, worst = worst_against_search(machine, &mean);
-
-    print_message("# %s: makespan over the best of all schedules of 10 pictures that knows what "
-                  "will come: mean %.3f, worst %.3f\n",
-                  name, mean, worst);
-    assert_true(mean >= 1 && mean <= 1.1);
-}
-
-/* All at once: nothing to foresee, so each is held to the tenth. */
-static void check_bursts(const char *name, const struct machine *machine)
-{
-    double worst = 0;
-
-    for (int count = 1; count <= 12; count++) {
-        struct fixture *f;
-        uint64_t at[12];
-        for (int i = 0; i < count; i++)
-            at[i] = MS;
-        setup((void **)&f);
-        uint64_t ours = play_trace(f, machine, at, count, -1, 0);
-        uint64_t best = best_by_search(machine, at, count, ours);
-        double ratio = (double)(ours - MS) / (double)(best - MS);
-        worst = ratio > worst ? ratio : worst;
-        teardown((void **)&f);
-    }
-    print_message("# %s: bursts of 1 to 12: worst %.3f\n", name, worst);
-    assert_true(worst >= 1 && worst <= 1.1);
-}
-
-static void check_bound(const char *name, const struct machine *machine)
-{
-    double worst = worst_against_bound(machine);
-
-    print_message("# %s: makespan over a lower bound, 1,000 pictures: worst %.3f\n", name, worst);
-    assert_true(worst >= 1 - 1e-9 && worst <= 1.1);
-}
-
-static void the_makespan_is_within_a_tenth_of_the_best_on_four_equal_lanes(void **state)
-{
-    (void)state;
-    check_search("4 equal", &equal);
-    check_bursts("4 equal", &equal);
-    check_bursts("4 equal, batches buy much", &gpus);
-    check_bound("4 equal", &equal);
-    check_bound("4 equal, batches buy much", &gpus);
-}
-
-static void the_makespan_is_within_a_tenth_of_the_best_on_three_lanes_and_a_slow_one(void **state)
-{
-    (void)state;
-    check_search("3 + 1 slow", &one_slow);
-    check_bursts("3 + 1 slow", &one_slow);
-    check_bursts("3 + 1 slow, batches buy much", &gpus_one_slow);
-    check_bound("3 + 1 slow", &one_slow);
-    check_bound("3 + 1 slow, batches buy much", &gpus_one_slow);
-}
-
-static void a_lane_lost_in_mid_batch_loses_no_job(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 1; seed <= 40; seed++) {
-        struct fixture *f;
-        uint64_t at[100];
-        make_trace(at, 100, 6, 2 * MS, seed);
-        setup((void **)&f); /* play_trace() checks that each job is done once */
-        play_trace(f, &equal, at, 100, (int)(seed % 4), MS + seed * 977777);
-        teardown((void **)&f);
+    note(f, 0, high, flat_ms, 1);
+    for (int turn = 0; turn < 2; turn++) {
+        uint64_t now = 1000 * MS;
+        submit(f, 2 * turn, low, now - (turn ? 17 : 15) * MS, 0);
+        submit(f, 2 * turn + 1, high, now - MS, 0);
+        assert_int_equal(take(f, 0, now), 1);
+        assert_int_equal(f->taken[0]->model, turn ? low : high);
+        sac_scheduler_done(f->s, 0);
+        assert_int_equal(take(f, 0, now), 1);
+        sac_scheduler_done(f->s, 0);
     }
 }
 
@@ -770,9 +580,12 @@ int main(void)
         CASE(a_hiccup_does_not_make_a_lane_slow),
         CASE(a_bad_warm_up_is_found_out),
         CASE(decoding_counts_for_each_picture_of_a_batch),
-        cmocka_unit_test(the_makespan_is_within_a_tenth_of_the_best_on_four_equal_lanes),
-        cmocka_unit_test(the_makespan_is_within_a_tenth_of_the_best_on_three_lanes_and_a_slow_one),
-        cmocka_unit_test(a_lane_lost_in_mid_batch_loses_no_job),
+        CASE(a_busy_lane_takes_a_whole_batch_ahead_and_no_part_of_one),
+        CASE(what_is_taken_ahead_meets_its_deadline),
+        CASE(a_slow_lane_takes_nothing_ahead_that_others_do_sooner),
+        CASE(a_lane_lost_with_two_batches_gives_both_back_in_order),
+        CASE(what_is_expected_is_the_backlog_and_one_picture),
+        CASE(a_lower_priority_has_its_turn_after_its_share_of_waiting),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,7 @@
-/* The routes through a real socket, on an engine that does as it is told. */
+/*
+ * The routes through a real socket, on an engine that does as it is told. With the
+ * word "gpus" as its argument, on devices with memory of their own: the same holds.
+ */
 #include "support/support.h"
 
 #include <pthread.h>
@@ -19,9 +22,12 @@ static const char *const first_labels[] = {
 };
 static const char *const second_labels[] = {"yes", "no"};
 
+static bool on_gpus;
+
 struct fixture {
     struct sac_model *models[2];
-    struct sac_device *devices[1];
+    struct sac_device *devices[FAKE_GPUS];
+    int device_count;
     struct sac_service *service;
     pthread_t thread;
     int port;
@@ -44,11 +50,16 @@ static int start(void **state, int workers, int queue_max)
     atomic_store(&fake_failures, 0);
     f->models[0] = fake_model_new("first", first_labels, 6);
     f->models[1] = fake_model_new("second", second_labels, 2);
-    f->devices[0] = &fake_device;
+    f->device_count = on_gpus ? workers : 1; /* as many lanes */
+    for (int d = 0; d < f->device_count; d++) {
+        f->devices[d] = on_gpus ? &fake_gpus[d] : &fake_device;
+        fake_gpu_set(d, FAKE_LOST, 0);
+        fake_gpu_slow(d, 0);
+    }
     struct sac_service_options options = {.models = f->models,
                                           .model_count = 2,
                                           .devices = f->devices,
-                                          .device_count = 1,
+                                          .device_count = f->device_count,
                                           .workers = workers,
                                           .queue_max = queue_max};
     assert_ok(sac_service_new(&f->service, &options, &err), err);
@@ -259,7 +270,7 @@ static void the_service_says_how_it_is(void **state)
     expect(get(f, "/api/models"), 200,
            "{\"models\":[{\"name\":\"first\",\"default\":true,\"classes\":6,"
            "\"input\":{\"channels\":3,\"height\":4,\"width\":4},\"topk\":5,\"topk_max\":6,"
-           "\"timeout_ms\":5000,\"batch_max\":8,\"priority\":0,\"devices\":[{\"device\":\"cpu\",");
+           "\"timeout_ms\":5000,\"batch_max\":8,\"priority\":0,\"devices\":[{\"device\":\"");
     expect(get(f, "/api/nothing"), 404, "error");
     expect(get(f, "/api/classify"), 405, "error");
 }
@@ -501,7 +512,7 @@ static void two_models_of_one_name_are_refused(void **state)
     struct fixture *f = *state;
     struct sac_model *models[2] = {f->models[0], f->models[0]};
     struct sac_service_options options = {
-        .models = models, .model_count = 2, .devices = f->devices, .device_count = 1};
+        .models = models, .model_count = 2, .devices = f->devices, .device_count = f->device_count};
     struct sac_service *service;
     struct sac_error err = {0};
 
@@ -515,7 +526,7 @@ static void a_device_that_fails_at_the_start_is_told(void **state)
     struct sac_service_options options = {.models = f->models,
                                           .model_count = 2,
                                           .devices = f->devices,
-                                          .device_count = 1,
+                                          .device_count = f->device_count,
                                           .workers = 3};
     struct sac_service *service;
     struct sac_error err = {0};
@@ -525,7 +536,107 @@ static void a_device_that_fails_at_the_start_is_told(void **state)
     assert_says(err, "told to fail");
 }
 
-int main(void)
+/* ---- Devices with memory of their own only --------------------------------- */
+
+static void a_slow_decode_holds_no_other_picture_up(void **state)
+{
+    struct fixture *f = *state;
+    int slow = client_connect(f->port);
+    char byte;
+
+    client_send(slow, "POST", "/api/classify", "X-Timeout-Ms: 60000\r\n", "slow 1000 picture 3",
+                19);
+    usleep(30000);
+    for (int i = 0; i < 10; i++) /* its worker is not theirs, and it has no slot in a batch */
+        expect(post(f, "/api/classify?topk=1", NULL, "picture 4"), 200, "owl");
+    assert_int_equal(recv(slow, &byte, 1, MSG_PEEK | MSG_DONTWAIT), -1);
+    expect(client_receive(slow), 200, "fox");
+    close(slow);
+}
+
+static void whichever_batch_takes_a_device_down_no_request_is_lost(void **state)
+{
+    struct fixture *f = *state;
+
+    atomic_store(&fake_run_us, 300);
+    for (int turn = 0; turn < 5; turn++) {
+        static const int batches[] = {1, 2, 3, 5, 8};
+        struct asker askers[8];
+        fake_gpu_set(turn % 2, FAKE_LOST, batches[turn]);
+        for (int i = 0; i < 8; i++) {
+            askers[i] = (struct asker){.f = f, .class = 3 + i % 3};
+            pthread_create(&askers[i].thread, NULL, ask_many, &askers[i]);
+        }
+        for (int i = 0; i < 8; i++) {
+            pthread_join(askers[i].thread, NULL);
+            assert_int_equal(askers[i].bad, 0);
+        }
+        wait_until(f, "saccade_lanes_up", 2);
+        assert_true(metric(f, "saccade_device_recoveries_total{device=\"fake:0\"}") +
+                        metric(f, "saccade_device_recoveries_total{device=\"fake:1\"}") ==
+                    turn + 1);
+    }
+    assert_true(metric(f, "saccade_lost_total") == 0);
+}
+
+static void a_device_that_is_gone_is_tried_again_and_the_other_serves(void **state)
+{
+    struct fixture *f = *state;
+
+    fake_gpu_set(1, FAKE_GONE, -1);
+    for (int i = 0; i < 100 && metric(f, "saccade_lanes_up") == 2; i++)
+        expect(post(f, "/api/classify?topk=1", NULL, "slow 2 picture 4"), 200, "owl");
+    usleep(1000000); /* a few attempts */
+    assert_true(metric(f, "saccade_device_lanes_up{device=\"fake:1\"}") == 0);
+    expect(get(f, "/readyz"), 200, "ready");
+    expect(post(f, "/api/classify?topk=1", NULL, "picture 4"), 200, "owl");
+    fake_gpu_set(1, FAKE_LOST, 0);
+    wait_until(f, "saccade_device_lanes_up{device=\"fake:1\"}", 1);
+}
+
+static void what_gpus_cannot_meet_is_refused_before_it_is_decoded(void **state)
+{
+    struct fixture *f = *state;
+
+    fake_gpu_slow(0, 100000);
+    expect(post(f, "/api/classify", NULL, "picture 0"), 200, "tabby"); /* learns that it is slow */
+    int running = client_connect(f->port);
+    client_send(running, "POST", "/api/classify", NULL, "picture 0", 9);
+    usleep(30000);
+    int before = atomic_load(&fake_decoded);
+    expect(post(f, "/api/classify", "X-Timeout-Ms: 20\r\n", "picture 0"), 503, "deadline");
+    assert_int_equal(atomic_load(&fake_decoded), before);
+    expect(client_receive(running), 200, "tabby");
+    close(running);
+}
+
+static void devices_of_both_kinds_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct sac_device *devices[2] = {&fake_device, &fake_gpus[0]};
+    struct sac_service_options options = {
+        .models = f->models, .model_count = 2, .devices = devices, .device_count = 2};
+    struct sac_service *service;
+    struct sac_error err = {0};
+
+    assert_int_equal(sac_service_new(&service, &options, &err), SAC_EUNSUPPORTED);
+    assert_says(err, "devices cpu and fake:0 cannot serve together");
+}
+
+static void gauges_are_shown_where_they_are_known(void **state)
+{
+    struct fixture *f = *state;
+
+    wait_until(f, "saccade_gpu_temperature_celsius{device=\"fake:1\"}", 41);
+    assert_true(metric(f, "nv_gpu_utilization{device=\"fake:0\"}") == 0.25);
+    struct answer answer = get(f, "/metrics");
+    assert_null(strstr(answer.body, "nv_gpu_power_usage")); /* these know none */
+    client_answer_done(&answer);
+}
+
+enum { GPUS_ONLY = 5 };
+
+int main(int argc, char **argv)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define ONE_LANE(name) cmocka_unit_test_setup_teardown(name, setup_one_lane, teardown)
@@ -553,7 +664,16 @@ int main(void)
         CASE(stopping_answers_what_was_accepted),
         CASE(a_device_that_fails_at_the_start_is_told),
         CASE(two_models_of_one_name_are_refused),
+        CASE(devices_of_both_kinds_are_refused),
+        CASE(a_slow_decode_holds_no_other_picture_up), /* from here on GPUs' only */
+        CASE(whichever_batch_takes_a_device_down_no_request_is_lost),
+        CASE(a_device_that_is_gone_is_tried_again_and_the_other_serves),
+        ONE_LANE(what_gpus_cannot_meet_is_refused_before_it_is_decoded),
+        CASE(gauges_are_shown_where_they_are_known),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    on_gpus = argc > 1 && strcmp(argv[1], "gpus") == 0;
+
+    return _cmocka_run_group_tests(
+        "service", tests, sizeof tests / sizeof *tests - (on_gpus ? 0 : GPUS_ONLY), NULL, NULL);
 }

@@ -229,6 +229,77 @@ static void resnet20s_log_has_our_rates(void **state)
     assert_true(compared >= 100);
 }
 
+/* ---- The solvers of models/ ---- */
+
+static void load_solver(struct sac_caffe_solver *ret, struct sac_rate *rate, const char *path)
+{
+    struct sac_error err = {0};
+
+    assert_ok(sac_caffe_solver_load(ret, path, &err), err);
+    assert_ok(sac_rate_init(rate, ret->solver, &err), err);
+}
+
+static void load_own(struct sac_caffe_solver *ret, struct sac_rate *rate, const char *name)
+{
+    char path[100];
+
+    snprintf(path, sizeof path, "models/%s/solver.prototxt", name);
+    load_solver(ret, rate, sac_test_source(path));
+    assert_string_equal(ret->solver->net, "train_val.prototxt");
+    assert_true(ret->solver->max_iter > 0 && ret->solver->n_test_iter == 1);
+}
+
+static void published_recipes_are_kept(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"alexnet", "nets/bvlc_alexnet/solver.prototxt"},
+        {"caffenet", "nets/bvlc_reference_caffenet/solver.prototxt"},
+        {"googlenet", "nets/bvlc_googlenet/quick_solver.prototxt"},
+        {"nin", "nets/nin_imagenet/solver.prototxt"},
+        {"squeezenet", "squeezenet_v1.1/solver.prototxt"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        struct sac_caffe_solver own, published;
+        struct sac_rate a, b;
+        load_own(&own, &a, pairs[i][0]);
+        load_solver(&published, &b, sac_test_data(pairs[i][1]));
+        const Caffe__SolverParameter *x = own.solver, *y = published.solver;
+        assert_int_equal(x->max_iter, y->max_iter);
+        assert_int_equal(x->iter_size, y->iter_size);
+        assert_true(x->momentum == y->momentum && x->weight_decay == y->weight_decay);
+        for (int k = 0; k <= 16; k++) {
+            int64_t at = (int64_t)x->max_iter * k / 16;
+            assert_true(sac_rate_at(&a, at) == sac_rate_at(&b, at));
+        }
+        sac_caffe_solver_done(&own);
+        sac_caffe_solver_done(&published);
+    }
+}
+
+/* 40 epochs of 50,000 in batches of 128, as the file says; up from a tenth of 0.2 in a
+ * fifth of them, down to a thousandth of that tenth. */
+static void the_other_solvers_have_rates(void **state)
+{
+    static const char *const names[] = {"vgg16", "vgg19", "vgg_cnn_s", "resnet50", "mobilenet"};
+    struct sac_caffe_solver own;
+    struct sac_rate rate;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        load_own(&own, &rate, names[i]);
+        assert_true(sac_rate_at(&rate, 0) > sac_rate_at(&rate, own.solver->max_iter - 1));
+        sac_caffe_solver_done(&own);
+    }
+    load_own(&own, &rate, "cifar10");
+    assert_int_equal(own.solver->max_iter, 40 * 50000 / 128);
+    assert_float_equal(sac_rate_at(&rate, 0), 0.02, 1e-8);
+    assert_float_equal(sac_rate_at(&rate, own.solver->max_iter / 5), 0.2, 1e-8);
+    assert_float_equal(sac_rate_at(&rate, own.solver->max_iter), 0.00002, 1e-8);
+    sac_caffe_solver_done(&own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +315,8 @@ int main(void)
         cmocka_unit_test(onecycle_rises_and_falls),
         cmocka_unit_test(what_a_policy_lacks_is_named),
         cmocka_unit_test(resnet20s_log_has_our_rates),
+        cmocka_unit_test(published_recipes_are_kept),
+        cmocka_unit_test(the_other_solvers_have_rates),
     };
     return cmocka_run_group_tests_name("rate", tests, NULL, NULL);
 }

@@ -174,6 +174,7 @@ static void describe(struct sac_cpu_device *device)
              sac_cpu_onednn_version());
     info->streams = cores;
     info->host_memory = true;
+    info->slices = true;
     info->precisions = 1u << SAC_PRECISION_F32;
     if (can->avx512_bf16)
         info->precisions |= 1u << SAC_PRECISION_BF16;

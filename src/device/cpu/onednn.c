@@ -10,6 +10,8 @@ static bool can(const struct sac_cpu_ask *ask)
 
 const struct sac_cpu_kernel sac_cpu_onednn = {.name = "oneDNN", .can = can};
 const struct sac_cpu_backward sac_cpu_backward_onednn = {.name = "oneDNN", .can = can};
+const struct sac_cpu_kernel sac_cpu_matmul = {.name = "oneDNN", .can = can};
+const struct sac_cpu_backward sac_cpu_backward_matmul = {.name = "oneDNN", .can = can};
 
 const char *sac_cpu_onednn_version(void)
 {

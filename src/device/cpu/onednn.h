@@ -9,6 +9,9 @@
 
 extern const struct sac_cpu_kernel sac_cpu_onednn;
 extern const struct sac_cpu_backward sac_cpu_backward_onednn;
+/* Inner products in training. */
+extern const struct sac_cpu_kernel sac_cpu_matmul;
+extern const struct sac_cpu_backward sac_cpu_backward_matmul;
 
 /* "oneDNN 2.6.3", or "no oneDNN". */
 const char *sac_cpu_onednn_version(void);

@@ -97,6 +97,8 @@ static void eltwise(const struct sac_op *op)
 
 /* ---- Pooling: each position of the source takes from the windows that it lies in ---- */
 
+enum { TAKEN_MAX = 256 }; /* a window has fewer elements */
+
 struct takers {
     int64_t first, end; /* windows along one axis */
 };
@@ -109,58 +111,60 @@ INLINE struct takers takers_of(const struct sac_window *w, int way, int64_t at, 
     return (struct takers){first, min64((at + w->pad[way]) / stride + 1, windows)};
 }
 
-/* What one window gives to position y, x: of the largest, to its first only; of the
- * average, a share. */
-INLINE floats given_by(const struct sac_op *op, const struct rows *dy, int64_t row, int64_t at,
-                       int64_t tap, float divisor, bool max, enum sac_type type)
-{
-    floats d = get(dy->data, row * dy->pitch + at, type);
-    bytes best;
-
-    if (!max)
-        return d / divisor;
-    memcpy(&best, (const uint8_t *)op->saved + row * dy->columns + at, sizeof best);
-    words is_it = (words)(__builtin_convertvector(best, words) == (uint32_t)tap);
-    return (floats)((words)d & is_it);
-}
-
-INLINE float one_given_by(const struct sac_op *op, const struct rows *dy, int64_t row, int64_t at,
-                          int64_t tap, float divisor, bool max, enum sac_type type)
-{
-    float d = get_one(dy->data, row * dy->pitch + at, type);
-
-    if (!max)
-        return d / divisor;
-    return ((const uint8_t *)op->saved)[row * dy->columns + at] == tap ? d : 0;
-}
-
-struct place {
-    int64_t picture, y, x;
-    struct takers ys, xs;
+/* A window that a position lies in: its row among the results, which of its elements
+ * the position is (as forward counted: those within the source), and an average's share. */
+struct taken {
+    int64_t row;
+    uint32_t tap;
+    float share;
 };
 
-/* The tap of window oy, ox that place is, as forward counted them: those within the
- * source. */
-INLINE int64_t tap_of(const struct place *p, struct pool_at w)
+struct place {
+    int64_t y, x, first; /* the picture's first row among the results */
+    struct takers ys, xs;
+    struct taken from[TAKEN_MAX];
+    int count;
+};
+
+INLINE void find_windows(const struct sac_op *op, struct place *p)
 {
-    return (p->y - w.y0) * (w.x1 - w.x0) + p->x - w.x0;
+    int64_t width = op->dst[0].shape.dim[3];
+
+    p->count = 0;
+    for (int64_t oy = p->ys.first; oy < p->ys.end; oy++) {
+        for (int64_t ox = p->xs.first; ox < p->xs.end; ox++) {
+            struct pool_at w = pool_window(op, oy, ox);
+            p->from[p->count++] = (struct taken){
+                p->first + oy * width + ox,
+                (uint32_t)((p->y - w.y0) * (w.x1 - w.x0) + p->x - w.x0),
+                1 / w.divisor,
+            };
+        }
+    }
 }
 
+/* What the windows give: of the largest, to its first only; of the average, a share. */
 INLINE void take_groups(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
                         const struct place *p, int64_t row, int64_t at, int groups, bool max,
                         enum sac_type type)
 {
-    const int64_t *out = op->dst[0].shape.dim;
+    const uint8_t *best = op->saved;
     floats sum[4];
+    bytes which;
 
     for (int g = 0; g < groups; g++)
         sum[g] = (floats){0};
-    for (int64_t oy = p->ys.first; oy < p->ys.end; oy++) {
-        for (int64_t ox = p->xs.first; ox < p->xs.end; ox++) {
-            struct pool_at w = pool_window(op, oy, ox);
-            int64_t from = (p->picture * out[2] + oy) * out[3] + ox, tap = tap_of(p, w);
-            for (int g = 0; g < groups; g++)
-                sum[g] += given_by(op, dy, from, at + g * LANES, tap, w.divisor, max, type);
+    for (int i = 0; i < p->count; i++) {
+        const struct taken *from = &p->from[i];
+        for (int g = 0; g < groups; g++) {
+            floats d = get(dy->data, from->row * dy->pitch + at + g * LANES, type);
+            if (!max) {
+                sum[g] += d * from->share;
+                continue;
+            }
+            memcpy(&which, best + from->row * dy->columns + at + g * LANES, sizeof which);
+            words is_it = (words)(words_of_bytes(which) == from->tap);
+            sum[g] += (floats)((words)d & is_it);
         }
     }
     for (int g = 0; g < groups; g++)
@@ -170,17 +174,35 @@ INLINE void take_groups(const struct sac_op *op, const struct rows *dy, const st
 INLINE void take_one(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
                      const struct place *p, int64_t row, int64_t at, bool max, enum sac_type type)
 {
-    const int64_t *out = op->dst[0].shape.dim;
+    const uint8_t *best = op->saved;
     float sum = 0;
 
-    for (int64_t oy = p->ys.first; oy < p->ys.end; oy++) {
-        for (int64_t ox = p->xs.first; ox < p->xs.end; ox++) {
-            struct pool_at w = pool_window(op, oy, ox);
-            int64_t from = (p->picture * out[2] + oy) * out[3] + ox;
-            sum += one_given_by(op, dy, from, at, tap_of(p, w), w.divisor, max, type);
-        }
+    for (int i = 0; i < p->count; i++) {
+        const struct taken *from = &p->from[i];
+        float d = get_one(dy->data, from->row * dy->pitch + at, type);
+        if (!max)
+            sum += d * from->share;
+        else
+            sum += best[from->row * dy->columns + at] == from->tap ? d : 0;
     }
     put_one(dx->data, row * dx->pitch + at, sum, type);
+}
+
+INLINE void take(const struct sac_op *op, const struct rows *dy, const struct rows *dx,
+                 const struct place *p, int64_t row, bool max, enum sac_type type)
+{
+    int64_t at = 0;
+
+    for (; at + 4 * LANES <= dx->columns; at += 4 * LANES)
+        take_groups(op, dy, dx, p, row, at, 4, max, type);
+    if (at + 2 * LANES <= dx->columns) {
+        take_groups(op, dy, dx, p, row, at, 2, max, type);
+        at += 2 * LANES;
+    }
+    for (; at + LANES <= dx->columns; at += LANES)
+        take_groups(op, dy, dx, p, row, at, 1, max, type);
+    for (; at < dx->columns; at++)
+        take_one(op, dy, dx, p, row, at, max, type);
 }
 
 INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type)
@@ -188,23 +210,24 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type)
     const int64_t *in = op->src[0].shape.dim, *out = op->dst[0].shape.dim;
     const struct sac_window *w = &op->param.pool.window;
     struct rows dy = rows_of(&op->dst_grad[0]), dx = rows_of(&op->src_grad[0]);
-    int64_t plane = in[2] * in[3], at;
+    struct place p;
+    int64_t row = 0;
 
-    for (int64_t row = 0; row < dx.count; row++) {
-        struct place p = {row / plane, row % plane / in[3], row % in[3], {0, 0}, {0, 0}};
-        p.ys = takers_of(w, 0, p.y, out[2]);
-        p.xs = takers_of(w, 1, p.x, out[3]);
-        for (at = 0; at + 4 * LANES <= dx.columns; at += 4 * LANES)
-            take_groups(op, &dy, &dx, &p, row, at, 4, max, type);
-        for (; at + LANES <= dx.columns; at += LANES)
-            take_groups(op, &dy, &dx, &p, row, at, 1, max, type);
-        for (; at < dx.columns; at++)
-            take_one(op, &dy, &dx, &p, row, at, max, type);
+    for (int64_t n = 0; n < in[0]; n++) {
+        p.first = n * out[2] * out[3];
+        for (p.y = 0; p.y < in[2]; p.y++) {
+            p.ys = takers_of(w, 0, p.y, out[2]);
+            for (p.x = 0; p.x < in[3]; p.x++, row++) {
+                p.xs = takers_of(w, 1, p.x, out[3]);
+                find_windows(op, &p);
+                take(op, &dy, &dx, &p, row, max, type);
+            }
+        }
     }
 }
 
 /* op->saved of some pictures begins with theirs. */
-static void pool(const struct sac_op *op)
+static void pool_back(const struct sac_op *op)
 {
     bool max = op->param.pool.method == SAC_POOL_MAX;
 
@@ -343,7 +366,7 @@ const struct sac_cpu_vector_back SAC_VECTOR_BACK_TABLE = {
             [SAC_OP_DROPOUT] = dropout,
             [SAC_OP_SPLIT] = split,
             [SAC_OP_ELTWISE] = eltwise,
-            [SAC_OP_POOL] = pool,
+            [SAC_OP_POOL] = pool_back,
             [SAC_OP_LRN] = lrn,
         },
 };

@@ -60,6 +60,8 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
             int64_t base = n * in_dim[2] * in_dim[3], at = 0, width = in_dim[3];
             for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
                 pool_groups(&in, &out, w, base, width, row, at, 4, max, type, out_type);
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 2, max, type, out_type);
             for (; at + LANES <= in.columns; at += LANES)
                 pool_groups(&in, &out, w, base, width, row, at, 1, max, type, out_type);
             for (; at < in.columns; at++)
@@ -128,22 +130,31 @@ static void pool_max_bf16(const struct sac_op *op)
 
 INLINE void pool_first(const struct rows *in, const struct rows *out, uint8_t *first,
                        struct pool_at w, int64_t base, int64_t width, int64_t row, int64_t at,
-                       enum sac_type type)
+                       int groups, enum sac_type type)
 {
-    floats most = (floats){0} - FLT_MAX;
-    words best = (words){0} + 255, tap = {0};
+    floats most[4];
+    words best[4], tap = {0};
 
+    for (int g = 0; g < groups; g++) {
+        most[g] = (floats){0} - FLT_MAX;
+        best[g] = (words){0} + 255;
+    }
     for (int64_t iy = w.y0; iy < w.y1; iy++) {
         for (int64_t ix = w.x0; ix < w.x1; ix++, tap += 1) {
-            floats x = get(in->data, (base + iy * width + ix) * in->pitch + at, type);
-            words above = (words)(x > most);
-            most = (floats)(((words)x & above) | ((words)most & ~above));
-            best = (tap & above) | (best & ~above);
+            int64_t from = (base + iy * width + ix) * in->pitch + at;
+            for (int g = 0; g < groups; g++) {
+                floats x = get(in->data, from + g * LANES, type);
+                words above = (words)(x > most[g]);
+                most[g] = (floats)(((words)x & above) | ((words)most[g] & ~above));
+                best[g] = (tap & above) | (best[g] & ~above);
+            }
         }
     }
-    put(out->data, row * out->pitch + at, most, type);
-    bytes small = __builtin_convertvector(best, bytes);
-    memcpy(first + row * in->columns + at, &small, sizeof small);
+    for (int g = 0; g < groups; g++) {
+        bytes small = bytes_of_words(best[g]);
+        put(out->data, row * out->pitch + at + g * LANES, most[g], type);
+        memcpy(first + row * in->columns + at + g * LANES, &small, sizeof small);
+    }
 }
 
 INLINE void pool_first_one(const struct rows *in, const struct rows *out, uint8_t *first,
@@ -174,8 +185,10 @@ INLINE void pool_firsts(const struct sac_op *op, enum sac_type type)
         for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
             struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
             int64_t base = n * in_dim[2] * in_dim[3], at = 0;
+            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, 2, type);
             for (; at + LANES <= in.columns; at += LANES)
-                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
+                pool_first(&in, &out, op->saved, w, base, in_dim[3], row, at, 1, type);
             for (; at < in.columns; at++)
                 pool_first_one(&in, &out, op->saved, w, base, in_dim[3], row, at, type);
         }
@@ -272,6 +285,78 @@ static void lrn_within(const struct sac_op *op)
     }
 }
 
+#if defined(__AVX512F__)
+/* Five taps and the usual power, in registers: squares that were just stored would be
+ * read across the borders of vectors, for which the core waits. The same numbers. */
+
+/* Elements `by` … of `low`, and `high` behind it. */
+#define SHIFTED(low, high, by)                                                                     \
+    __builtin_shuffle(low, high,                                                                   \
+                      (ints){(by), (by) + 1, (by) + 2, (by) + 3, (by) + 4, (by) + 5, (by) + 6,     \
+                             (by) + 7, (by) + 8, (by) + 9, (by) + 10, (by) + 11, (by) + 12,        \
+                             (by) + 13, (by) + 14, (by) + 15})
+
+INLINE floats vector_to_minus_three_quarters(floats x)
+{
+    floats y = (floats)(0x6f14e440u - ((words)x >> 2) * 3);
+
+    for (int i = 0; i < 3; i++) {
+        floats t = x * y;
+        y *= 1.25f - .25f * (t * t) * (t * y);
+    }
+    return y;
+}
+
+INLINE void lrn_five_row(const struct sac_op *op, const char *from, char *to, int64_t columns,
+                         enum sac_type in, enum sac_type out)
+{
+    float each = op->param.lrn.alpha / (float)op->param.lrn.size, k = op->param.lrn.k;
+    floats x = get(from, 0, in), before = {0}, now = x * x;
+
+    for (int64_t at = 0; at < columns; at += LANES) {
+        bool more = at + LANES < columns;
+        floats next_x = more ? get(from, at + LANES, in) : (floats){0};
+        floats next = next_x * next_x;
+        floats sum = SHIFTED(before, now, 14) + SHIFTED(before, now, 15) + now;
+        sum = sum + SHIFTED(now, next, 1) + SHIFTED(now, next, 2);
+        put(to, at, x * vector_to_minus_three_quarters(k + each * sum), out);
+        before = now;
+        now = next;
+        x = next_x;
+    }
+}
+
+INLINE void lrn_five_rows(const struct sac_op *op, enum sac_type type)
+{
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t size = (int64_t)sac_type_bytes(type);
+
+    for (int64_t row = 0; row < in.count; row++)
+        lrn_five_row(op, in.data + row * in.pitch * size, out.data + row * out.pitch * size,
+                     in.columns, type, type);
+}
+
+static bool lrn_five(const struct sac_op *op)
+{
+    enum sac_type in = op->src[0].form.type, out = op->dst[0].form.type;
+
+    if (op->param.lrn.size != 5 || op->param.lrn.beta != .75f || in != out ||
+        rows_of(&op->src[0]).columns % LANES != 0)
+        return false;
+    if (in == SAC_F32)
+        lrn_five_rows(op, SAC_F32);
+    else
+        lrn_five_rows(op, SAC_BF16);
+    return true;
+}
+#else
+static bool lrn_five(const struct sac_op *op)
+{
+    (void)op;
+    return false;
+}
+#endif
+
 static void lrn_across(const struct sac_op *op)
 {
     struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
@@ -295,7 +380,7 @@ static void lrn(const struct sac_op *op)
 {
     if (op->param.lrn.region == SAC_LRN_WITHIN_CHANNEL)
         lrn_within(op);
-    else
+    else if (!lrn_five(op))
         lrn_across(op);
 }
 

@@ -7,6 +7,9 @@
 
 #include <math.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #include "base/bf16.h"
 #include "base/random.h"
@@ -35,6 +38,49 @@ typedef int32_t ints __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
 typedef uint8_t bytes __attribute__((vector_size(16)));
 
+/* gcc 12 converts between widths element by element. */
+#ifdef __AVX512F__
+INLINE words words_of_halves(halves x)
+{
+    return (words)_mm512_cvtepu16_epi32((__m256i)x);
+}
+
+INLINE halves halves_of_words(words x)
+{
+    return (halves)_mm512_cvtepi32_epi16((__m512i)x);
+}
+
+INLINE words words_of_bytes(bytes x)
+{
+    return (words)_mm512_cvtepu8_epi32((__m128i)x);
+}
+
+INLINE bytes bytes_of_words(words x)
+{
+    return (bytes)_mm512_cvtepi32_epi8((__m512i)x);
+}
+#else
+INLINE words words_of_halves(halves x)
+{
+    return __builtin_convertvector(x, words);
+}
+
+INLINE halves halves_of_words(words x)
+{
+    return __builtin_convertvector(x, halves);
+}
+
+INLINE words words_of_bytes(bytes x)
+{
+    return __builtin_convertvector(x, words);
+}
+
+INLINE bytes bytes_of_words(words x)
+{
+    return __builtin_convertvector(x, bytes);
+}
+#endif
+
 INLINE floats get(const void *from, int64_t at, enum sac_type type)
 {
     floats out;
@@ -45,7 +91,7 @@ INLINE floats get(const void *from, int64_t at, enum sac_type type)
         return out;
     }
     memcpy(&half, (const uint16_t *)from + at, sizeof half);
-    return (floats)(__builtin_convertvector(half, words) << 16);
+    return (floats)(words_of_halves(half) << 16);
 }
 
 /* bf16 as base/bf16.h rounds it. */
@@ -59,7 +105,7 @@ INLINE void put(void *to, int64_t at, floats values, enum sac_type type)
     words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     words is_nan = (words)((bits & 0x7fffffffu) > 0x7f800000u);
     rounded = (rounded & ~is_nan) | (((bits >> 16) | 0x40u) & is_nan);
-    halves half = __builtin_convertvector(rounded, halves);
+    halves half = halves_of_words(rounded);
     memcpy((uint16_t *)to + at, &half, sizeof half);
 }
 

@@ -11,7 +11,7 @@
 #include "base/durable.h"
 #include "base/file.h"
 
-enum { QUESTION_SIZE = 160, ENTRIES_MAX = 65536, PATH_SIZE = 1024 };
+enum { QUESTION_SIZE = 192, ENTRIES_MAX = 65536, PATH_SIZE = 1024 };
 static const size_t file_bytes_max = 16 << 20;
 static const char head[] = "saccade algorithms 1\n";
 

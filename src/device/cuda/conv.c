@@ -7,11 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "device/cuda/algorithms.h"
 #include "device/cuda/conv.h"
-
-static const size_t workspace_max = (size_t)256 << 20;
-enum { ANSWERS = 8 };
 
 void sac_cuda_conv_done(struct conv *c)
 {
@@ -53,7 +49,7 @@ static bool data_type(enum sac_type type, cudnnDataType_t *ret)
 }
 
 /* TF32 is what cuDNN 8 does with fp32 unless it is told not to. */
-static cudnnMathType_t math_of(enum sac_precision precision)
+cudnnMathType_t sac_cuda_conv_math(enum sac_precision precision)
 {
     if (precision == SAC_PRECISION_F16 || precision == SAC_PRECISION_BF16)
         return CUDNN_TENSOR_OP_MATH;
@@ -79,13 +75,33 @@ static bool made(struct conv *c)
            cudnnCreateActivationDescriptor(&c->activation) == CUDNN_STATUS_SUCCESS;
 }
 
-static bool set_image(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type,
+static bool set_image(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type, int batch,
                       const struct sac_shape *shape)
 {
     const int64_t *d = shape->dim;
 
-    return cudnnSetTensor4dDescriptor(descriptor, CUDNN_TENSOR_NHWC, type, (int)d[0], (int)d[1],
+    return cudnnSetTensor4dDescriptor(descriptor, CUDNN_TENSOR_NHWC, type, batch, (int)d[1],
                                       (int)d[2], (int)d[3]) == CUDNN_STATUS_SUCCESS;
+}
+
+static int64_t picture_bytes(const struct sac_shape *shape, enum sac_type type)
+{
+    return sac_shape_count_between(shape, 1, 4) * (int64_t)sac_type_bytes(type);
+}
+
+/* The same bits in every batch and place: one picture after the other, by the algorithm
+ * for one; each must stand as the first does. */
+static bool goes_alone(const struct sac_cuda_ask *ask)
+{
+    return ask->options->deterministic && !ask->options->training;
+}
+
+static bool may_go_alone(const struct sac_cuda_ask *ask)
+{
+    enum { ALIGNMENT = 64 };
+
+    return picture_bytes(shape_of(ask, ask->node->src[0]), ask->type) % ALIGNMENT == 0 &&
+           picture_bytes(shape_of(ask, ask->node->dst[0]), ask->type) % ALIGNMENT == 0;
 }
 
 static bool set_window(struct conv *c, const struct sac_cuda_ask *ask)
@@ -98,7 +114,7 @@ static bool set_window(struct conv *c, const struct sac_cuda_ask *ask)
                CUDNN_DATA_FLOAT) == CUDNN_STATUS_SUCCESS &&
            cudnnSetConvolutionGroupCount(c->conv, (int)ask->node->param.conv.group) ==
                CUDNN_STATUS_SUCCESS &&
-           cudnnSetConvolutionMathType(c->conv, math_of(ask->options->precision)) ==
+           cudnnSetConvolutionMathType(c->conv, sac_cuda_conv_math(ask->options->precision)) ==
                CUDNN_STATUS_SUCCESS;
 }
 
@@ -107,13 +123,20 @@ bool sac_cuda_conv_describe(struct conv *c, const struct sac_cuda_ask *ask)
     const struct sac_node *node = ask->node;
     const struct sac_shape *y = shape_of(ask, node->dst[0]);
     const int64_t *w = ask->graph->constants[node->weight[0]].shape.dim;
+    const struct sac_shape *x = shape_of(ask, node->src[0]);
     bool relu = node->epilogue.relu;
+    bool bare = node->weight_count < 2 && node->epilogue.sum < 0 && !relu;
+    int batch = goes_alone(ask) ? 1 : (int)x->dim[0];
     cudnnDataType_t type;
 
     c->transposed = node->kind == SAC_OP_DECONV;
-    c->apart = c->transposed || (relu && node->epilogue.slope != 0);
+    c->never_fused = c->transposed || bare || (relu && node->epilogue.slope != 0);
+    c->apart = c->never_fused;
+    c->pictures = batch > 0 ? (int)x->dim[0] / batch : 0;
+    c->x_step = picture_bytes(x, ask->type);
+    c->y_step = picture_bytes(y, ask->type);
     return data_type(ask->type, &type) && made(c) && set_window(c, ask) &&
-           set_image(c->x, type, shape_of(ask, node->src[0])) && set_image(c->y, type, y) &&
+           set_image(c->x, type, batch, x) && set_image(c->y, type, batch, y) &&
            cudnnSetTensor4dDescriptor(c->bias, CUDNN_TENSOR_NHWC, type, 1, (int)y->dim[1], 1, 1) ==
                CUDNN_STATUS_SUCCESS &&
            cudnnSetFilter4dDescriptor(c->w, type, CUDNN_TENSOR_NHWC, (int)w[0], (int)w[1],
@@ -130,201 +153,26 @@ static void name_question(const struct sac_cuda_ask *ask, char *text, size_t siz
     const int64_t *x = shape_of(ask, ask->node->src[0])->dim;
 
     snprintf(text, size,
-             "%s %s x %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " out %" PRId64 " k %" PRId64
+             "%s%s %s x %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " out %" PRId64 " k %" PRId64
              " %" PRId64 " s %" PRId64 " %" PRId64 " p %" PRId64 " %" PRId64 " d %" PRId64
              " %" PRId64 " g %" PRId64,
-             ask->node->kind == SAC_OP_DECONV ? "deconv" : "conv",
-             sac_precision_name(ask->options->precision), x[0], x[1], x[2], x[3],
-             shape_of(ask, ask->node->dst[0])->dim[1], w->kernel[0], w->kernel[1], w->stride[0],
-             w->stride[1], w->pad[0], w->pad[1], w->dilation[0], w->dilation[1],
+             ask->node->kind == SAC_OP_DECONV ? "deconv" : "conv", goes_alone(ask) ? " alone" : "",
+             sac_precision_name(ask->options->precision), goes_alone(ask) ? 1 : x[0], x[1], x[2],
+             x[3], shape_of(ask, ask->node->dst[0])->dim[1], w->kernel[0], w->kernel[1],
+             w->stride[0], w->stride[1], w->pad[0], w->pad[1], w->dilation[0], w->dilation[1],
              ask->node->param.conv.group);
 }
 
-/* ---- Algorithms ----------------------------------------------------------- */
-
-static bool ask_workspace(cudnnHandle_t cudnn, const struct conv *c, int algorithm, size_t *ret)
-{
-    if (c->transposed)
-        return cudnnGetConvolutionBackwardDataWorkspaceSize(
-                   cudnn, c->w, c->x, c->conv, c->y, (cudnnConvolutionBwdDataAlgo_t)algorithm,
-                   ret) == CUDNN_STATUS_SUCCESS;
-    return cudnnGetConvolutionForwardWorkspaceSize(cudnn, c->x, c->w, c->conv, c->y,
-                                                   (cudnnConvolutionFwdAlgo_t)algorithm,
-                                                   ret) == CUDNN_STATUS_SUCCESS;
-}
-
-/* What cuDNN expects to be best, without trying. */
-static bool guess_backward(cudnnHandle_t cudnn, const struct conv *c, int *ret_algorithm,
-                           int *ret_math)
-{
-    cudnnConvolutionBwdDataAlgoPerf_t answers[ANSWERS];
-    int count = 0;
-
-    if (cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnn, c->w, c->x, c->conv, c->y, ANSWERS,
-                                                    &count, answers) != CUDNN_STATUS_SUCCESS)
-        return false;
-    for (int i = 0; i < count; i++) {
-        if (answers[i].status != CUDNN_STATUS_SUCCESS || answers[i].memory > workspace_max)
-            continue;
-        *ret_algorithm = (int)answers[i].algo;
-        *ret_math = (int)answers[i].mathType;
-        return true;
-    }
-    return false;
-}
-
-static bool first_of(const cudnnConvolutionFwdAlgoPerf_t *answers, int count, int *ret_algorithm,
-                     int *ret_math)
-{
-    for (int i = 0; i < count; i++) {
-        if (answers[i].status != CUDNN_STATUS_SUCCESS || answers[i].memory > workspace_max)
-            continue;
-        *ret_algorithm = (int)answers[i].algo;
-        *ret_math = (int)answers[i].mathType;
-        return true;
-    }
-    return false;
-}
-
-static bool guess_forward(cudnnHandle_t cudnn, const struct conv *c, int *ret_algorithm,
-                          int *ret_math)
-{
-    cudnnConvolutionFwdAlgoPerf_t answers[ANSWERS];
-    int count = 0;
-
-    return cudnnGetConvolutionForwardAlgorithm_v7(cudnn, c->x, c->w, c->conv, c->y, ANSWERS, &count,
-                                                  answers) == CUDNN_STATUS_SUCCESS &&
-           first_of(answers, count, ret_algorithm, ret_math);
-}
-
-static size_t value_bytes(const struct sac_cuda_ask *ask, const struct sac_shape *shape)
-{
-    size_t bytes = sac_tensor_bytes(shape, ask->type);
-
-    return (bytes + 255) & ~(size_t)255;
-}
-
-/* What the algorithms that may be tried ask for. */
-static size_t workspace_for_trials(cudnnHandle_t cudnn, const struct conv *c)
-{
-    size_t most = 0, bytes;
-
-    for (int algorithm = 0; algorithm < CUDNN_CONVOLUTION_FWD_ALGO_COUNT; algorithm++)
-        if (ask_workspace(cudnn, c, algorithm, &bytes) && bytes <= workspace_max && bytes > most)
-            most = bytes;
-    return most;
-}
-
-/* Tries them all on memory that is given back; false where there is too little. */
-static bool measure(const struct sac_cuda_ask *ask, const struct conv *c, int *ret_algorithm,
-                    int *ret_math)
-{
-    struct sac_cuda_device *device = ask->device;
-    const struct sac_shape *w = &ask->graph->constants[ask->node->weight[0]].shape;
-    size_t x_bytes = value_bytes(ask, shape_of(ask, ask->node->src[0]));
-    size_t y_bytes = value_bytes(ask, shape_of(ask, ask->node->dst[0]));
-    size_t w_bytes = value_bytes(ask, w), room = workspace_for_trials(device->cudnn, c);
-    cudnnConvolutionFwdAlgoPerf_t answers[ANSWERS];
-    void *memory = NULL;
-    int count = 0;
-
-    if (sac_cuda_memory_new(&device->base, SAC_MEMORY_DEVICE, x_bytes + y_bytes + w_bytes + room,
-                            &memory, NULL) != 0)
-        return false;
-    char *x = memory, *y = x + x_bytes, *filter = y + y_bytes, *workspace = filter + w_bytes;
-    bool good =
-        cudaMemsetAsync(memory, 0, x_bytes + y_bytes + w_bytes, device->stream) == cudaSuccess &&
-        cudnnFindConvolutionForwardAlgorithmEx(device->cudnn, c->x, x, c->w, filter, c->conv, c->y,
-                                               y, ANSWERS, &count, answers, workspace,
-                                               room) == CUDNN_STATUS_SUCCESS;
-    cudaStreamSynchronize(device->stream);
-    sac_cuda_memory_free(&device->base, SAC_MEMORY_DEVICE, memory);
-    cudaGetLastError();
-    return good && first_of(answers, count, ret_algorithm, ret_math);
-}
-
-/* One that was remembered counts only while cuDNN still takes it. */
-static bool remembered(const struct sac_cuda_ask *ask, struct conv *c, const char *question)
-{
-    int algorithm, math;
-
-    return sac_algorithms_find(ask->device->algorithms, question, &algorithm, &math) &&
-           cudnnSetConvolutionMathType(c->conv, (cudnnMathType_t)math) == CUDNN_STATUS_SUCCESS &&
-           ask_workspace(ask->device->cudnn, c, algorithm, &c->workspace_bytes) &&
-           c->workspace_bytes <= workspace_max && (c->algorithm = algorithm, true);
-}
-
-/* The math that an answer was measured with; plain fp32 keeps what was asked. */
-static bool adopt(const struct sac_cuda_ask *ask, struct conv *c, int algorithm, int math)
-{
-    if (ask->options->precision == SAC_PRECISION_F32)
-        math = (int)math_of(SAC_PRECISION_F32);
-    c->algorithm = algorithm;
-    return cudnnSetConvolutionMathType(c->conv, (cudnnMathType_t)math) == CUDNN_STATUS_SUCCESS &&
-           ask_workspace(ask->device->cudnn, c, algorithm, &c->workspace_bytes);
-}
-
-/* Under the device's lock. */
-static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
-{
-    cudnnHandle_t cudnn = ask->device->cudnn;
-    int algorithm = 0, math = 0;
-    char question[160];
-    bool found;
-
-    name_question(ask, question, sizeof question);
-    bool same = ask->options->deterministic; /* what was measured may differ next time */
-
-    if (!same && remembered(ask, c, question))
-        return true;
-    cudnnSetConvolutionMathType(c->conv, math_of(ask->options->precision));
-    if (c->transposed)
-        found = guess_backward(cudnn, c, &algorithm, &math);
-    else
-        found = (!same && measure(ask, c, &algorithm, &math)) ||
-                guess_forward(cudnn, c, &algorithm, &math);
-    found = found && adopt(ask, c, algorithm, math);
-    if (found && !same) {
-        math =
-            ask->options->precision == SAC_PRECISION_F32 ? (int)math_of(SAC_PRECISION_F32) : math;
-        sac_algorithms_add(ask->device->algorithms, question, algorithm, math);
-    }
-    return found;
-}
-
-/* cuDNN tells whether it takes the geometry. */
-static bool has_output_of(const struct conv *c, const struct sac_shape *y)
-{
-    int n, channels, height, width;
-
-    if (c->transposed)
-        return true;
-    return cudnnGetConvolution2dForwardOutputDim(c->conv, c->x, c->w, &n, &channels, &height,
-                                                 &width) == CUDNN_STATUS_SUCCESS &&
-           n == y->dim[0] && channels == y->dim[1] && height == y->dim[2] && width == y->dim[3];
-}
-
-static bool make(struct conv *c, const struct sac_cuda_ask *ask)
-{
-    struct sac_cuda_device *device = ask->device;
-
-    pthread_mutex_lock(&device->lock);
-    bool good = sac_cuda_conv_describe(c, ask) &&
-                has_output_of(c, shape_of(ask, ask->node->dst[0])) && find_algorithm(ask, c);
-    pthread_mutex_unlock(&device->lock);
-    if (!good)
-        cudaGetLastError();
-    return good;
-}
+/* ---- The kernel ----------------------------------------------------------- */
 
 static bool conv_can(const struct sac_cuda_ask *ask)
 {
     const struct sac_shape *x = shape_of(ask, ask->node->src[0]);
     struct conv c = {0};
 
-    if (x->rank != 4 || sac_shape_count(x) == 0)
+    if (x->rank != 4 || sac_shape_count(x) == 0 || (goes_alone(ask) && !may_go_alone(ask)))
         return false;
-    bool can = make(&c, ask);
+    bool can = sac_cuda_conv_make(&c, ask);
     sac_cuda_conv_done(&c);
     return can;
 }
@@ -339,7 +187,7 @@ static int conv_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
                       struct sac_error *err)
 {
     struct conv c = {0};
-    bool good = make(&c, ask);
+    bool good = sac_cuda_conv_make(&c, ask);
 
     caps->workspace_bytes = c.workspace_bytes;
     caps->dst.type = ask->type; /* cuDNN stores what it reads */
@@ -349,7 +197,7 @@ static int conv_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
 
 /* ---- Running -------------------------------------------------------------- */
 
-/* cuDNN's own bias is of the result's type, and is always there. */
+/* In fp32 for our own pass; cuDNN's own is of the result's type, and is always there. */
 static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_store *store,
                     struct sac_error *err)
 {
@@ -357,26 +205,17 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
     struct sac_constant none = {.name = "(zeros)", .shape = {1, {op->dst[0].shape.dim[1]}}};
     bool has = op->weight_count > 1;
     struct sac_cuda_packing packing = {
-        .type = c->apart ? SAC_F32 : ask->type,
+        .type = ask->type,
         .dim = {1, 1, 1, op->dst[0].shape.dim[1]},
         .stride = {0, 0, 0, 1},
     };
+    int rc = has ? sac_cuda_weight_plain(op, ask, 1, store, err) : 0;
 
-    if (c->apart)
-        return has ? sac_cuda_weight_plain(op, ask, 1, store, err) : 0;
+    if (rc != 0 || c->never_fused)
+        return rc;
     if (has)
         return sac_cuda_weight_get(op, ask, 1, &packing, store, &c->bias_data, err);
     return sac_cuda_store_get(store, &none, &packing, &c->bias_data, err);
-}
-
-/* What cuDNN fuses: the identity only with one algorithm, by its manual; a bare
- * convolution needs no epilogue. */
-static void decide_epilogue(const struct sac_op *op, struct conv *c)
-{
-    bool bare = op->weight_count < 2 && op->epilogue.sum < 0 && !op->epilogue.relu;
-    bool precomputed = c->algorithm == (int)CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-
-    c->apart |= bare || (!op->epilogue.relu && !precomputed);
 }
 
 static int conv_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_store *store,
@@ -387,63 +226,89 @@ static int conv_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struc
     int rc = c ? 0 : sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
 
     op->state = c;
-    if (rc == 0 && !make(c, ask))
+    if (rc == 0 && !sac_cuda_conv_make(c, ask))
         rc = refused(ask, err);
     if (rc == 0 && c->workspace_bytes > 0 && !op->workspace)
         rc = sac_fail(err, SAC_EINVAL, "%s: bound without its workspace", op->name);
-    if (rc == 0) {
-        decide_epilogue(op, c);
+    if (rc == 0)
         rc = sac_cuda_weight_filter(op, ask, channels_last, store, err);
-    }
     if (rc == 0)
         rc = get_bias(op, ask, store, err);
     return rc;
+}
+
+static const char *picture(const void *data, int64_t step, int index)
+{
+    return (const char *)data + step * index;
+}
+
+static cudnnStatus_t run_bare(const struct sac_op *op, const struct conv *c,
+                              struct sac_stream *stream, const float *blend, int index)
+{
+    const float one = 1;
+    const void *x = picture(op->src[0].data, c->x_step, index);
+    void *y = (void *)picture(op->dst[0].data, c->y_step, index);
+
+    return c->transposed
+               ? cudnnConvolutionBackwardData(stream->cudnn, &one, c->w, op->weight[0], c->x, x,
+                                              c->conv, (cudnnConvolutionBwdDataAlgo_t)c->algorithm,
+                                              op->workspace, c->workspace_bytes, blend, c->y, y)
+               : cudnnConvolutionForward(stream->cudnn, &one, c->x, x, c->w, op->weight[0], c->conv,
+                                         (cudnnConvolutionFwdAlgo_t)c->algorithm, op->workspace,
+                                         c->workspace_bytes, blend, c->y, y);
 }
 
 static int run_apart(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
     const struct conv *c = op->state;
     const float one = 1, zero = 0;
-    void *x = op->src[0].data, *y = op->dst[0].data;
-    bool in_place = op->epilogue.sum >= 0 && op->sum.data == y;
+    bool in_place = op->epilogue.sum >= 0 && op->sum.data == op->dst[0].data;
     const float *blend = in_place ? &one : &zero; /* the sum stands in y already */
-    int rc = sac_cudnn_check(
-        op->device,
-        c->transposed
-            ? cudnnConvolutionBackwardData(stream->cudnn, &one, c->w, op->weight[0], c->x, x,
-                                           c->conv, (cudnnConvolutionBwdDataAlgo_t)c->algorithm,
-                                           op->workspace, c->workspace_bytes, blend, c->y, y)
-            : cudnnConvolutionForward(stream->cudnn, &one, c->x, x, c->w, op->weight[0], c->conv,
-                                      (cudnnConvolutionFwdAlgo_t)c->algorithm, op->workspace,
-                                      c->workspace_bytes, blend, c->y, y),
-        op->name, err);
+    int rc = 0;
 
+    for (int i = 0; i < c->pictures && rc == 0; i++)
+        rc = sac_cudnn_check(op->device, run_bare(op, c, stream, blend, i), op->name, err);
     if (rc == 0)
         rc = sac_cuda_finish(op, op->weight[1], op->epilogue.sum >= 0 && !in_place, stream, err);
     return rc;
 }
 
-static int run_fused(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+static cudnnStatus_t run_fused(const struct sac_op *op, const struct conv *c,
+                               struct sac_stream *stream, int index)
 {
-    const struct conv *c = op->state;
     bool sum = op->epilogue.sum >= 0;
     const float one = 1, other = sum ? 1 : 0;
-    void *y = op->dst[0].data;
+    void *y = (void *)picture(op->dst[0].data, c->y_step, index);
 
-    return sac_cudnn_check(op->device,
-                           cudnnConvolutionBiasActivationForward(
-                               stream->cudnn, &one, c->x, op->src[0].data, c->w, op->weight[0],
-                               c->conv, (cudnnConvolutionFwdAlgo_t)c->algorithm, op->workspace,
-                               c->workspace_bytes, &other, c->y, sum ? op->sum.data : y, c->bias,
-                               c->bias_data, c->activation, c->y, y),
-                           op->name, err);
+    return cudnnConvolutionBiasActivationForward(
+        stream->cudnn, &one, c->x, picture(op->src[0].data, c->x_step, index), c->w, op->weight[0],
+        c->conv, (cudnnConvolutionFwdAlgo_t)c->algorithm, op->workspace, c->workspace_bytes, &other,
+        c->y, sum ? picture(op->sum.data, c->y_step, index) : y, c->bias, c->bias_data,
+        c->activation, c->y, y);
+}
+
+/* What was only guessed may not be had fused: found out by the first run. */
+static bool is_refusal(cudnnStatus_t status)
+{
+    return status == CUDNN_STATUS_NOT_SUPPORTED || (int)status / 1000 == 3;
 }
 
 static int conv_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
-    const struct conv *c = op->state;
+    struct conv *c = op->state;
+    cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
 
-    return c->apart ? run_apart(op, stream, err) : run_fused(op, stream, err);
+    if (c->apart)
+        return run_apart(op, stream, err);
+    for (int i = 0; i < c->pictures && status == CUDNN_STATUS_SUCCESS; i++) {
+        status = run_fused(op, c, stream, i);
+        if (i == 0 && is_refusal(status)) {
+            cudaGetLastError();
+            c->apart = true;
+            return run_apart(op, stream, err);
+        }
+    }
+    return sac_cudnn_check(op->device, status, op->name, err);
 }
 
 const struct sac_cuda_kernel sac_cuda_conv = {

@@ -12,8 +12,11 @@ struct conv {
     bool transposed; /* a deconvolution: y is the image */
     int algorithm;
     size_t workspace_bytes;
-    const void *bias_data; /* of y's type, for cuDNN */
-    bool apart;            /* bias, sum and ReLU by our own pass */
+    const void *bias_data;  /* of y's type, for cuDNN */
+    bool apart;             /* bias, sum and ReLU by our own pass */
+    bool never_fused;       /* there is no other way */
+    int pictures;           /* > 1: the batch's pictures one by one, */
+    int64_t x_step, y_step; /* bytes from one to the next */
 };
 
 /* Makes and fills the descriptors; false where cuDNN refuses. sac_cuda_conv_done() frees
@@ -21,5 +24,12 @@ struct conv {
  * map, and of the convolution that a deconvolution is the gradient of. */
 bool sac_cuda_conv_describe(struct conv *c, const struct sac_cuda_ask *ask);
 void sac_cuda_conv_done(struct conv *c);
+
+/* Describes, and takes the fastest algorithm of the device's, measured once a shape
+ * (conv_choose.c); false where cuDNN cannot. Takes the device's lock. */
+bool sac_cuda_conv_make(struct conv *c, const struct sac_cuda_ask *ask);
+/* Milliseconds of the fastest, with its epilogue; below 0 where it cannot be measured. */
+float sac_cuda_conv_ms(const struct sac_cuda_ask *ask);
+cudnnMathType_t sac_cuda_conv_math(enum sac_precision precision);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "device/cuda/algorithms.h"
+#include "device/cuda/widen.h"
 #include "device/forms.h"
 #include "device/module.h"
 
@@ -156,11 +157,17 @@ static int copy(struct sac_stream *stream, enum sac_copy way, void *dst, const v
 static int lower(struct sac_device *device, struct sac_graph *graph,
                  const struct sac_op_options *options, struct sac_error *err)
 {
-    (void)device;
-    (void)err;
-    if (!options->reference && !options->training)
-        sac_fuse_epilogues(graph);
-    return 0;
+    bool small =
+        options->precision == SAC_PRECISION_F16 || options->precision == SAC_PRECISION_BF16;
+    struct sac_cuda_device *own = (struct sac_cuda_device *)device;
+
+    if (options->reference || options->training)
+        return 0;
+    sac_fuse_epilogues(graph);
+    if (!small || options->deterministic || own->major < 7)
+        return 0;
+    int rc = sac_cuda_use(own, err);
+    return rc ? rc : sac_cuda_widen_pixels(own, graph, options, err);
 }
 
 static void free_handles(struct sac_cuda_device *device)

@@ -200,6 +200,7 @@ int sac_cuda_backward_prepare(struct sac_op *op, const struct sac_cuda_ask *ask,
 void sac_cuda_backward_free(struct sac_op *op);
 
 extern const struct sac_cuda_kernel sac_cuda_conv, sac_cuda_deconv; /* cuDNN: conv.c */
+extern const struct sac_cuda_kernel sac_cuda_pointwise;             /* cuBLASLt: pointwise.c */
 extern const struct sac_cuda_kernel sac_cuda_direct_conv, sac_cuda_depthwise,
     sac_cuda_direct_deconv;                                                /* window.c */
 extern const struct sac_cuda_kernel sac_cuda_pool, sac_cuda_lrn;           /* window.c */

@@ -193,15 +193,15 @@ static bool pixels_can(const struct sac_cuda_ask *ask)
 /* C × H × W, as the mean was trained, to H × W × C, as pixels come. */
 static int upload_mean(struct sac_op *op, const float *image, struct sac_error *err)
 {
-    const int64_t *dim = op->dst[0].shape.dim;
-    int64_t plane = dim[2] * dim[3];
-    size_t bytes = (size_t)(dim[1] * plane) * sizeof(float);
+    const int64_t *dim = op->src[0].shape.dim; /* N × H × W × C */
+    int64_t plane = dim[1] * dim[2], channels = dim[3];
+    size_t bytes = (size_t)(channels * plane) * sizeof(float);
     float *permuted = malloc(bytes ? bytes : 1);
     int rc = permuted ? 0 : no_state(op, err);
 
-    for (int64_t c = 0; c < dim[1] && rc == 0; c++)
+    for (int64_t c = 0; c < channels && rc == 0; c++)
         for (int64_t i = 0; i < plane; i++)
-            permuted[i * dim[1] + c] = image[c * plane + i];
+            permuted[i * channels + c] = image[c * plane + i];
     if (rc == 0)
         rc = sac_cuda_memory_new(&op->device->base, SAC_MEMORY_DEVICE, bytes, &op->owned, err);
     if (rc == 0)
@@ -230,7 +230,8 @@ static int pixels_forward(struct sac_op *op, struct sac_stream *stream, struct s
         .type = (int)op->dst[0].form.type,
         .batch = (uint32_t)dim[0],
         .plane = (uint32_t)(dim[2] * dim[3]),
-        .channels = (int)dim[1],
+        .channels = (int)op->src[0].shape.dim[3],
+        .width = (int)dim[1],
         .swap = op->param.pixels.swap,
         .mean_image = op->owned,
         .scale = op->param.pixels.scale,

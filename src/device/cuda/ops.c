@@ -7,12 +7,13 @@
 
 #include "device/forms.h"
 
-enum { KERNELS_MAX = 3 };
+enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first. The first that can, does; those that must
  * not depend on the batch, or are to check the others, come without libraries. */
 static const struct sac_cuda_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cuda_depthwise, &sac_cuda_conv, &sac_cuda_direct_conv},
+    [SAC_OP_CONV] = {&sac_cuda_depthwise, &sac_cuda_pointwise, &sac_cuda_conv,
+                     &sac_cuda_direct_conv},
     [SAC_OP_DECONV] = {&sac_cuda_deconv, &sac_cuda_direct_deconv},
     [SAC_OP_INNER] = {&sac_cuda_inner, &sac_cuda_direct_inner},
     [SAC_OP_POOL] = {&sac_cuda_pool},
@@ -85,7 +86,8 @@ static int ask_of(struct sac_cuda_ask *ask, struct sac_device *device,
 
 static bool is_librarys(const struct sac_cuda_kernel *kernel)
 {
-    return kernel == &sac_cuda_conv || kernel == &sac_cuda_deconv || kernel == &sac_cuda_inner;
+    return kernel == &sac_cuda_conv || kernel == &sac_cuda_deconv || kernel == &sac_cuda_inner ||
+           kernel == &sac_cuda_pointwise;
 }
 
 static const struct sac_cuda_kernel *choose(const struct sac_cuda_ask *ask, struct sac_error *err)
@@ -98,8 +100,9 @@ static const struct sac_cuda_kernel *choose(const struct sac_cuda_ask *ask, stru
     bool plain = options->reference || (options->deterministic && !options->training);
 
     for (int i = 0; i < KERNELS_MAX && row[i]; i++) {
-        bool skip =
-            (is_librarys(row[i]) && plain) || (row[i] == &sac_cuda_depthwise && options->reference);
+        bool alone = row[i] == &sac_cuda_conv && !options->reference; /* a picture at a time */
+        bool skip = (is_librarys(row[i]) && plain && !alone) ||
+                    (row[i] == &sac_cuda_depthwise && options->reference);
         if (!skip && (!row[i]->can || row[i]->can(ask)))
             return row[i];
     }

@@ -260,7 +260,7 @@ static void algorithms_are_measured_once_and_kept_on_disk(void **state)
     assert_non_null(file);
     assert_true(fread(text, 1, sizeof text - 1, file) > 0);
     fclose(file);
-    assert_non_null(strstr(text, "conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1\n"));
+    assert_non_null(strstr(text, "conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1 bias relu\n"));
 }
 
 static void a_bad_cache_costs_time_only(void **state)
@@ -269,8 +269,8 @@ static void a_bad_cache_costs_time_only(void **state)
         "",
         "something else\n1 1 conv\n",
         "saccade algorithms 1\nnot a line\n99 1 conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 "
-        "g 1\n",
-        "saccade algorithms 1\n-1 -1 conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1\n",
+        "g 1 bias relu\n",
+        "saccade algorithms 1\n-1 -1 conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1 bias relu\n",
         "saccade algorithms 1\n1",
     };
     unsigned long kept = operations_of_a_convolution();

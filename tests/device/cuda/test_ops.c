@@ -135,8 +135,23 @@ static void libraries_do_what_they_are_for(void **state)
     assert_string_equal(kernel_of("deconvolution 4×4/2 padded", fast), "cuDNN");
     assert_string_equal(kernel_of("inner product of an image", fast), "cuBLASLt");
     assert_string_equal(kernel_of("depthwise 3×3", fast), "depthwise");
-    assert_string_equal(kernel_of("3×3 padded", same), "direct");
+    assert_string_equal(kernel_of("3×3 padded", same), "cuDNN"); /* a picture at a time */
+    assert_string_equal(kernel_of("1×1 to 1000 classes", same), "direct");
     assert_string_equal(kernel_of("inner product of an image", same), "direct");
+}
+
+/* Which of the two is faster is measured, or guessed. */
+static void convolutions_of_one_tap_are_products_unless_cudnn_is_faster(void **state)
+{
+    const struct sac_op_options fast = {0};
+
+    (void)state;
+    setenv("SACCADE_ALGORITHMS", "guess", 1);
+    assert_string_equal(kernel_of("1×1, 64 to 16", fast), "cuBLASLt");
+    assert_string_equal(kernel_of("1×1 with stride 2", fast), "cuDNN");
+    all_cases((struct sac_op_options){.precision = SAC_PRECISION_F32}, 1e-4);
+    all_cases((struct sac_op_options){.precision = SAC_PRECISION_F16}, 1e-2);
+    unsetenv("SACCADE_ALGORITHMS");
 }
 
 static int with_view(bool in_place, enum sac_precision precision)
@@ -218,6 +233,7 @@ static void equal_pictures_give_equal_bits_when_asked(void **state)
 static void batches_share_one_packed_copy(void **state)
 {
     (void)state;
+    setenv("SACCADE_ALGORITHMS", "guess", 1); /* so that all batches have the same kernel */
     for (int i = 0; i < sac_op_case_count(); i++) {
         const struct sac_op_case *what = sac_op_case(i);
         struct sac_error err = {0};
@@ -237,6 +253,7 @@ static void batches_share_one_packed_copy(void **state)
         }
         cuda->table->store_free(store);
     }
+    unsetenv("SACCADE_ALGORITHMS");
 }
 
 int main(void)
@@ -248,6 +265,7 @@ int main(void)
         cmocka_unit_test(every_case_agrees_with_the_loops_in_bf16),
         cmocka_unit_test(our_own_kernels_do_every_case_without_libraries),
         cmocka_unit_test(libraries_do_what_they_are_for),
+        cmocka_unit_test(convolutions_of_one_tap_are_products_unless_cudnn_is_faster),
         cmocka_unit_test(what_may_run_in_place_does),
         cmocka_unit_test(what_may_write_into_a_view_does),
         cmocka_unit_test(equal_pictures_give_equal_bits_when_asked),

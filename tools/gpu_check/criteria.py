@@ -1,0 +1,61 @@
+"""What the CUDA device must show, line by line: held, missed, or open."""
+
+EMPTY_PER_SECOND = 34440  # GPU REST Engine's own figure at 8 connections
+ABOVE_US = 20
+RESNET_PER_SECOND = 20000
+
+
+def line(name, value, holds, text):
+    return {"line": name, "verdict": "open" if value is None else "holds" if holds else "misses",
+            "value": value, "text": text if value is not None else "not measured"}
+
+
+def result_of(result, stage):
+    return (result["stages"].get(stage) or {}).get("result") or {}
+
+
+def test_lines(result):
+    programs = result_of(result, "tests").get("programs")
+    if programs is None:
+        return [line("the CUDA tests on the card", None, False, "")]
+    failed = [name for name, row in programs.items() if row["status"] != 0]
+    passed = sum(row.get("passed", 0) for row in programs.values())
+    return [line("the CUDA tests on the card", passed, not failed, "%d passed%s" % (
+        passed, ", not: " + ", ".join(failed) if failed else ""))]
+
+
+def forward_lines(result):
+    forward = result_of(result, "forward")
+    rows = [row for row in forward.get("against_torch", []) if row["precision"] == "f16"]
+    below = ["%s %d: %.2f" % (row["net"], row["batch"], row["against_torch"]) for row in rows
+             if row["against_torch"] < 1]
+    best = forward.get("resnet50_best_per_second")
+    return [
+        line("forward, at least PyTorch's speed in fp16", len(rows) or None, not below,
+             "%d of %d measured%s" % (len(rows) - len(below), len(rows),
+                                      "; slower: " + ", ".join(below) if below else "")),
+        line("ResNet-50's best batch, pictures a second", best, (best or 0) >= RESNET_PER_SECOND,
+             "%.0f (%d)" % (best or 0, RESNET_PER_SECOND))]
+
+
+def http_lines(result):
+    http = result_of(result, "http")
+    empty, model = http.get("empty") or {}, http.get("model") or {}
+    rate, above = empty.get("per_second_8"), empty.get("above_us")
+    closed = (model.get("closed_64") or {}).get("answered_per_second")
+    goodput = (model.get("goodput") or {}).get("goodput_per_second")
+    return [
+        line("the empty net over HTTP, 8 connections", rate, (rate or 0) >= EMPTY_PER_SECOND,
+             "%.0f a second (%d)" % (rate or 0, EMPTY_PER_SECOND)),
+        line("its p50 above null + launch + copies", above, (above or 0) <= ABOVE_US,
+             "%.1f us (%d)" % (above or 0, ABOVE_US)),
+        line("500 x 375 JPEGs to answers, 64 connections", closed, True, "%.0f a second" % (
+            closed or 0)),
+        line("the same, goodput at p99 <= %g ms" % http.get("slo_ms", 15), goodput, True,
+             "%.0f a second" % (goodput or 0))]
+
+
+def lines(result):
+    where = "simulated" if result["simulated"] else "measured on " + result["card"]
+    found = test_lines(result) + forward_lines(result) + http_lines(result)
+    return [dict(row, where="open" if row["verdict"] == "open" else where) for row in found]

@@ -147,7 +147,7 @@ bool sac_cuda_conv_describe(struct conv *c, const struct sac_cuda_ask *ask)
 }
 
 /* All that an algorithm's choice depends on. */
-static void name_question(const struct sac_cuda_ask *ask, char *text, size_t size)
+void sac_cuda_conv_question(const struct sac_cuda_ask *ask, char *text, size_t size)
 {
     const struct sac_window *w = &ask->node->param.conv.window;
     const int64_t *x = shape_of(ask, ask->node->src[0])->dim;

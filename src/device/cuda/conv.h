@@ -24,6 +24,8 @@ struct conv {
  * map, and of the convolution that a deconvolution is the gradient of. */
 bool sac_cuda_conv_describe(struct conv *c, const struct sac_cuda_ask *ask);
 void sac_cuda_conv_done(struct conv *c);
+/* All that an algorithm's choice depends on, in words. */
+void sac_cuda_conv_question(const struct sac_cuda_ask *ask, char *text, size_t size);
 
 /* Describes, and takes the fastest algorithm of the device's, measured once a shape
  * (conv_choose.c); false where cuDNN cannot. Takes the device's lock. */

@@ -1,5 +1,6 @@
 """One measurement of PyTorch: torch_train.py NET BATCH THREADS f32|bf16 plain|last SECONDS
-Steps of SGD with momentum on one batch in memory; the last line is JSON."""
+Steps of SGD with momentum on one batch in memory, for so many seconds of CPU time; the last
+line is JSON."""
 import json
 import os
 import sys
@@ -37,9 +38,10 @@ def step():
 
 for _ in range(2):
     step()
-count, start = 0, time.perf_counter()
-while count < 2 or time.perf_counter() - start < float(SECONDS):
+count, start, start_cpu = 0, time.perf_counter(), time.process_time()
+while count < 2 or time.process_time() - start_cpu < float(SECONDS):
     loss = step()
     count += 1
-seconds = time.perf_counter() - start
-print(json.dumps({"per_second": count * int(BATCH) / seconds, "steps": count, "loss": loss}))
+pictures = count * int(BATCH)
+print(json.dumps({"per_second": pictures / (time.perf_counter() - start), "steps": count,
+                  "per_cpu_second": pictures / (time.process_time() - start_cpu), "loss": loss}))

@@ -18,6 +18,7 @@ int sac_command_classify(int argc, char **argv);
 int sac_command_dataset(int argc, char **argv);
 int sac_command_devices(int argc, char **argv);
 int sac_command_train(int argc, char **argv);
+int sac_command_finetune(int argc, char **argv); /* train, with --finetune */
 int sac_command_test(int argc, char **argv);
 int sac_command_model(int argc, char **argv);
 int sac_command_time(int argc, char **argv);

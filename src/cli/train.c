@@ -1,17 +1,19 @@
 /* saccade train */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/command.h"
 #include "cli/flags.h"
+#include "cli/signals.h"
 #include "cli/train_log.h"
 
 static const char help[] =
-    "Usage: saccade train --solver PROTOTXT [options]\n\n"
+    "Usage: saccade train --solver PROTOTXT [options]\n"
+    "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (its own --help)\n\n"
     "Trains a net as Caffe's solver.prototxt and train_val.prototxt say.\n\n"
     "  --solver F          the solver; its net is looked for where it says, then beside it\n"
     "  --net F             instead of the solver's net\n"
@@ -241,38 +243,7 @@ static int parse(struct train *t, int argc, char **argv, bool *ret_help, struct 
     return rc;
 }
 
-/* ---- Signals --------------------------------------------------------------- */
-
-static volatile sig_atomic_t had_sigint, had_sighup;
-
-static void on_signal(int number)
-{
-    if (number == SIGINT)
-        had_sigint = 1;
-    else
-        had_sighup = 1;
-}
-
-static enum sac_train_request asked(void *user)
-{
-    const struct train *t = user;
-    enum sac_train_request out = SAC_TRAIN_GO_ON;
-
-    if (had_sighup)
-        out = t->on_sighup;
-    if (had_sigint && t->on_sigint > out)
-        out = t->on_sigint;
-    had_sigint = had_sighup = 0;
-    return out;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-}
+/* ---- The command ----------------------------------------------------------- */
 
 static void on_event(void *user, const struct sac_train_event *event)
 {
@@ -280,8 +251,6 @@ static void on_event(void *user, const struct sac_train_event *event)
 
     sac_train_log_event(&t->log, event);
 }
-
-/* ---- The command ----------------------------------------------------------- */
 
 static int run(struct train *t, struct sac_error *err)
 {
@@ -294,7 +263,7 @@ static int run(struct train *t, struct sac_error *err)
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &t->options, err);
     if (rc == 0) {
-        catch_signals();
+        sac_signals_catch(t->on_sigint, t->on_sighup);
         rc = sac_trainer_run(trainer, err);
         sac_train_log_clear(&t->log);
     }
@@ -303,8 +272,19 @@ static int run(struct train *t, struct sac_error *err)
     return rc;
 }
 
+/* --finetune is a command of its own that shares this one's name. */
+static bool is_finetune(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--finetune") == 0 || strncmp(argv[i], "--finetune=", 11) == 0)
+            return true;
+    return false;
+}
+
 int sac_command_train(int argc, char **argv)
 {
+    if (is_finetune(argc, argv))
+        return sac_command_finetune(argc, argv);
     struct train t = {
         .options = {.out = "auto"},
         .device = "cpu",
@@ -322,7 +302,7 @@ int sac_command_train(int argc, char **argv)
     if (rc)
         return sac_usage_error("train", "%s", err.text);
     t.options.on_event = on_event;
-    t.options.request = asked;
+    t.options.request = sac_signals_asked;
     t.options.user = &t;
     t.log.terminal = isatty(STDERR_FILENO) && !t.log.json;
     rc = run(&t, &err);

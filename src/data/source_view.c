@@ -27,7 +27,7 @@ static int view_item(const struct sac_source *source, int64_t index, struct sac_
 {
     const struct view *view = (const struct view *)source;
     const struct sac_source *of = view->of;
-    int32_t label;
+    int32_t label = 0; /* set where rc is 0 */
     int rc = of->type->item(of, view->indices[index], ret, err);
 
     if (rc < 0 || !view->renumber)

@@ -135,6 +135,7 @@ int sac_transform_read(struct sac_transform *transform,
     transform->crop_height = (int)(message->crop_h ? message->crop_h : message->crop_size);
     transform->force_color = message->force_color;
     transform->force_gray = message->force_gray;
+    transform->rgb = message->rgb;
     transform->mean_count = (int)message->n_mean_value;
     for (int i = 0; i < transform->mean_count; i++)
         transform->mean[i] = message->mean_value[i];

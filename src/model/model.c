@@ -11,8 +11,14 @@
 #include "base/log.h"
 #include "model/settings.h"
 
+/* The files of a model directory, found by name; owned. */
+struct paths {
+    char *deploy, *weights, *mean, *labels, *json;
+};
+
 struct sac_model {
     atomic_int references;
+    struct paths paths;
     struct sac_settings settings;
     struct sac_net *net;
     struct sac_labels labels;
@@ -20,11 +26,6 @@ struct sac_model {
     char (*spare_labels)[24]; /* for classes that the file has no line for */
     float *mean_image;        /* the net's input shape, or NULL */
     struct sac_preprocess preprocess;
-};
-
-/* The files of a model directory, found by name; owned. */
-struct paths {
-    char *deploy, *weights, *mean, *labels, *json;
 };
 
 static void paths_done(struct paths *paths)
@@ -393,23 +394,23 @@ int sac_model_open(struct sac_model **ret, const struct sac_model_files *files,
                    const struct sac_model_overrides *overrides, struct sac_error *err)
 {
     struct sac_model *model = calloc(1, sizeof *model);
-    struct paths paths = {0};
+    struct paths *paths = model ? &model->paths : NULL;
     int rc = model ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     if (rc == 0)
-        rc = find_files(&paths, files, err);
+        rc = find_files(paths, files, err);
     if (rc == 0)
-        rc = load_settings(model, &paths, overrides, err);
+        rc = load_settings(model, paths, overrides, err);
     if (rc == 0)
-        rc = load_net(model, &paths, err);
+        rc = load_net(model, paths, err);
     if (rc == 0)
-        rc = count_classes(model, paths.deploy, err);
-    if (rc == 0 && paths.labels)
-        rc = sac_labels_load(&model->labels, paths.labels, err);
+        rc = count_classes(model, paths->deploy, err);
+    if (rc == 0 && paths->labels)
+        rc = sac_labels_load(&model->labels, paths->labels, err);
     if (rc == 0)
-        rc = complete_labels(model, files->dir, paths.labels, err);
+        rc = complete_labels(model, files->dir, paths->labels, err);
     if (rc == 0)
-        rc = set_preprocess(model, &paths, err);
+        rc = set_preprocess(model, paths, err);
     if (rc == 0) {
         choose_name(model, files->dir);
         atomic_init(&model->references, 1);
@@ -420,7 +421,6 @@ int sac_model_open(struct sac_model **ret, const struct sac_model_files *files,
         atomic_init(&model->references, 1);
         sac_model_unref(model);
     }
-    paths_done(&paths);
     return rc;
 }
 
@@ -438,12 +438,23 @@ void sac_model_unref(struct sac_model *model)
     sac_labels_done(&model->labels);
     free(model->spare_labels);
     free(model->mean_image);
+    paths_done(&model->paths);
     free(model);
 }
 
 const char *sac_model_name(const struct sac_model *model)
 {
     return model->settings.name;
+}
+
+const char *sac_model_deploy_path(const struct sac_model *model)
+{
+    return model->paths.deploy;
+}
+
+const char *sac_model_weights_path(const struct sac_model *model)
+{
+    return model->paths.weights;
 }
 
 const struct sac_net *sac_model_net(const struct sac_model *model)

@@ -53,6 +53,9 @@ struct sac_model *sac_model_ref(struct sac_model *model);
 void sac_model_unref(struct sac_model *model); /* takes NULL */
 
 const char *sac_model_name(const struct sac_model *model);
+/* The files that it was read from; they live as long as the model. */
+const char *sac_model_deploy_path(const struct sac_model *model);
+const char *sac_model_weights_path(const struct sac_model *model);
 const struct sac_net *sac_model_net(const struct sac_model *model);
 const struct sac_preprocess *sac_model_preprocess(const struct sac_model *model);
 int sac_model_class_count(const struct sac_model *model);

@@ -36,7 +36,8 @@ struct sac_plan_options {
     const char *const *wanted; /* blob names to keep as outputs; none: the net's */
     int wanted_count;
     /* Use the memory of this plan (of the same thread, which never runs both at
-     * once) where it is large enough; NULL: own memory. Must outlive this one. */
+     * once) where it is large enough; NULL: own memory. Must outlive this one. Not of
+     * one that trains: what its way back begins with lies there from the start. */
     struct sac_plan *memory_of;
 };
 

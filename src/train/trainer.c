@@ -98,7 +98,7 @@ void sac_trainer_free(struct sac_trainer *t)
 {
     if (!t)
         return;
-    for (int i = 0; i < t->test_count; i++) {
+    for (int i = t->test_count - 1; i >= 0; i--) {
         sac_phase_net_done(&t->tests[i]); /* before the plan whose memory theirs is */
         free(t->test_weight_at[i]);
     }

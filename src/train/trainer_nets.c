@@ -179,7 +179,7 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
         .ops = {.precision = t->options.precision, .threads = t->threads},
         .judged = true,
         .weights = t->test_weight_at[index],
-        .memory_of = t->train.plan,
+        .memory_of = index > 0 ? t->tests[0].plan : NULL,
     };
 
     if (rc != 0)

@@ -137,5 +137,6 @@ int main(void)
     probe_runtime();
     probe_cublas();
     probe_cudnn();
+    probe_must("cudaDeviceReset", cudaDeviceReset() == cudaSuccess ? "success" : "refused", "last");
     return 0;
 }

@@ -370,6 +370,16 @@ def _():
     need(done.returncode == 1 and "no loss to go back from" in done.stderr, done)
 
 
+@case("tests between change no weight, though their batches are larger")
+def _():
+    ends = []
+    for more in ("", "test_iter: 2 test_interval: 2"):
+        base = training.place("between", "max_iter: 6 %s\n" % more)
+        training.finish(base, "--out", "none")
+        ends.append(training.snapshot(base, 6)[0])
+    need(ends[0] == ends[1])
+
+
 @case("what cannot be trained is one sentence")
 def _():
     base = training.place("wrong", "max_iter: 2\n")

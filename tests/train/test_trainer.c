@@ -298,6 +298,34 @@ static void a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run(void **stat
     goes_on("max_iter: 30 type: 'Adam' snapshot_format: HDF5 average_loss: 7", ".h5");
 }
 
+/* Whatever memory they run in. */
+static void tests_between_change_no_weight(void **state)
+{
+    static const char *const tests[] = {"", " test_iter: 3 test_interval: 2",
+                                        " test_iter: 1 test_iter: 2 test_interval: 3"};
+    const char *data = make_data("train.bin", -1);
+    struct numbers first = {0};
+    char more[100];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct told told = {.stop_at = -1};
+        struct sac_error err = {0};
+        snprintf(more, sizeof more, "max_iter: 8%s", tests[i]);
+        struct run run = make_run(more);
+        assert_ok(train(&run, NULL, data, &told, &err), err);
+        struct numbers numbers = numbers_of(&run, 8, "");
+        if (i == 0) {
+            first = numbers;
+            continue;
+        }
+        assert_int_equal(numbers.weights_size, first.weights_size);
+        assert_memory_equal(numbers.weights, first.weights, first.weights_size);
+        numbers_done(&numbers);
+    }
+    numbers_done(&first);
+}
+
 /* The snapshot of the best test was saved behind that test, which is not made again: what
  * the test net's feed is at, and how often no better one came, are as if it went on. */
 static void a_run_that_goes_on_from_its_best_snapshot_is_the_same_run(void **state)
@@ -458,6 +486,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
         cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
+        cmocka_unit_test(tests_between_change_no_weight),
         cmocka_unit_test(a_run_that_goes_on_from_its_best_snapshot_is_the_same_run),
         cmocka_unit_test(the_end_tells_what_was_waited_for_the_feed),
         cmocka_unit_test(the_best_needs_a_test_that_can_tell_it),

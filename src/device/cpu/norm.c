@@ -333,7 +333,7 @@ static int data(struct sac_op *op, struct sac_error *err)
     struct job job = {&one, state, op->vector->norm->data};
 
     (void)err;
-    if (norm && !state->summed)
+    if (norm && !state->summed && !op->param.batchnorm.global_stats)
         sum_batchnorm(op, state);
     if (!norm)
         set_factors(op, state);

@@ -199,14 +199,14 @@ static int make_own_handles(struct sac_cuda_device *device, struct sac_error *er
 static int revive(struct sac_device *base, struct sac_error *err)
 {
     struct sac_cuda_device *device = (struct sac_cuda_device *)base;
+    int current = -1;
 
     free_handles(device);
-    int rc = sac_cuda_use(device, err);
-    if (rc == 0) {
-        cudaDeviceReset(); /* tells the old error again; what follows tells whether it helped */
-        cudaGetLastError();
-        rc = make_own_handles(device, err);
-    }
+    cudaSetDevice(device->index); /* may tell the old error, as may the reset */
+    if (cudaGetDevice(&current) == cudaSuccess && current == device->index)
+        cudaDeviceReset();
+    cudaGetLastError();
+    int rc = make_own_handles(device, err); /* whether it helped */
     if (rc == 0)
         sac_cuda_mark_found(device);
     else

@@ -140,18 +140,28 @@ static void libraries_do_what_they_are_for(void **state)
     assert_string_equal(kernel_of("inner product of an image", same), "direct");
 }
 
+/* As it was before: SACCADE_ALGORITHMS. */
+static void guess_or_measure(const char *how)
+{
+    if (how)
+        setenv("SACCADE_ALGORITHMS", how, 1);
+    else
+        unsetenv("SACCADE_ALGORITHMS");
+}
+
 /* Which of the two is faster is measured, or guessed. */
 static void convolutions_of_one_tap_are_products_unless_cudnn_is_faster(void **state)
 {
     const struct sac_op_options fast = {0};
+    const char *before = getenv("SACCADE_ALGORITHMS");
 
     (void)state;
-    setenv("SACCADE_ALGORITHMS", "guess", 1);
+    guess_or_measure("guess");
     assert_string_equal(kernel_of("1×1, 64 to 16", fast), "cuBLASLt");
     assert_string_equal(kernel_of("1×1 with stride 2", fast), "cuDNN");
     all_cases((struct sac_op_options){.precision = SAC_PRECISION_F32}, 1e-4);
     all_cases((struct sac_op_options){.precision = SAC_PRECISION_F16}, 1e-2);
-    unsetenv("SACCADE_ALGORITHMS");
+    guess_or_measure(before);
 }
 
 static int with_view(bool in_place, enum sac_precision precision)
@@ -232,8 +242,10 @@ static void equal_pictures_give_equal_bits_when_asked(void **state)
 /* One copy of the weights serves every batch size. */
 static void batches_share_one_packed_copy(void **state)
 {
+    const char *before = getenv("SACCADE_ALGORITHMS");
+
     (void)state;
-    setenv("SACCADE_ALGORITHMS", "guess", 1); /* so that all batches have the same kernel */
+    guess_or_measure("guess"); /* so that all batches have the same kernel */
     for (int i = 0; i < sac_op_case_count(); i++) {
         const struct sac_op_case *what = sac_op_case(i);
         struct sac_error err = {0};
@@ -253,7 +265,7 @@ static void batches_share_one_packed_copy(void **state)
         }
         cuda->table->store_free(store);
     }
-    unsetenv("SACCADE_ALGORITHMS");
+    guess_or_measure(before);
 }
 
 int main(void)

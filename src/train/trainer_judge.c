@@ -133,7 +133,7 @@ static int test_one(struct sac_trainer *t, int index, double *ret_metric, struct
         if (rc == 0)
             rc = t->options.device->table->stream_sync(t->stream, err);
         if (rc == 0)
-            sac_phase_net_add_outputs(net, t->values);
+            rc = sac_phase_net_add_outputs(net, t->values, err);
         loss += one;
     }
     if (rc != 0)

@@ -1,4 +1,4 @@
-"""The four nets for PyTorch, written from the published tables: what bench/forward times
+"""The four nets for PyTorch, written from the published tables: what bench/forward_gpu times
 beside ours. Batch norms are folded into the convolutions, as ours are; dropout is the
 identity. `python3 bench/torch_nets.py` checks shapes, multiplications and weights."""
 import torch

@@ -8,11 +8,17 @@
 enum { THREADS = 128 };
 static const uint32_t blocks_max = 65535;
 
+/* A block for a row of so many; 32 or THREADS, powers of two. */
+static unsigned row_threads(uint32_t count)
+{
+    return count <= 64 ? 32 : THREADS;
+}
+
 SAC_DEVICE float block_sum(float *shared, float value)
 {
     shared[threadIdx.x] = value;
     SAC_SYNC();
-    for (unsigned half = THREADS / 2; half > 0; half /= 2) {
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
         if (threadIdx.x < half)
             shared[threadIdx.x] += shared[threadIdx.x + half];
         SAC_SYNC();
@@ -26,7 +32,7 @@ SAC_DEVICE float block_most(float *shared, float value)
 {
     shared[threadIdx.x] = value;
     SAC_SYNC();
-    for (unsigned half = THREADS / 2; half > 0; half /= 2) {
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
         if (threadIdx.x < half)
             shared[threadIdx.x] = fmaxf(shared[threadIdx.x], shared[threadIdx.x + half]);
         SAC_SYNC();
@@ -73,13 +79,13 @@ SAC_KERNEL place_losses(struct sac_kernel_loss p, uint32_t places, float least)
         int64_t at = place_at(p, place);
         int64_t plain = (int64_t)(place / p.inner) * p.classes * p.inner + place % p.inner;
         float most = -INFINITY, sum = 0, loss = 0, label = p.labels[place];
-        for (uint32_t c = threadIdx.x; c < p.classes; c += THREADS)
+        for (uint32_t c = threadIdx.x; c < p.classes; c += blockDim.x)
             most = fmaxf(most, p.x[at + (int64_t)c * p.x_class_step]);
         most = block_most(shared, most);
-        for (uint32_t c = threadIdx.x; c < p.classes; c += THREADS)
+        for (uint32_t c = threadIdx.x; c < p.classes; c += blockDim.x)
             sum += expf(p.x[at + (int64_t)c * p.x_class_step] - most);
         float log_sum = most + logf(block_sum(shared, sum));
-        for (uint32_t c = threadIdx.x; c < p.classes; c += THREADS) {
+        for (uint32_t c = threadIdx.x; c < p.classes; c += blockDim.x) {
             float value = p.x[at + (int64_t)c * p.x_class_step] - log_sum;
             float weight = target(p, c, class_of(label, p.classes));
             if (weight != 0)
@@ -129,8 +135,8 @@ cudaError_t sac_kernel_softmax_loss(const struct sac_kernel_loss *p, cudaStream_
 
     if (places == 0 || p->classes == 0)
         return cudaErrorInvalidValue;
-    SAC_LAUNCH(place_losses, places < blocks_max ? places : blocks_max, THREADS, 0, stream, *p,
-               places, least);
+    SAC_LAUNCH(place_losses, places < blocks_max ? places : blocks_max, row_threads(p->classes), 0,
+               stream, *p, places, least);
     SAC_LAUNCH(sum_places, 1, THREADS, 0, stream, *p, places);
     return cudaGetLastError();
 }
@@ -333,10 +339,10 @@ SAC_KERNEL softmax_back(struct sac_kernel_softmax_back p)
     for (uint32_t row = blockIdx.x; row < p.outer * p.inner; row += gridDim.x) {
         int64_t at = (int64_t)(row / p.inner) * p.count * p.inner + row % p.inner;
         float along = 0;
-        for (uint32_t c = threadIdx.x; c < p.count; c += THREADS)
+        for (uint32_t c = threadIdx.x; c < p.count; c += blockDim.x)
             along += p.dy[at + (int64_t)c * p.inner] * p.y[at + (int64_t)c * p.inner];
         along = block_sum(shared, along);
-        for (uint32_t c = threadIdx.x; c < p.count; c += THREADS) {
+        for (uint32_t c = threadIdx.x; c < p.count; c += blockDim.x) {
             int64_t i = at + (int64_t)c * p.inner;
             sac_store(p.dx, p.type, i, p.y[i] * (p.dy[i] - along));
         }
@@ -348,6 +354,7 @@ cudaError_t sac_kernel_softmax_back(const struct sac_kernel_softmax_back *p, cud
     uint32_t rows = p->outer * p->inner;
 
     if (rows > 0 && p->count > 0)
-        SAC_LAUNCH(softmax_back, rows < blocks_max ? rows : blocks_max, THREADS, 0, stream, *p);
+        SAC_LAUNCH(softmax_back, rows < blocks_max ? rows : blocks_max, row_threads(p->count), 0,
+                   stream, *p);
     return cudaGetLastError();
 }

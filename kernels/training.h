@@ -7,6 +7,7 @@
 #ifndef SAC_KERNELS_TRAINING_H
 #define SAC_KERNELS_TRAINING_H
 
+#include "device/device.h"
 #include "kernels/kernels.h"
 
 #ifdef __cplusplus
@@ -179,6 +180,11 @@ cudaError_t sac_kernel_euclidean_loss_back(const struct sac_kernel_pair_loss *p,
  * p.losses as room; labels that are no class are misses. */
 cudaError_t sac_kernel_accuracy(const struct sac_kernel_loss *p, int top_k, float *classes_out,
                                 cudaStream_t stream);
+
+/* device.h has both contracts. */
+cudaError_t sac_kernel_update(const struct sac_update *u, cudaStream_t stream);
+cudaError_t sac_kernel_sum_of_squares(const float *values, size_t count, double *work,
+                                      cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 """A deploy prototxt as a PyTorch module, with seeded random weights: the peers' side of
-bench/forward_cpu. Knows the layers of the nets that are measured."""
+bench/forward. Knows the layers of the nets that are measured."""
 import re
 
 import torch

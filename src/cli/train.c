@@ -14,7 +14,7 @@
 static const char help[] =
     "Usage: saccade train --solver PROTOTXT [options]\n"
     "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (its own --help)\n\n"
-    "Trains a net as Caffe's solver.prototxt and train_val.prototxt say, on the CPU.\n\n"
+    "Trains a net as Caffe's solver.prototxt and train_val.prototxt say.\n\n"
     "  --solver F          the solver; its net is looked for where it says, then beside it\n"
     "  --net F             instead of the solver's net\n"
     "  --weights A[,B]     weights to start from, by layer name\n"
@@ -44,7 +44,8 @@ static const char help[] =
     "  --sigint_effect E   stop (after a snapshot), snapshot or none; stop unless said\n"
     "  --sighup_effect E   likewise; snapshot unless said\n"
     "  --log-json          a line of JSON an event, instead of Caffe's log lines\n"
-    "  --device cpu        the only one that trains\n\n"
+    "  --device NAME       cpu (the default) or cuda:0\n"
+    "  --deterministic     only a GPU's algorithms that give the same bits again\n\n"
     "The log goes to standard error.\n\n"
     "Example: saccade train --solver solver.prototxt --snapshot auto\n";
 
@@ -69,6 +70,7 @@ enum {
     FLAG_SIGINT,
     FLAG_SIGHUP,
     FLAG_LOG_JSON,
+    FLAG_DETERMINISTIC,
 };
 
 static const struct option long_options[] = {
@@ -98,6 +100,7 @@ static const struct option long_options[] = {
     {"sighup_effect", required_argument, NULL, FLAG_SIGHUP},
     {"log-json", no_argument, NULL, FLAG_LOG_JSON},
     {"device", required_argument, NULL, SAC_FLAG_DEVICE},
+    {"deterministic", no_argument, NULL, FLAG_DETERMINISTIC},
     {"help", no_argument, NULL, SAC_FLAG_HELP},
     {0}};
 
@@ -189,6 +192,9 @@ static int take_read(struct train *t, int option, const char *value, struct sac_
         return read_effect("--sigint_effect", value, &t->on_sigint, err);
     case FLAG_SIGHUP:
         return read_effect("--sighup_effect", value, &t->on_sighup, err);
+    case FLAG_DETERMINISTIC:
+        o->deterministic = true;
+        return 0;
     case FLAG_LOG_JSON:
         t->log.json = true;
         return 0;

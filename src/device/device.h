@@ -106,6 +106,39 @@ struct sac_device_gauges {
     double temperature_celsius, power_watts;
 };
 
+/* ---- Updates: Caffe's rules over flat fp32 arrays in device memory ----------- */
+
+/* train/solver.h has the formulas. */
+enum sac_update_rule {
+    SAC_UPDATE_SGD,
+    SAC_UPDATE_NESTEROV,
+    SAC_UPDATE_ADA_GRAD,
+    SAC_UPDATE_RMS_PROP,
+    SAC_UPDATE_ADA_DELTA,
+    SAC_UPDATE_ADAM,
+};
+
+/* Elements [at, at + count) of the flat arrays, all of one parameter. */
+struct sac_update_chunk {
+    uint64_t at;
+    uint32_t count;
+    float lr_mult, decay;
+};
+enum { SAC_UPDATE_CHUNK = 1024 }; /* the most that one has */
+
+/* g · clip · share, decayed, then the rule. All pointers are the device's. */
+struct sac_update {
+    enum sac_update_rule rule;
+    const struct sac_update_chunk *chunks;
+    size_t chunk_count;
+    const float *g;
+    float *w, *h, *k; /* k: NULL where the rule has one history */
+    float rate, correction, momentum, second, delta, clip, share;
+    bool l1;
+};
+
+enum { SAC_SUM_DOUBLES = 257 }; /* the sum, and room for its parts */
+
 struct sac_device_table {
     const char *kind; /* "cpu", "cuda" */
 
@@ -153,6 +186,15 @@ struct sac_device_table {
     int (*replay)(struct sac_recording *recording, struct sac_stream *stream,
                   struct sac_error *err);
     void (*recording_free)(struct sac_recording *recording); /* takes NULL */
+
+    /* Training with parameters in the device's own memory; NULL where that is the host's.
+     * sum_of_squares: of values, in a fixed order, to work[0]; not finite where a value
+     * is not. Counts of values are multiples of 16. */
+    int (*clear)(struct sac_stream *stream, void *memory, size_t bytes, struct sac_error *err);
+    int (*sum_of_squares)(struct sac_stream *stream, const float *values, size_t count,
+                          double work[SAC_SUM_DOUBLES], struct sac_error *err);
+    int (*update)(struct sac_stream *stream, const struct sac_update *update,
+                  struct sac_error *err);
 
     /* The communicator of data parallelism; NULL where the device has none. */
     int (*all_reduce)(struct sac_comm *comm, struct sac_stream *stream, float *values, size_t count,

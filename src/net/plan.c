@@ -41,8 +41,10 @@ struct sac_plan {
     bool changes; /* its weights do: runs are not recorded */
     struct sac_plan_loss *losses;
     int loss_count;
-    float *loss_values;  /* on the host: room for any loss */
-    uint64_t generation; /* of the weights' masters */
+    float *loss_values;       /* staging: room for any loss */
+    float *seed_values;       /* staging: what the seeds are */
+    struct sac_tensor *seeds; /* one a loss: the gradient that it starts; data NULL: none */
+    uint64_t generation;      /* of the weights' masters */
     struct sac_op_random random;
 };
 
@@ -299,22 +301,55 @@ static int bind_ends(struct sac_plan *plan, const struct sac_plan_build *build,
 
 /* ---- Losses --------------------------------------------------------------- */
 
-/* A loss's weight, in each element of the gradient that it starts. */
-static int write_seed(struct sac_plan *plan, const struct sac_plan_build *build, int value,
-                      float weight, struct sac_error *err)
+/* A loss's weight, in each element of the gradient that it starts. Written anew by each way
+ * back: plans that use this one's memory know nothing of it. */
+static int write_seeds(struct sac_plan *plan, struct sac_error *err)
 {
-    struct sac_tensor grad = grad_at(plan, build, value, SAC_PLAIN);
-    size_t count = (size_t)sac_shape_count(&grad.shape);
-    const struct sac_device_table *table = plan->device->table;
+    const float *from = plan->seed_values;
+    int rc = 0;
 
-    if (grad.form.type != SAC_F32)
-        return sac_fail(err, SAC_EUNSUPPORTED, "loss %s: it is %s, and losses have to be f32",
-                        build->graph->values[value].name, sac_type_name(grad.form.type));
-    for (size_t i = 0; i < count; i++)
-        plan->loss_values[i] = weight;
-    int rc = table->copy(plan->stream, SAC_COPY_TO_DEVICE, grad.data, plan->loss_values,
-                         count * sizeof(float), err);
-    return rc == 0 ? table->stream_sync(plan->stream, err) : rc;
+    for (int i = 0; i < plan->loss_count && rc == 0; i++) {
+        const struct sac_tensor *grad = &plan->seeds[i];
+        size_t count = (size_t)sac_shape_count(&grad->shape);
+        if (!grad->data)
+            continue;
+        rc = plan->device->table->copy(plan->stream, SAC_COPY_TO_DEVICE, grad->data, from,
+                                       count * sizeof *from, err);
+        from += count;
+    }
+    return rc;
+}
+
+static void fill_seeds(struct sac_plan *plan, float scale)
+{
+    float *to = plan->seed_values;
+
+    for (int i = 0; i < plan->loss_count; i++)
+        for (int64_t k = 0; plan->seeds[i].data && k < sac_shape_count(&plan->seeds[i].shape); k++)
+            *to++ = plan->losses[i].weight * scale;
+}
+
+static int bind_seeds(struct sac_plan *plan, const struct sac_plan_build *build,
+                      struct sac_error *err)
+{
+    size_t count = 0;
+
+    for (int i = 0; i < plan->loss_count && build->has_grad; i++) {
+        if (build->seed[i] < 0)
+            continue;
+        plan->seeds[i] = grad_at(plan, build, build->seed[i], SAC_PLAIN);
+        if (plan->seeds[i].form.type != SAC_F32)
+            return sac_fail(err, SAC_EUNSUPPORTED, "loss %s: it is %s, and losses have to be f32",
+                            plan->losses[i].name, sac_type_name(plan->seeds[i].form.type));
+        count += (size_t)sac_shape_count(&plan->seeds[i].shape);
+    }
+    int rc = count == 0 ? 0
+                        : plan->device->table->memory_new(plan->device, SAC_MEMORY_STAGING,
+                                                          count * sizeof(float),
+                                                          (void **)&plan->seed_values, err);
+    if (rc == 0)
+        fill_seeds(plan, 1);
+    return rc;
 }
 
 static int bind_losses(struct sac_plan *plan, const struct sac_plan_build *build,
@@ -329,10 +364,14 @@ static int bind_losses(struct sac_plan *plan, const struct sac_plan_build *build
         most = count > most ? count : most;
     }
     plan->losses = zalloc(plan, graph->loss_count, sizeof *plan->losses);
-    plan->loss_values = sac_arena_zalloc(plan->arena, (size_t)most, sizeof(float));
-    if (!plan->losses || !plan->loss_values)
+    plan->seeds = zalloc(plan, graph->loss_count, sizeof *plan->seeds);
+    if (!plan->losses || !plan->seeds)
         return out_of_memory(plan, err);
     plan->loss_count = graph->loss_count;
+    if (graph->loss_count > 0)
+        rc = plan->device->table->memory_new(plan->device, SAC_MEMORY_STAGING,
+                                             (size_t)most * sizeof(float),
+                                             (void **)&plan->loss_values, err);
     for (int i = 0; i < graph->loss_count && rc == 0; i++) {
         const struct sac_graph_loss *loss = &graph->losses[i];
         struct sac_plan_loss *to = &plan->losses[i];
@@ -341,10 +380,8 @@ static int bind_losses(struct sac_plan *plan, const struct sac_plan_build *build
         to->value = tensor_at(plan, build, loss->value, SAC_PLAIN);
         if (!to->name)
             rc = out_of_memory(plan, err);
-        if (rc == 0 && build->has_grad && build->seed[i] >= 0)
-            rc = write_seed(plan, build, build->seed[i], loss->weight, err);
     }
-    return rc;
+    return rc == 0 ? bind_seeds(plan, build, err) : rc;
 }
 
 /* ---- Making and freeing --------------------------------------------------- */
@@ -494,6 +531,10 @@ void sac_plan_free(struct sac_plan *plan)
         plan->device->table->recording_free(plan->recording);
     for (int i = 0; i < plan->step_count; i++)
         plan->device->table->op_free(plan->steps[i].op);
+    if (plan->seed_values)
+        plan->device->table->memory_free(plan->device, SAC_MEMORY_STAGING, plan->seed_values);
+    if (plan->loss_values)
+        plan->device->table->memory_free(plan->device, SAC_MEMORY_STAGING, plan->loss_values);
     if (plan->whole.memory)
         plan->device->table->memory_free(plan->device, SAC_MEMORY_DEVICE, plan->whole.memory);
     if (plan->memory_owned)
@@ -643,7 +684,7 @@ int sac_plan_backward_step(struct sac_plan *plan, int index, struct sac_error *e
 
 int sac_plan_backward(struct sac_plan *plan, struct sac_error *err)
 {
-    int rc = 0;
+    int rc = plan->seed_values ? write_seeds(plan, err) : 0;
 
     for (int i = plan->step_count - 1; i >= 0 && rc == 0; i--)
         rc = sac_plan_backward_step(plan, i, err);
@@ -658,6 +699,15 @@ void sac_plan_weights_changed(struct sac_plan *plan)
 void sac_plan_set_random(struct sac_plan *plan, uint64_t seed, uint64_t iteration)
 {
     plan->random = (struct sac_op_random){seed, iteration};
+}
+
+int sac_plan_set_loss_scale(struct sac_plan *plan, float scale, struct sac_error *err)
+{
+    int rc = plan->device->table->stream_sync(plan->stream, err);
+
+    if (rc == 0 && plan->seed_values)
+        fill_seeds(plan, scale);
+    return rc;
 }
 
 int sac_plan_loss_count(const struct sac_plan *plan)

@@ -73,6 +73,9 @@ void sac_plan_set_random(struct sac_plan *plan, uint64_t seed, uint64_t iteratio
  * gradients. */
 int sac_plan_backward(struct sac_plan *plan, struct sac_error *err);
 
+/* All gradients are `scale` times what they are without; waits for the stream. */
+int sac_plan_set_loss_scale(struct sac_plan *plan, float scale, struct sac_error *err);
+
 /* Losses, of training and judged plans. */
 struct sac_plan_loss {
     const char *name;

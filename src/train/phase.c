@@ -210,6 +210,8 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
 void sac_phase_net_done(struct sac_phase_net *p)
 {
     sac_plan_free(p->plan);
+    if (p->staging)
+        p->device->table->memory_free(p->device, SAC_MEMORY_STAGING, p->staging);
     sac_net_free(p->net);
     sac_feed_free(p->feed);
     sac_caffe_net_done(&p->file);
@@ -266,6 +268,15 @@ static int find_outputs(struct sac_phase_net *p, struct sac_error *err)
     return 0;
 }
 
+static size_t ends_bytes(const struct sac_phase_net *p)
+{
+    size_t inputs = 0, outputs = (size_t)p->value_count * sizeof(float);
+
+    for (int i = 0; i < sac_plan_input_count(p->plan); i++)
+        inputs += sac_tensor_bytes(&sac_plan_input(p->plan, i)->shape, SAC_F32);
+    return (inputs > outputs ? inputs : outputs) + 1;
+}
+
 int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struct sac_store *store,
                        struct sac_stream *stream, const struct sac_plan_options *options,
                        struct sac_error *err)
@@ -278,7 +289,14 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
                       "net %s takes %.0f MB for a batch of %d; there is room for %.0f MB",
                       sac_net_name(p->net), (double)sac_plan_memory_bytes(p->plan) / 1e6,
                       sac_plan_batch(p->plan), (double)room / 1e6);
-    return rc == 0 ? find_outputs(p, err) : rc;
+    p->device = device;
+    p->stream = stream;
+    if (rc == 0)
+        rc = find_outputs(p, err);
+    if (rc == 0 && !device->info.host_memory)
+        rc = device->table->memory_new(device, SAC_MEMORY_STAGING, ends_bytes(p),
+                                       (void **)&p->staging, err);
+    return rc;
 }
 
 static int check_labels(const struct sac_phase_net *p, const struct sac_batch *batch,
@@ -298,6 +316,25 @@ static int check_labels(const struct sac_phase_net *p, const struct sac_batch *b
     return 0;
 }
 
+/* The losses of the pass before were waited for, and with them what the staging held. */
+int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err)
+{
+    char *at = p->staging;
+    int rc = 0;
+
+    for (int i = 0; i < sac_plan_input_count(plan) && rc == 0; i++) {
+        const struct sac_tensor *to = sac_plan_input(plan, i);
+        const float *from = i == 0 ? p->batch.data : p->batch.labels;
+        size_t bytes = sac_tensor_bytes(&to->shape, SAC_F32);
+        memcpy(at ? at : to->data, from, bytes);
+        if (!at)
+            continue;
+        rc = p->device->table->copy(p->stream, SAC_COPY_TO_DEVICE, to->data, at, bytes, err);
+        at += bytes;
+    }
+    return rc;
+}
+
 int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
 {
     struct sac_batch batch = {0};
@@ -308,12 +345,10 @@ int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
     if (rc != 0)
         return rc;
     p->batch = batch;
-    for (int i = 0; i < sac_plan_input_count(p->plan); i++) {
-        const struct sac_tensor *to = sac_plan_input(p->plan, i);
-        memcpy(to->data, i == 0 ? batch.data : batch.labels, sac_tensor_bytes(&to->shape, SAC_F32));
-    }
-    p->position = batch.position;
-    return 0;
+    rc = sac_phase_net_give(p, p->plan, err);
+    if (rc == 0)
+        p->position = batch.position;
+    return rc;
 }
 
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
@@ -323,12 +358,31 @@ int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
     return rc == 0 ? sac_plan_forward(p->plan, err) : rc;
 }
 
-void sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values)
+static int fetch_outputs(const struct sac_phase_net *p, struct sac_error *err)
 {
-    for (int i = 0; i < p->output_count; i++) {
+    int rc = 0;
+
+    for (int i = 0; i < p->output_count && rc == 0; i++) {
         const struct sac_phase_output *o = &p->outputs[i];
-        const float *data = sac_plan_output(p->plan, o->at)->data;
+        rc = p->device->table->copy(
+            p->stream, SAC_COPY_TO_HOST, p->staging + (size_t)o->first * sizeof(float),
+            sac_plan_output(p->plan, o->at)->data, (size_t)o->count * sizeof(float), err);
+    }
+    return rc;
+}
+
+int sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values, struct sac_error *err)
+{
+    int rc = p->staging ? fetch_outputs(p, err) : 0;
+
+    if (rc == 0)
+        rc = p->device->table->stream_sync(p->stream, err);
+    for (int i = 0; i < p->output_count && rc == 0; i++) {
+        const struct sac_phase_output *o = &p->outputs[i];
+        const float *data = p->staging ? (const float *)p->staging + o->first
+                                       : sac_plan_output(p->plan, o->at)->data;
         for (int64_t k = 0; k < o->count; k++)
             values[o->first + k] += (double)data[k];
     }
+    return rc;
 }

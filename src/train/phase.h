@@ -46,6 +46,9 @@ struct sac_phase_net {
     struct sac_net *net;
     struct sac_feed *feed;
     struct sac_plan *plan;
+    struct sac_device *device;
+    struct sac_stream *stream;
+    char *staging; /* of a device with memory of its own: inputs or outputs pass through it */
     struct sac_batch batch;           /* the last that was taken; the feed's */
     int64_t position;                 /* of the feed, after the batches that were used */
     int classes;                      /* of the labels; 0: any */
@@ -64,10 +67,12 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
                        struct sac_error *err);
 void sac_phase_net_done(struct sac_phase_net *p);
 
+/* The batch that was taken last, to the inputs of a plan of the same net. */
+int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err);
 /* The next batch into the plan's inputs, and through the net. */
 int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err);
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err);
-/* Adds what the outputs hold to values[value_count]; the stream is idle. */
-void sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values);
+/* Adds what the outputs hold to values[value_count]; waits for the stream. */
+int sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values, struct sac_error *err);
 
 #endif

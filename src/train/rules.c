@@ -82,12 +82,12 @@ static void adam(const struct sac_rule_values *v, const float *restrict g, float
 const struct sac_rule *sac_rule_find(const char *name)
 {
     static const struct sac_rule rules[] = {
-        {"SGD", 1, true, SAC_SECOND_NONE, false, sgd},
-        {"Nesterov", 1, true, SAC_SECOND_NONE, false, nesterov},
-        {"AdaGrad", 1, false, SAC_SECOND_NONE, false, ada_grad},
-        {"RMSProp", 1, false, SAC_SECOND_RMS_DECAY, false, rms_prop},
-        {"AdaDelta", 2, true, SAC_SECOND_NONE, false, ada_delta},
-        {"Adam", 2, true, SAC_SECOND_MOMENTUM2, true, adam},
+        {"SGD", 1, true, SAC_SECOND_NONE, false, sgd, SAC_UPDATE_SGD},
+        {"Nesterov", 1, true, SAC_SECOND_NONE, false, nesterov, SAC_UPDATE_NESTEROV},
+        {"AdaGrad", 1, false, SAC_SECOND_NONE, false, ada_grad, SAC_UPDATE_ADA_GRAD},
+        {"RMSProp", 1, false, SAC_SECOND_RMS_DECAY, false, rms_prop, SAC_UPDATE_RMS_PROP},
+        {"AdaDelta", 2, true, SAC_SECOND_NONE, false, ada_delta, SAC_UPDATE_ADA_DELTA},
+        {"Adam", 2, true, SAC_SECOND_MOMENTUM2, true, adam, SAC_UPDATE_ADAM},
     };
 
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {

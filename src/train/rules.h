@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "device/device.h"
+
 struct sac_rule_values {
     float rate; /* lr_mult included; Adam's correction too */
     float momentum;
@@ -26,6 +28,7 @@ struct sac_rule {
     enum sac_rule_second second;
     bool corrected; /* the rate is multiplied by Adam's correction */
     sac_rule_fn *apply;
+    enum sac_update_rule on_device;
 };
 
 /* NULL when there is none of that name. */

@@ -215,14 +215,19 @@ static double norm_of(const struct sac_solver *solver, const float *grads)
     return sqrt(sum);
 }
 
-struct sac_solver_step sac_solver_begin(const struct sac_solver *solver, const float *grads,
-                                        int64_t iteration)
+bool sac_solver_clips(const struct sac_solver *solver)
+{
+    return solver->clip_gradients >= 0;
+}
+
+struct sac_solver_step sac_solver_begin_norm(const struct sac_solver *solver, double norm,
+                                             int64_t iteration)
 {
     struct sac_solver_step step = {
         .rate = sac_rate_at(&solver->rate, iteration), .clip = 1, .correction = 1};
 
-    if (solver->clip_gradients >= 0) {
-        step.norm = norm_of(solver, grads);
+    if (sac_solver_clips(solver)) {
+        step.norm = norm;
         if (step.norm > (double)solver->clip_gradients)
             step.clip = (float)((double)solver->clip_gradients / step.norm);
     }
@@ -232,6 +237,61 @@ struct sac_solver_step sac_solver_begin(const struct sac_solver *solver, const f
         step.correction = (float)(sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t)));
     }
     return step;
+}
+
+struct sac_solver_step sac_solver_begin(const struct sac_solver *solver, const float *grads,
+                                        int64_t iteration)
+{
+    double norm = sac_solver_clips(solver) ? norm_of(solver, grads) : 0;
+
+    return sac_solver_begin_norm(solver, norm, iteration);
+}
+
+struct sac_update sac_solver_device_update(const struct sac_solver *solver,
+                                           const struct sac_solver_step *step)
+{
+    return (struct sac_update){
+        .rule = solver->rule->on_device,
+        .rate = (float)step->rate,
+        .correction = step->correction,
+        .momentum = solver->values.momentum,
+        .second = solver->values.second,
+        .delta = solver->values.delta,
+        .clip = step->clip,
+        .share = 1 / (float)solver->iter_size,
+        .l1 = solver->l1,
+    };
+}
+
+size_t sac_solver_device_chunks(const struct sac_solver *solver, struct sac_update_chunk *chunks)
+{
+    size_t count = 0;
+
+    for (int i = 0; i < solver->segment_count; i++) {
+        const struct segment *segment = &solver->segments[i];
+        for (size_t at = 0; segment->lr_mult != 0 && at < segment->count; at += SAC_UPDATE_CHUNK) {
+            size_t rest = segment->count - at;
+            if (chunks)
+                chunks[count] = (struct sac_update_chunk){
+                    .at = segment->offset + at,
+                    .count = (uint32_t)(rest < SAC_UPDATE_CHUNK ? rest : SAC_UPDATE_CHUNK),
+                    .lr_mult = segment->lr_mult,
+                    .decay = segment->decay,
+                };
+            count++;
+        }
+    }
+    return count;
+}
+
+int sac_solver_histories(const struct sac_solver *solver)
+{
+    return solver->rule->histories;
+}
+
+float *sac_solver_history_flat(struct sac_solver *solver, int index)
+{
+    return solver->history[index];
 }
 
 static float sign_of(float value)

@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "device/tensor.h"
+#include "device/device.h"
 #include "formats/caffe.h"
 #include "train/rate.h"
 #include "train/weights.h"
@@ -70,6 +70,19 @@ void sac_solver_update(struct sac_solver *solver, float *params, const float *gr
  * together cover [0, total). */
 struct sac_solver_step sac_solver_begin(const struct sac_solver *solver, const float *grads,
                                         int64_t iteration);
+/* The first where the gradients are elsewhere: by their norm, which counts only with
+ * sac_solver_clips(). */
+struct sac_solver_step sac_solver_begin_norm(const struct sac_solver *solver, double norm,
+                                             int64_t iteration);
+bool sac_solver_clips(const struct sac_solver *solver);
+/* The second on a device: all but the pointers, with `share` for one pass of many; and the
+ * pieces, of which chunks[0 .. return value) are filled where it is not NULL. */
+struct sac_update sac_solver_device_update(const struct sac_solver *solver,
+                                           const struct sac_solver_step *step);
+size_t sac_solver_device_chunks(const struct sac_solver *solver, struct sac_update_chunk *chunks);
+int sac_solver_histories(const struct sac_solver *solver); /* flat arrays: 1 or 2 */
+/* Flat array `index` of history on the host; what snapshots show and read. */
+float *sac_solver_history_flat(struct sac_solver *solver, int index);
 void sac_solver_apply(struct sac_solver *solver, const struct sac_solver_step *step, float *params,
                       const float *grads, size_t first, size_t end);
 

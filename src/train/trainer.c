@@ -41,10 +41,10 @@ static int read_solver(struct sac_trainer *t, struct sac_error *err)
 
 static int prepare(struct sac_trainer *t, struct sac_error *err)
 {
-    int rc = t->options.device->info.host_memory
+    const struct sac_device *device = t->options.device;
+    int rc = device->info.host_memory || device->table->update
                  ? 0
-                 : sac_fail(err, SAC_EUNSUPPORTED, "training runs on the CPU; device %s is not",
-                            t->options.device->info.name);
+                 : sac_fail(err, SAC_EUNSUPPORTED, "device %s cannot train", device->info.name);
 
     if (rc == 0)
         rc = read_solver(t, err);
@@ -103,6 +103,7 @@ void sac_trainer_free(struct sac_trainer *t)
         free(t->test_weight_at[i]);
     }
     sac_phase_net_done(&t->train);
+    sac_trainer_remote_free(t);
     if (t->stream)
         t->options.device->table->stream_free(t->stream);
     if (t->store)
@@ -154,10 +155,10 @@ static int forward(struct sac_trainer *t, int pass, double *ret_loss, struct sac
 }
 
 /* Of the last pass, as Caffe shows them; the way back may use their memory. */
-static void keep_outputs(struct sac_trainer *t)
+static int keep_outputs(struct sac_trainer *t, struct sac_error *err)
 {
     memset(t->values, 0, (size_t)t->train.value_count * sizeof *t->values);
-    sac_phase_net_add_outputs(&t->train, t->values);
+    return sac_phase_net_add_outputs(&t->train, t->values, err);
 }
 
 static void clear_part(void *context, int64_t first, int64_t end)
@@ -167,23 +168,25 @@ static void clear_part(void *context, int64_t first, int64_t end)
 }
 
 /* The arrays end behind a whole piece. */
-static void clear_gradients(struct sac_trainer *t)
+static int begin_iteration(struct sac_trainer *t, struct sac_error *err)
 {
+    if (t->remote)
+        return sac_trainer_remote_begin(t, err);
     sac_team_run(t->threads, (int64_t)t->total / CLEAR_PIECE, clear_part, t->grads);
+    return 0;
 }
 
 static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_error *err)
 {
-    int passes = sac_solver_iter_size(t->solver), rc = 0;
+    int passes = sac_solver_iter_size(t->solver), rc = begin_iteration(t, err);
     double sum = 0;
 
-    clear_gradients(t);
     sac_plan_weights_changed(t->train.plan);
     for (int i = 0; rc == 0 && i < passes; i++) {
         double loss = 0;
         rc = forward(t, i, &loss, err);
         if (rc == 0)
-            keep_outputs(t);
+            rc = keep_outputs(t, err);
         if (rc == 0)
             rc = sac_plan_backward(t->train.plan, err);
         sum += loss;
@@ -191,7 +194,7 @@ static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_
     if (rc == 0)
         rc = t->options.device->table->stream_sync(t->stream, err);
     if (rc == 0)
-        rc = sac_trainer_check_gradients(t, err);
+        rc = t->remote ? sac_trainer_remote_check(t, err) : sac_trainer_check_gradients(t, err);
     *ret_loss = sum / passes;
     return rc;
 }
@@ -241,7 +244,12 @@ static int step(struct sac_trainer *t, struct sac_error *err)
     sac_loss_mean_add(&t->loss, loss);
     if (falls_on(t->iteration, m->display))
         display(t);
-    sac_solver_update(t->solver, t->params, t->grads, t->iteration);
+    if (t->remote)
+        rc = sac_trainer_remote_update(t, err);
+    else
+        sac_solver_update(t->solver, t->params, t->grads, t->iteration);
+    if (rc != 0)
+        return rc;
     t->iteration++;
     sac_trainer_tell(t, (struct sac_train_event){
                             .kind = SAC_TRAIN_STEP,

@@ -2,7 +2,8 @@
  * The training loop, as Caffe's Solver::Solve runs it: tests when the iteration is a
  * multiple of test_interval and after the last, iter_size passes forward and back, an
  * update, a snapshot where one is due. What it does it tells by events; it prints
- * nothing. On a device whose memory is the host's. One thread.
+ * nothing. Parameters stand in the device's memory, and on the host for snapshots. One
+ * thread.
  *
  * A run is a function of its solver, nets, data, weights and seed: what is drawn
  * depends on the seed and the iteration alone, so that a run that goes on from a
@@ -94,6 +95,8 @@ struct sac_trainer_options {
     /* What values and their gradients are stored in, of training and test nets; weights,
      * sums and losses are fp32 in any. */
     enum sac_precision precision;
+    /* Only algorithms that give the same bits again: a GPU's fastest may not. */
+    bool deterministic;
     struct sac_device *device;
     void (*on_event)(void *user, const struct sac_train_event *event);
     /* Asked after every iteration, and before every batch of a test. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/layer.h"
+#include "train/transfer.h"
 
 /* The first that is not finite; -1: all are. */
 static int64_t find_wild(const float *values, int64_t count)
@@ -78,26 +79,44 @@ static bool trace_init(struct trace *trace, const struct sac_net *net)
 /* The batch once more, through a plan that keeps every blob. */
 static int run_again(struct sac_trainer *t, struct sac_plan *plan, struct sac_error *err)
 {
-    const struct sac_tensor *to = sac_plan_input(plan, 0);
+    int rc = sac_phase_net_give(&t->train, plan, err);
 
-    memcpy(to->data, t->train.batch.data, sac_tensor_bytes(&to->shape, SAC_F32));
-    int rc = sac_plan_forward(plan, err);
+    if (rc == 0)
+        rc = sac_plan_forward(plan, err);
     return rc == 0 ? t->options.device->table->stream_sync(t->stream, err) : rc;
 }
 
-static int judge_trace(const struct trace *trace, const struct sac_plan *plan,
-                       struct sac_error *err)
+/* A tensor's first number that is not finite, and that number; −1: none, or it cannot be
+ * read. */
+static int64_t find_in_tensor(const struct sac_trainer *t, const struct sac_tensor *tensor,
+                              float *ret_value)
+{
+    int64_t count = sac_shape_count(&tensor->shape), at = -1;
+    float *values = calloc((size_t)count + 1, sizeof *values);
+
+    if (values && sac_transfer_out(t->options.device, t->stream, values, tensor->data,
+                                   (size_t)count * sizeof *values, NULL) == 0)
+        at = find_wild(values, count);
+    if (at >= 0)
+        *ret_value = values[at];
+    free(values);
+    return at;
+}
+
+static int judge_trace(const struct sac_trainer *t, const struct trace *trace,
+                       const struct sac_plan *plan, struct sac_error *err)
 {
     for (int i = 0; i < trace->count; i++) {
         const struct sac_tensor *out = sac_plan_output(plan, i);
         int64_t count = sac_shape_count(&out->shape);
-        int64_t at = find_wild(out->data, count);
+        float value = 0;
+        int64_t at = find_in_tensor(t, out, &value);
         if (at >= 0)
             return sac_fail(err, SAC_EINVAL,
                             "blob \"%.64s\" of layer \"%.64s\" is the first that is %s, at index "
                             "%lld of %lld, though all parameters are finite",
-                            trace->blobs[i], trace->layers[i], word(((float *)out->data)[at]),
-                            (long long)at, (long long)count);
+                            trace->blobs[i], trace->layers[i], word(value), (long long)at,
+                            (long long)count);
     }
     return 0;
 }
@@ -110,13 +129,13 @@ static int check_blobs(struct sac_trainer *t, struct sac_error *err)
     struct trace trace = {0};
     int rc = trace_init(&trace, t->train.net) ? 0 : SAC_ENOMEM;
     struct sac_plan_options how = {
-        .weights = t->weight_at, .wanted = trace.blobs, .wanted_count = trace.count};
+        .weights = sac_trainer_plan_weights(t), .wanted = trace.blobs, .wanted_count = trace.count};
 
     if (rc == 0)
         rc = sac_plan_new(&plan, t->train.net, t->options.device, t->store, t->stream, &how, &why);
     if (rc == 0)
         rc = run_again(t, plan, &why);
-    rc = rc == 0 ? judge_trace(&trace, plan, err) : 0;
+    rc = rc == 0 ? judge_trace(t, &trace, plan, err) : 0;
     sac_plan_free(plan);
     free(trace.blobs);
     free(trace.layers);
@@ -128,11 +147,10 @@ static int blame_loss(const struct sac_trainer *t, double loss, struct sac_error
     for (int i = 0; i < sac_plan_loss_count(t->train.plan); i++) {
         struct sac_plan_loss part;
         sac_plan_loss(t->train.plan, i, &part);
-        const float *value = part.value.data;
-        int64_t at = find_wild(value, sac_shape_count(&part.value.shape));
-        if (at >= 0)
+        float value = 0;
+        if (find_in_tensor(t, &part.value, &value) >= 0)
             return sac_fail(err, SAC_EINVAL, "loss \"%.64s\" is %g; all parameters are finite",
-                            part.name, (double)value[at]);
+                            part.name, (double)value);
     }
     return sac_fail(err, SAC_EINVAL, "the sum of losses is %g", loss);
 }
@@ -169,7 +187,9 @@ int sac_trainer_check_loss(struct sac_trainer *t, double loss, struct sac_error 
 {
     if (isfinite(loss))
         return 0;
-    int rc = check_causes(t, err);
+    int rc = sac_trainer_remote_fetch(t, err);
+    if (rc == 0)
+        rc = check_causes(t, err);
     return with_snapshot(t, rc ? rc : blame_loss(t, loss, err), err);
 }
 

@@ -158,7 +158,7 @@ static int test_batch(struct sac_trainer *t, struct sac_phase_net *net, double *
     if (rc == 0)
         rc = t->options.device->table->stream_sync(t->stream, err);
     if (rc == 0)
-        sac_phase_net_add_outputs(net, t->values);
+        rc = sac_phase_net_add_outputs(net, t->values, err);
     *loss += one;
     return rc;
 }

@@ -127,9 +127,12 @@ int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err)
 static int plan_train(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_plan_options how = {
-        .ops = {.precision = t->options.precision, .training = true, .threads = t->threads},
-        .weights = t->weight_at,
-        .weight_grads = t->grad_at,
+        .ops = {.precision = t->options.precision,
+                .training = true,
+                .deterministic = t->options.deterministic,
+                .threads = t->threads},
+        .weights = sac_trainer_plan_weights(t),
+        .weight_grads = sac_trainer_plan_grads(t),
     };
     int rc = sac_phase_net_plan(&t->train, t->options.device, t->store, t->stream, &how, err);
 
@@ -144,14 +147,14 @@ static int plan_train(struct sac_trainer *t, struct sac_error *err)
 static int share_weights(struct sac_trainer *t, int index, struct sac_error *err)
 {
     const struct sac_net *net = t->tests[index].net;
-    int count = sac_net_param_count(net);
+    int count = sac_net_param_count(net), rc = 0;
     float **at = calloc((size_t)count + 1, sizeof *at);
 
     if (!at)
         return sac_trainer_no_memory(err);
     t->test_weight_at[index] = at;
-    bool alone = false;
-    for (int i = 0; i < count; i++) {
+    bool filled = false;
+    for (int i = 0; i < count && rc == 0; i++) {
         struct sac_net_param mine, theirs;
         sac_net_param(net, i, &mine);
         at[i] = mine.data;
@@ -163,11 +166,16 @@ static int share_weights(struct sac_trainer *t, int index, struct sac_error *err
                 return sac_fail(err, SAC_EINVAL,
                                 "test net %d: parameter %s has %lld numbers, and %lld in training",
                                 index, mine.name, (long long)mine.count, (long long)theirs.count);
-            at[i] = t->weight_at[k];
+            at[i] = sac_trainer_plan_weights(t)[k];
         }
-        alone |= at[i] == mine.data;
+        if (at[i] != mine.data)
+            continue;
+        rc = filled ? 0 : sac_net_fill(t->tests[index].net, t->seed, err);
+        filled = true;
+        if (rc == 0)
+            rc = sac_trainer_remote_own(t, &at[i], mine.count, err);
     }
-    return alone ? sac_net_fill(t->tests[index].net, t->seed, err) : 0;
+    return rc;
 }
 
 static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
@@ -192,6 +200,8 @@ int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err)
 
     if (rc == 0)
         rc = t->options.device->table->store_new(t->options.device, &t->store, err);
+    if (rc == 0)
+        rc = sac_trainer_remote_open(t, err);
     if (rc == 0)
         rc = plan_train(t, err);
     most = t->train.value_count;

@@ -158,7 +158,8 @@ int sac_trainer_write_out(struct sac_trainer *t, struct sac_error *err)
 
     if (!t->out)
         return 0;
-    if (t->options.keep_best && t->best.known) {
+    rc = sac_trainer_remote_fetch(t, err);
+    if (rc == 0 && t->options.keep_best && t->best.known) {
         of = t->best.iteration;
         rc = of != t->iteration ? take_best(t, err) : 0;
     }

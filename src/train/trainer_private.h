@@ -46,6 +46,12 @@ struct sac_trainer {
     struct sac_weights_view weights;
     struct sac_blob_view *blobs;
 
+    struct sac_trainer_remote *remote; /* the arrays on a device of its own memory; or NULL */
+    struct {
+        float factor; /* of fp16's losses; 0: not chosen yet */
+        int good;     /* updates since it overflowed */
+        bool set;     /* the plan has it */
+    } scale;
     int threads; /* that compute */
     int64_t iteration;
     struct sac_loss_mean loss;
@@ -103,5 +109,23 @@ int sac_trainer_write_out(struct sac_trainer *t, struct sac_error *err);
 int64_t sac_trainer_restored_position(const struct sac_trainer *t, int test);
 
 int sac_trainer_save(struct sac_trainer *t, struct sac_error *err);
+
+/* ---- trainer_device.c: nothing to do where the device's memory is the host's ---- */
+
+/* Behind the solver and the start; the stream is there. */
+int sac_trainer_remote_open(struct sac_trainer *t, struct sac_error *err);
+void sac_trainer_remote_free(struct sac_trainer *t);
+/* Where plans find parameters and gradients, one pointer a parameter. */
+float *const *sac_trainer_plan_weights(const struct sac_trainer *t);
+float *const *sac_trainer_plan_grads(const struct sac_trainer *t);
+/* A test net's own parameter, *weight, to the device. */
+int sac_trainer_remote_own(struct sac_trainer *t, float **weight, int64_t count,
+                           struct sac_error *err);
+/* Parameters and history to the host, where they are behind. */
+int sac_trainer_remote_fetch(struct sac_trainer *t, struct sac_error *err);
+/* Of an iteration, only with t->remote: before its passes, behind them, and the update. */
+int sac_trainer_remote_begin(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_remote_check(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_remote_update(struct sac_trainer *t, struct sac_error *err);
 
 #endif

@@ -67,6 +67,9 @@ static json_t *remember(const struct sac_trainer *t)
          json_object_set_new(root, "threads", json_integer(t->threads)) == 0 &&
          json_object_set(root, "test_positions", tests) == 0 &&
          json_object_set(root, "loss", loss) == 0;
+    if (ok && t->scale.factor > 0)
+        ok = json_object_set_new(root, "loss_scale", json_real((double)t->scale.factor)) == 0 &&
+             json_object_set_new(root, "loss_scale_good", json_integer(t->scale.good)) == 0;
     if (ok && t->best.known)
         ok = json_object_set_new(root, "best", sac_trainer_best_json(t)) == 0;
     if (ok && t->tested_at == t->iteration)
@@ -148,6 +151,8 @@ static int restore(struct sac_trainer *t, struct sac_error *err)
     if (rc == 0 && t->restored && json_object_get(t->restored, "loss"))
         rc = sac_loss_mean_from_json(&t->loss, json_object_get(t->restored, "loss"), err);
     t->iteration = state.iteration;
+    t->scale.factor = (float)json_number_value(json_object_get(t->restored, "loss_scale"));
+    t->scale.good = (int)json_integer_value(json_object_get(t->restored, "loss_scale_good"));
     sac_trainer_restore_best(t);
     if (strncmp(t->from.state, t->prefix, strlen(t->prefix)) == 0)
         t->saved_at = t->iteration; /* one of this run's own */
@@ -198,7 +203,7 @@ int sac_trainer_save(struct sac_trainer *t, struct sac_error *err)
         .weights = &t->weights,
         .values = values,
     };
-    int rc = values ? 0 : sac_trainer_no_memory(err);
+    int rc = values ? sac_trainer_remote_fetch(t, err) : sac_trainer_no_memory(err);
 
     sac_trainer_tell(t, (struct sac_train_event){
                             .kind = SAC_TRAIN_SAVING,

@@ -19,7 +19,7 @@ static const char *status_of(cudaError_t error)
 static void devices(void)
 {
     struct cudaDeviceProp properties;
-    int count = 0, driver = 0;
+    int count = 0, driver = 0, current = -1;
     cudaError_t error = cudaGetDeviceCount(&count);
 
     probe_must("cudaGetDeviceCount", count > 0 ? status_of(error) : "none", "there is one");
@@ -35,6 +35,8 @@ static void devices(void)
     probe_must("cudaGetLastError", status_of(cudaGetLastError()), "after it");
     probe_must("cudaGetLastError", status_of(cudaGetLastError()), "again");
     probe_must("cudaSetDevice", status_of(cudaSetDevice(0)), "the first");
+    error = cudaGetDevice(&current);
+    probe_must("cudaGetDevice", current == 0 ? status_of(error) : "another", "after the first");
     probe_must("cudaGetErrorName", cudaGetErrorName(cudaErrorLaunchFailure), "launch failure");
     probe_must("cudaGetErrorString", cudaGetErrorString(cudaErrorMemoryAllocation)[0] ? "text" : "",
                "allocation");

@@ -226,3 +226,21 @@ WRAP(euclidean_loss_back, const struct sac_kernel_pair_loss *p, const float *dy,
     writes("dt", dt, p->count, SAC_F32);
     return launched(__real_sac_kernel_euclidean_loss_back(p, dy, dx, dt, stream));
 }
+
+/* Chunks may lie anywhere in the arrays: only theirs is known here. */
+WRAP(update, const struct sac_update *u, cudaStream_t stream)
+{
+    sim_launch_touches("chunks", u->chunks, u->chunk_count * sizeof *u->chunks, 0);
+    reads("g", u->g, 1, SAC_F32);
+    writes("w", u->w, 1, SAC_F32);
+    writes("h", u->h, 1, SAC_F32);
+    writes("k", u->k, 1, SAC_F32);
+    return launched(__real_sac_kernel_update(u, stream));
+}
+
+WRAP(sum_of_squares, const float *values, size_t count, double *work, cudaStream_t stream)
+{
+    reads("values", values, count, SAC_F32);
+    sim_launch_touches("work", work, SAC_SUM_DOUBLES * sizeof *work, 1);
+    return launched(__real_sac_kernel_sum_of_squares(values, count, work, stream));
+}

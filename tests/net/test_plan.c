@@ -54,7 +54,7 @@ static int fake_memory_new(struct sac_device *device, enum sac_memory kind, size
 {
     struct fake *fake = (struct fake *)device;
 
-    assert_int_equal(kind, SAC_MEMORY_DEVICE);
+    assert_true(kind == SAC_MEMORY_DEVICE || kind == SAC_MEMORY_STAGING);
     if (bytes > fake->memory_max)
         return sac_fail(err, SAC_ENOMEM, "the fake has no %zu bytes", bytes);
     *ret = aligned_alloc(64, (bytes + 63) / 64 * 64);

@@ -158,7 +158,7 @@ def sanitizer(run, seconds):
 
 
 def forward(run, seconds):
-    """bench/forward: four nets beside PyTorch."""
+    """bench/forward_gpu: four nets beside PyTorch."""
     out = os.path.join(run.work, "forward.json")
     data = os.path.join(run.work, "nets")
     if not os.path.exists(data):
@@ -167,7 +167,7 @@ def forward(run, seconds):
             os.symlink(os.path.abspath(source), os.path.join(data, os.path.basename(source)))
         os.symlink(os.path.abspath(os.path.join(run.data, "squeezenet_v1.1")),
                    os.path.join(data, "squeezenet"))
-    command = ["python3", os.path.join(run.root, "bench", "forward"), "--data", data,
+    command = ["python3", os.path.join(run.root, "bench", "forward_gpu"), "--data", data,
                "--time-plans", run.program("time_plans"), "--seconds", str(max(5, seconds - 25)),
                "--out", out] + run.forward_options
     need(run, command, seconds, out=out)

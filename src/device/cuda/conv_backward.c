@@ -3,15 +3,13 @@
  * forward. A filter's gradient is made in the workspace, in cuDNN's layout and type,
  * and added from there to the plain fp32 gradient.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "device/cuda/algorithms.h"
 #include "device/cuda/conv.h"
 #include "kernels/training.h"
 
 static const size_t workspace_max = (size_t)256 << 20;
-enum { ANSWERS = 8, QUESTION = 160, ALIGNMENT = 256 };
+enum { ANSWERS = 8, ALIGNMENT = 256 };
 
 struct back {
     struct conv conv;
@@ -100,25 +98,13 @@ static bool filter_bytes(cudnnHandle_t cudnn, const struct conv *c, int algorith
 typedef bool guess_fn(cudnnHandle_t cudnn, const struct conv *c, bool same, int *ret);
 typedef bool bytes_fn(cudnnHandle_t cudnn, const struct conv *c, int algorithm, size_t *ret);
 
-/* Under the device's lock. What was found once is remembered, so that a run that goes on
- * goes on with the same. */
-static bool find(const struct sac_cuda_ask *ask, const struct conv *c, const char *way,
-                 guess_fn *guess, bytes_fn *bytes, int *ret, size_t *ret_bytes)
+/* Under the device's lock. cuDNN's own guess, which is the same each time. */
+static bool find(const struct sac_cuda_ask *ask, const struct conv *c, guess_fn *guess,
+                 bytes_fn *bytes, int *ret, size_t *ret_bytes)
 {
-    struct sac_cuda_device *device = ask->device;
-    bool same = ask->options->deterministic;
-    char shape[QUESTION - 16], question[QUESTION];
-    int math;
+    cudnnHandle_t cudnn = ask->device->cudnn;
 
-    sac_cuda_conv_question(ask, shape, sizeof shape);
-    snprintf(question, sizeof question, "%s%s %s", way, same ? " same" : "", shape);
-    if (sac_algorithms_find(device->algorithms, question, ret, &math) &&
-        bytes(device->cudnn, c, *ret, ret_bytes) && *ret_bytes <= workspace_max)
-        return true;
-    if (!guess(device->cudnn, c, same, ret) || !bytes(device->cudnn, c, *ret, ret_bytes))
-        return false;
-    sac_algorithms_add(device->algorithms, question, *ret, 0);
-    return true;
+    return guess(cudnn, c, ask->options->deterministic, ret) && bytes(cudnn, c, *ret, ret_bytes);
 }
 
 static size_t dw_bytes(const struct sac_cuda_ask *ask)
@@ -135,9 +121,9 @@ static bool make(struct back *b, const struct sac_cuda_ask *ask)
 
     pthread_mutex_lock(&device->lock);
     bool good = sac_cuda_conv_describe(c, ask) &&
-                find(ask, c, "data", c->transposed ? guess_forward : guess_data, data_bytes,
-                     &b->data, &b->data_bytes) &&
-                find(ask, c, "filter", guess_filter, filter_bytes, &b->filter, &b->filter_bytes);
+                find(ask, c, c->transposed ? guess_forward : guess_data, data_bytes, &b->data,
+                     &b->data_bytes) &&
+                find(ask, c, guess_filter, filter_bytes, &b->filter, &b->filter_bytes);
     pthread_mutex_unlock(&device->lock);
     if (!good)
         cudaGetLastError();

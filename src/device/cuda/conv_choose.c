@@ -253,12 +253,14 @@ static bool remembered(const struct sac_cuda_ask *ask, struct conv *c, const cha
 /* Under the device's lock. */
 static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
 {
-    bool measured = sac_cuda_may_measure() && !c->transposed;
+    /* What was measured may differ next time, and a run that goes on with it. */
+    bool same = ask->options->deterministic && ask->options->training;
+    bool measured = sac_cuda_may_measure() && !c->transposed && !same;
     int math = 0;
     char question[192];
 
     name_question(ask, c, question, sizeof question);
-    if (remembered(ask, c, question))
+    if (!same && remembered(ask, c, question))
         return true;
     cudnnSetConvolutionMathType(c->conv, sac_cuda_conv_math(ask->options->precision));
     measured = measured && measure(ask, c, &math);

@@ -163,6 +163,13 @@ int sac_cuda_weight_plain(struct sac_op *op, const struct sac_cuda_ask *ask, int
 int sac_cuda_weight_filter(struct sac_op *op, const struct sac_cuda_ask *ask, const int order[4],
                            struct sac_store *store, struct sac_error *err);
 
+/* ---- Updates (update.c): device.h has the contracts ------------------------ */
+int sac_cuda_clear(struct sac_stream *stream, void *memory, size_t bytes, struct sac_error *err);
+int sac_cuda_sum_of_squares(struct sac_stream *stream, const float *values, size_t count,
+                            double work[SAC_SUM_DOUBLES], struct sac_error *err);
+int sac_cuda_update(struct sac_stream *stream, const struct sac_update *update,
+                    struct sac_error *err);
+
 /* ---- Recording (record.c) -------------------------------------------------- */
 int sac_cuda_record_begin(struct sac_stream *stream, struct sac_error *err);
 int sac_cuda_record_end(struct sac_stream *stream, struct sac_recording **ret,

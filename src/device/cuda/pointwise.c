@@ -9,6 +9,16 @@
 #include "device/cuda/conv.h"
 #include "device/cuda/matmul.h"
 #include "device/cuda/tune.h"
+#include "device/forms.h"
+
+/* What is stored: scores that only softmax or the caller read are fp32 in every precision. */
+static enum sac_type result_type(const struct sac_cuda_ask *ask)
+{
+    struct sac_op_caps caps = {0};
+
+    sac_usual_forms(ask->graph, ask->node, ask->type, ask->options->training, &caps);
+    return caps.dst.type;
+}
 
 static struct sac_matmul_shape shape_of(const struct sac_cuda_ask *ask)
 {
@@ -23,7 +33,7 @@ static struct sac_matmul_shape shape_of(const struct sac_cuda_ask *ask)
         .pitch = out,
         .precision = ask->options->precision,
         .type = ask->type,
-        .y_type = ask->type,
+        .y_type = result_type(ask),
         .bias = node->weight_count > 1,
         .relu = node->epilogue.relu,
         .sum = node->epilogue.sum >= 0,
@@ -56,7 +66,7 @@ static bool wins(const struct sac_cuda_ask *ask, struct sac_matmul *m)
     char conv[160], question[192];
     int answer = 0, unused;
 
-    if (!sac_cuda_may_measure())
+    if (!sac_cuda_may_measure() || result_type(ask) != ask->type) /* cuDNN stores what it reads */
         return true;
     sac_cuda_conv_question(ask, conv, sizeof conv);
     snprintf(question, sizeof question, "pointwise %s%s%s", conv,
@@ -100,7 +110,6 @@ static int pointwise_query(const struct sac_cuda_ask *ask, struct sac_op_caps *c
 
     if (!m)
         return refused(ask, err);
-    caps->dst.type = ask->type;
     caps->workspace_bytes = m->found.workspaceSize;
     sac_matmul_free(m);
     return 0;
@@ -111,7 +120,7 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
                     struct sac_error *err)
 {
     struct sac_cuda_packing packing = {
-        .type = ask->type,
+        .type = op->dst[0].form.type,
         .dim = {1, 1, 1, op->dst[0].shape.dim[1]},
         .stride = {0, 0, 0, 1},
     };

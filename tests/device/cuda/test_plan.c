@@ -206,6 +206,59 @@ static void pixels_go_in_and_only_pairs_come_out(void **state)
     sac_plan_free(plain);
 }
 
+static struct sac_plan_step first_step(struct sac_op_options ops)
+{
+    union sac_op_param pixels = {.pixels = {.scale = 1}};
+    struct sac_plan_options options = {.ops = ops, .pixels = &pixels};
+    struct sac_plan *plan = rig_plan(&cuda, residual_net(1), &options);
+    struct sac_plan_step step;
+
+    sac_plan_step(plan, 0, &step);
+    sac_plan_free(plan);
+    return step;
+}
+
+/* Guessed, as tensor cores count in fours; measured, it may be 3, 4 or 8. */
+static void pictures_get_a_fourth_channel_for_tensor_cores(void **state)
+{
+    const char *before = getenv("SACCADE_ALGORITHMS");
+
+    (void)state;
+    setenv("SACCADE_ALGORITHMS", "guess", 1);
+    struct sac_plan_step small = first_step((struct sac_op_options){SAC_PRECISION_F16});
+    struct sac_plan_step plain = first_step((struct sac_op_options){SAC_PRECISION_F32});
+    assert_int_equal(small.kind, SAC_OP_PIXELS);
+    assert_int_equal(small.out.dim[1], 4);
+    assert_int_equal(plain.out.dim[1], 3);
+    if (before)
+        setenv("SACCADE_ALGORITHMS", before, 1);
+    else
+        unsetenv("SACCADE_ALGORITHMS");
+}
+
+/* As MobileNet's classifier is: 1×1, and only softmax reads it. */
+static void scores_of_a_convolution_are_fp32_in_fp16(void **state)
+{
+    struct sac_graph *graph = make_graph();
+    int data = make_input(graph, "data", make_shape(4, 2, 32, 1, 1));
+    struct sac_plan_step step;
+
+    (void)state;
+    make_outputs(graph, 1,
+                 make_softmax(graph, "prob", make_conv(graph, "fc", data, 24, 1, 1, 0, 1, true)));
+    struct sac_plan_options options = {.ops = {.precision = SAC_PRECISION_F16}};
+    struct sac_plan *plan = rig_plan(&cuda, graph, &options);
+    for (int i = 0; i < sac_plan_step_count(plan); i++) {
+        sac_plan_step(plan, i, &step);
+        if (step.kind == SAC_OP_CONV)
+            break;
+    }
+    assert_int_equal(step.kind, SAC_OP_CONV);
+    assert_string_equal(step.kernel, "cuBLASLt");
+    assert_int_equal(step.form.type, SAC_F32);
+    sac_plan_free(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +266,8 @@ int main(void)
         cmocka_unit_test(batch_norm_sum_and_relu_ride_on_convolutions),
         cmocka_unit_test(later_runs_repeat_the_first_bit_for_bit),
         cmocka_unit_test(pixels_go_in_and_only_pairs_come_out),
+        cmocka_unit_test(pictures_get_a_fourth_channel_for_tensor_cores),
+        cmocka_unit_test(scores_of_a_convolution_are_fp32_in_fp16),
     };
 
     card_or_skip();

@@ -1,6 +1,6 @@
 /*
  * Plans held ready on a device and timed on request, so that others can be timed in
- * turn with them (bench/forward). One request a line on standard input, one line of
+ * turn with them (bench/forward_gpu). One request a line on standard input, one line of
  * JSON back each; weights and pixels are random, pixels go in and five pairs come out,
  * as when serving.
  *

@@ -1,0 +1,331 @@
+/* The training loop on the CUDA device: as the CPU's, and bit for bit as itself. */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/random.h"
+#include "device/cuda/card.h"
+#include "train/snapshot.h"
+#include "train/trainer.h"
+
+enum { RECORDS = 96, RECORD = 3073, CLASSES = 4, ITERATIONS = 10 };
+
+static const char input_text[] =
+    "name: 'tiny'\n"
+    "layer { name: 'in' type: 'Data' top: 'data' top: 'label'"
+    " transform_param { mirror: true crop_size: 14 scale: 0.0078125 mean_value: 128 }"
+    " data_param { source: 'none' batch_size: 4 backend: LMDB } }\n";
+
+/* The layers of Caffe's CIFAR nets. */
+static const char plain_text[] =
+    "layer { name: 'c1' type: 'Convolution' bottom: 'data' top: 'c1' param { lr_mult: 1 }"
+    " param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 8 kernel_size: 5 pad: 2"
+    " weight_filler { type: 'gaussian' std: 0.02 } } }\n"
+    "layer { name: 'p1' type: 'Pooling' bottom: 'c1' top: 'p1'"
+    " pooling_param { kernel_size: 3 stride: 2 } }\n"
+    "layer { name: 'r1' type: 'ReLU' bottom: 'p1' top: 'p1' }\n"
+    "layer { name: 'n1' type: 'LRN' bottom: 'p1' top: 'n1' lrn_param { local_size: 3"
+    " alpha: 0.00005 beta: 0.75 norm_region: WITHIN_CHANNEL } }\n"
+    "layer { name: 'c2' type: 'Convolution' bottom: 'n1' top: 'c2' param { lr_mult: 1 }"
+    " param { lr_mult: 2 } convolution_param { num_output: 8 kernel_size: 3 pad: 1"
+    " weight_filler { type: 'xavier' } } }\n"
+    "layer { name: 'r2' type: 'ReLU' bottom: 'c2' top: 'c2' }\n"
+    "layer { name: 'p2' type: 'Pooling' bottom: 'c2' top: 'p2'"
+    " pooling_param { pool: AVE kernel_size: 3 stride: 2 } }\n"
+    "layer { name: 'fc' type: 'InnerProduct' bottom: 'p2' top: 'fc' param { lr_mult: 1 }"
+    " param { lr_mult: 0 } inner_product_param { num_output: 4"
+    " weight_filler { type: 'gaussian' std: .05 } } }\n"
+    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
+
+/* Everything with a state of its own. */
+static const char norm_text[] =
+    "layer { name: 'c1' type: 'Convolution' bottom: 'data' top: 'c1'"
+    " convolution_param { num_output: 8 kernel_size: 5 stride: 2"
+    " weight_filler { type: 'xavier' } } }\n"
+    "layer { name: 'b1' type: 'BatchNorm' bottom: 'c1' top: 'b1' }\n"
+    "layer { name: 's1' type: 'Scale' bottom: 'b1' top: 's1' scale_param { bias_term: true } }\n"
+    "layer { name: 'r1' type: 'ReLU' bottom: 's1' top: 's1' }\n"
+    "layer { name: 'd1' type: 'Dropout' bottom: 's1' top: 's1' dropout_param { dropout_ratio: .3 } "
+    "}\n"
+    "layer { name: 'fc' type: 'InnerProduct' bottom: 's1' top: 'fc'"
+    " inner_product_param { num_output: 4 weight_filler { type: 'gaussian' std: .05 } } }\n"
+    "layer { name: 'acc' type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'acc'"
+    " include { phase: TEST } }\n"
+    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
+
+static struct sac_device *cuda, *cpu;
+
+static int open_devices(void **state)
+{
+    (void)state;
+    cuda = card_open();
+    return sac_device_open(&cpu, "cpu", NULL);
+}
+
+static int close_devices(void **state)
+{
+    (void)state;
+    sac_device_close(cuda);
+    sac_device_close(cpu);
+    return 0;
+}
+
+/* CIFAR's records: each class has a colour of its own under noise. */
+static const char *make_data(void)
+{
+    static uint8_t bytes[RECORDS * RECORD];
+    struct sac_random random = sac_random_stream(5, SAC_RANDOM_ITEM, 0, 0);
+
+    for (int i = 0; i < RECORDS; i++) {
+        uint8_t *at = bytes + i * RECORD;
+        int label = (int)sac_random_below(&random, CLASSES);
+        at[0] = (uint8_t)label;
+        for (int k = 0; k < RECORD - 1; k++) {
+            int bright = k / 1024 == label || label == 3;
+            at[1 + k] = (uint8_t)(60 + 70 * bright + (int)sac_random_below(&random, 60));
+        }
+    }
+    return sac_test_write("train.bin", bytes, sizeof bytes);
+}
+
+struct run {
+    char solver[1200], prefix[1200];
+};
+
+static struct run make_run(const char *layers, const char *more)
+{
+    static int number; /* of runs: each has a prefix of its own */
+    struct run run;
+    char text[6000], name[32];
+
+    snprintf(name, sizeof name, "solver%d.prototxt", number);
+    snprintf(run.prefix, sizeof run.prefix, "%s/gpu%d", sac_test_tmpdir(), number++);
+    int size = snprintf(text, sizeof text, "%s%s", input_text, layers);
+    const char *net = sac_test_write(
+        strcmp(layers, norm_text) == 0 ? "norm.prototxt" : "net.prototxt", text, (size_t)size);
+    size =
+        snprintf(text, sizeof text,
+                 "net: '%s' lr_policy: 'step' stepsize: 6 "
+                 "weight_decay: .001 snapshot_prefix: '%s' random_seed: 11 %s %s",
+                 net, run.prefix, strstr(more, "base_lr") ? "" : "base_lr: 0.01 gamma: .5", more);
+    snprintf(run.solver, sizeof run.solver, "%s", sac_test_write(name, text, (size_t)size));
+    return run;
+}
+
+struct told {
+    double first_loss, last_loss;
+    int steps, stop_at, tested;
+};
+
+static void on_event(void *user, const struct sac_train_event *e)
+{
+    struct told *told = user;
+
+    told->tested += e->kind == SAC_TRAIN_TESTED;
+    if (e->kind != SAC_TRAIN_STEP)
+        return;
+    told->first_loss = told->steps++ == 0 ? e->loss : told->first_loss;
+    told->last_loss = e->loss;
+}
+
+static enum sac_train_request request(void *user)
+{
+    const struct told *told = user;
+
+    return told->steps == told->stop_at ? SAC_TRAIN_STOP : SAC_TRAIN_GO_ON;
+}
+
+static struct told train(const struct run *run, struct sac_device *device, const char *snapshot,
+                         int stop_at, enum sac_precision precision)
+{
+    struct told told = {.stop_at = stop_at};
+    const char *data = make_data();
+    struct sac_trainer_options options = {.solver = run->solver,
+                                          .snapshot = snapshot,
+                                          .data = data,
+                                          .test_data = data,
+                                          .threads = 2,
+                                          .compute_threads = 1,
+                                          .precision = precision,
+                                          .deterministic = true,
+                                          .device = device,
+                                          .on_event = on_event,
+                                          .request = request,
+                                          .user = &told};
+    struct sac_trainer *trainer = NULL;
+    struct sac_error err = {0};
+
+    assert_ok(sac_trainer_new(&trainer, &options, &err), err);
+    assert_ok(sac_trainer_run(trainer, &err), err);
+    sac_trainer_free(trainer);
+    return told;
+}
+
+/* A snapshot's weights as the file has them, and its history. */
+struct numbers {
+    struct sac_caffe_net weights;
+    struct sac_solver_state state;
+};
+
+static struct numbers numbers_of(const struct run *run, int iteration)
+{
+    struct sac_snapshot_files files = {0};
+    struct sac_error err = {0};
+    struct numbers out = {0};
+    char path[1300];
+
+    snprintf(path, sizeof path, "%s_iter_%d.solverstate", run->prefix, iteration);
+    assert_ok(sac_snapshot_open(&files, path, &err), err);
+    assert_ok(sac_solver_state_load(&out.state, files.state, &err), err);
+    assert_ok(sac_caffe_net_load(&out.weights, files.weights, &err), err);
+    sac_snapshot_files_done(&files);
+    return out;
+}
+
+static void numbers_done(struct numbers *n)
+{
+    sac_caffe_net_done(&n->weights);
+    sac_solver_state_done(&n->state);
+}
+
+/* ‖a − b‖ / ‖b‖ over all weights. */
+static double distance(const struct numbers *a, const struct numbers *b)
+{
+    double apart = 0, all = 0;
+
+    assert_int_equal(a->weights.net->n_layer, b->weights.net->n_layer);
+    for (size_t i = 0; i < a->weights.net->n_layer; i++) {
+        const Caffe__LayerParameter *x = a->weights.net->layer[i], *y = b->weights.net->layer[i];
+        assert_int_equal(x->n_blobs, y->n_blobs);
+        for (size_t k = 0; k < x->n_blobs; k++) {
+            assert_int_equal(x->blobs[k]->n_data, y->blobs[k]->n_data);
+            for (size_t n = 0; n < x->blobs[k]->n_data; n++) {
+                double d = (double)x->blobs[k]->data[n] - y->blobs[k]->data[n];
+                apart += d * d;
+                all += (double)y->blobs[k]->data[n] * y->blobs[k]->data[n];
+            }
+        }
+    }
+    assert_true(all > 0);
+    return sqrt(apart / all);
+}
+
+static void assert_same(const struct numbers *a, const struct numbers *b)
+{
+    assert_true(distance(a, b) == 0);
+    assert_int_equal(a->state.history_count, b->state.history_count);
+    for (int i = 0; i < a->state.history_count; i++)
+        assert_memory_equal(a->state.history[i].data, b->state.history[i].data,
+                            (size_t)sac_shape_count(&a->state.history[i].shape) * sizeof(float));
+}
+
+static void trains_as_the_cpu(const char *layers, const char *solver, double tolerance)
+{
+    struct run here = make_run(layers, solver), there = make_run(layers, solver);
+
+    train(&here, cpu, NULL, -1, SAC_PRECISION_F32);
+    struct told told = train(&there, cuda, NULL, -1, SAC_PRECISION_F32);
+    struct numbers a = numbers_of(&there, ITERATIONS), b = numbers_of(&here, ITERATIONS);
+    double apart = distance(&a, &b);
+    if (!(apart <= tolerance))
+        fail_msg("%s: %g from the CPU's weights", solver, apart);
+    assert_true(told.last_loss < told.first_loss);
+    numbers_done(&a);
+    numbers_done(&b);
+}
+
+#define SHORT "max_iter: 10 "
+
+static void the_six_solvers_end_where_the_cpus_do(void **state)
+{
+    static const char *const solvers[] = {
+        SHORT "momentum: .9 clip_gradients: .5",
+        SHORT "type: 'Nesterov' momentum: .9 iter_size: 2 regularization_type: 'L1'",
+        SHORT "type: 'AdaGrad'",
+        SHORT "type: 'RMSProp' rms_decay: .9",
+        SHORT "type: 'AdaDelta' momentum: .9 delta: 1e-6 base_lr: 1 gamma: .5",
+        SHORT "type: 'Adam' momentum: .9 momentum2: .999 base_lr: 0.001 gamma: .5",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof solvers / sizeof *solvers; i++)
+        trains_as_the_cpu(plain_text, solvers[i], 1e-4);
+}
+
+/* Dropout's masks are the same; batch statistics are summed in another order. */
+static void nets_with_dropout_and_batch_norm_end_where_the_cpus_do(void **state)
+{
+    (void)state;
+    trains_as_the_cpu(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 5", 1e-3);
+}
+
+static void goes_on(enum sac_precision precision)
+{
+    struct run run = make_run(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 4");
+
+    if (!card_does(cuda, precision))
+        skip();
+    struct told whole = train(&run, cuda, NULL, -1, precision);
+    struct numbers a = numbers_of(&run, ITERATIONS);
+    assert_true(whole.tested > 0);
+    struct run again = make_run(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 4");
+    train(&again, cuda, NULL, 5, precision);
+    struct told rest = train(&again, cuda, "auto", -1, precision);
+    assert_int_equal(rest.steps, ITERATIONS - 5);
+    struct numbers b = numbers_of(&again, ITERATIONS);
+    assert_same(&a, &b);
+    assert_true(whole.last_loss == rest.last_loss);
+    numbers_done(&a);
+    numbers_done(&b);
+}
+
+static void a_run_that_goes_on_is_the_same_run(void **state)
+{
+    (void)state;
+    goes_on(SAC_PRECISION_F32);
+}
+
+static void a_run_in_f16_that_goes_on_is_the_same_run(void **state)
+{
+    (void)state;
+    goes_on(SAC_PRECISION_F16);
+}
+
+static void learns_in(enum sac_precision precision)
+{
+    struct run run =
+        make_run(plain_text, "max_iter: 30 momentum: .9 average_loss: 10 base_lr: 0.05 gamma: 1");
+
+    if (!card_does(cuda, precision))
+        skip();
+    struct told told = train(&run, cuda, NULL, -1, precision);
+    if (!(told.last_loss < 1 && told.first_loss > 1))
+        fail_msg("in %s the loss went from %g to %g", sac_precision_name(precision),
+                 told.first_loss, told.last_loss);
+}
+
+/* Four colours: by chance a loss of ln 4 = 1.386. */
+static void a_net_learns_in_every_precision(void **state)
+{
+    (void)state;
+    learns_in(SAC_PRECISION_F32);
+    learns_in(SAC_PRECISION_F16);
+    learns_in(SAC_PRECISION_BF16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_six_solvers_end_where_the_cpus_do),
+        cmocka_unit_test(nets_with_dropout_and_batch_norm_end_where_the_cpus_do),
+        cmocka_unit_test(a_run_that_goes_on_is_the_same_run),
+        cmocka_unit_test(a_run_in_f16_that_goes_on_is_the_same_run),
+        cmocka_unit_test(a_net_learns_in_every_precision),
+    };
+
+    card_or_skip();
+    return cmocka_run_group_tests(tests, open_devices, close_devices);
+}

@@ -5,26 +5,43 @@
 
 enum { ROWS = 64, GROUPS = 4 };
 
+/* What is left of a row behind its last whole vector: apart, for in each tile it would be as
+ * long as all that takes the time. */
+
+static __attribute__((noinline)) floats part_get(const void *from, int64_t at, int64_t n,
+                                                 enum sac_type type)
+{
+    float out[LANES] = {0};
+
+    for (int64_t i = 0; i < n; i++)
+        out[i] = get_one(from, at + i, type);
+    return get(out, 0, SAC_F32);
+}
+
+static __attribute__((noinline)) void part_put(void *to, int64_t at, int64_t n, floats values,
+                                               enum sac_type type)
+{
+    float in[LANES];
+
+    put(in, 0, values, SAC_F32);
+    for (int64_t i = 0; i < n; i++)
+        put_one(to, at + i, in[i], type);
+}
+
 INLINE floats row_get(const struct rows *r, int64_t row, int64_t at, int64_t n, enum sac_type type)
 {
-    floats out = {0};
-
     if (n == LANES)
         return get(r->data, row * r->pitch + at, type);
-    for (int64_t i = 0; i < n; i++)
-        out[i] = get_one(r->data, row * r->pitch + at + i, type);
-    return out;
+    return part_get(r->data, row * r->pitch + at, n, type);
 }
 
 INLINE void row_put(const struct rows *r, int64_t row, int64_t at, int64_t n, floats values,
                     enum sac_type type)
 {
-    if (n == LANES) {
+    if (n == LANES)
         put(r->data, row * r->pitch + at, values, type);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
-        put_one(r->data, row * r->pitch + at + i, values[i], type);
+    else
+        part_put(r->data, row * r->pitch + at, n, values, type);
 }
 
 INLINE floats number_at(const float *numbers, int64_t at)

@@ -42,7 +42,7 @@ def pictures(name, count, seed=1):
 def words(data, out, *more):
     return [binary(), "train", "--finetune", base_model(), "--data", data, "--out", out, "--epochs",
             "12", "--batch", "8", "--rate", "0.0005", "--scaled-to", "32", "--light", "0",
-            "--frozen", "0"] + list(more)
+            "--frozen", "0", "--patience", "12"] + list(more)
 
 
 def tune(data, name, *more, status=0):

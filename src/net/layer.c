@@ -59,7 +59,7 @@ static struct sac_node *add_node(struct sac_emit *emit, enum sac_op_kind kind, i
         return NULL;
     }
     node->weight_count = emit->layer->weight_count;
-    memcpy(node->weight, emit->constants, sizeof node->weight);
+    memcpy(node->weight, emit->constants, sizeof emit->constants);
     return node;
 }
 

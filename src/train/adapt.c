@@ -140,40 +140,84 @@ static void set_statistics(struct work *w, Caffe__LayerParameter *layer, bool fr
 
 /* ---- The new last layer ---------------------------------------------------- */
 
-static Caffe__FillerParameter *small_noise(struct work *w)
+static Caffe__FillerParameter *filler_of(struct work *w, const char *type)
 {
     Caffe__FillerParameter *filler = message(w, &caffe__filler_parameter__descriptor);
 
+    if (filler)
+        filler->type = text(w, type);
+    return filler;
+}
+
+static Caffe__FillerParameter *small_noise(struct work *w)
+{
+    Caffe__FillerParameter *filler = filler_of(w, "gaussian");
+
     if (!filler)
         return NULL;
-    filler->type = text(w, "gaussian");
     filler->has_std = 1;
     filler->std = 0.01F;
     return filler;
 }
 
-static void renew(struct work *w, Caffe__LayerParameter *layer)
+/* The layer's own parameters, to be changed. */
+static Caffe__ConvolutionParameter *own_convolution(struct work *w, Caffe__LayerParameter *layer)
 {
-    if (layer->convolution_param) {
-        Caffe__ConvolutionParameter *p = message(w, &caffe__convolution_parameter__descriptor);
-        if (!p)
-            return;
+    Caffe__ConvolutionParameter *p = message(w, &caffe__convolution_parameter__descriptor);
+
+    if (p) {
         *p = *layer->convolution_param;
-        p->has_num_output = 1;
-        p->num_output = (uint32_t)w->options->classes;
-        p->weight_filler = small_noise(w);
         layer->convolution_param = p;
-    } else {
-        Caffe__InnerProductParameter *p = message(w, &caffe__inner_product_parameter__descriptor);
-        if (!p)
-            return;
+    }
+    return p;
+}
+
+static Caffe__InnerProductParameter *own_inner(struct work *w, Caffe__LayerParameter *layer)
+{
+    Caffe__InnerProductParameter *p = message(w, &caffe__inner_product_parameter__descriptor);
+
+    if (p) {
         *p = *layer->inner_product_param;
-        p->has_num_output = 1;
-        p->num_output = (uint32_t)w->options->classes;
-        p->weight_filler = small_noise(w);
         layer->inner_product_param = p;
     }
+    return p;
+}
+
+static void renew(struct work *w, Caffe__LayerParameter *layer)
+{
+    uint32_t classes = (uint32_t)w->options->classes;
+
     layer->name = (char *)w->name;
+    if (layer->convolution_param) {
+        Caffe__ConvolutionParameter *p = own_convolution(w, layer);
+        if (!p)
+            return;
+        p->has_num_output = 1;
+        p->num_output = classes;
+        p->weight_filler = small_noise(w);
+    } else {
+        Caffe__InnerProductParameter *p = own_inner(w, layer);
+        if (!p)
+            return;
+        p->has_num_output = 1;
+        p->num_output = classes;
+        p->weight_filler = small_noise(w);
+    }
+}
+
+/* Deploy nets seldom say how weights start, and Caffe's default of 0 learns nothing:
+ * He et al.'s, for a net that starts without weights. */
+static void set_filler(struct work *w, Caffe__LayerParameter *layer)
+{
+    if (layer->convolution_param && !layer->convolution_param->weight_filler) {
+        Caffe__ConvolutionParameter *p = own_convolution(w, layer);
+        if (p)
+            p->weight_filler = filler_of(w, "msra");
+    } else if (layer->inner_product_param && !layer->inner_product_param->weight_filler) {
+        Caffe__InnerProductParameter *p = own_inner(w, layer);
+        if (p)
+            p->weight_filler = filler_of(w, "msra");
+    }
 }
 
 /* A net whose last blob is called as its layer gets the new name for both. */
@@ -213,6 +257,8 @@ static Caffe__LayerParameter *adapt_layer(struct work *w, const Caffe__LayerPara
     }
     if (index == w->last)
         renew(w, out);
+    else
+        set_filler(w, out);
     set_rates(w, out, index == w->last ? o->last_mult : frozen ? 0 : o->early_mult);
     if (is(out, "BatchNorm"))
         set_statistics(w, out, frozen);

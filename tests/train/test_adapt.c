@@ -143,6 +143,23 @@ static void rates_follow_the_frozen_line(void **state)
     adapted_done(&a);
 }
 
+/* Caffe's default filler is the constant 0, with which nothing is learnt from scratch. */
+static void every_layer_says_how_its_weights_start(void **state)
+{
+    struct adapted a;
+
+    (void)state;
+    adapt(&a, sac_test_data("nets/vgg16/VGG_ILSVRC_16_layers_deploy.prototxt"), 0);
+    assert_string_equal(
+        layer_of(a.nets.train_val, "conv1_1")->convolution_param->weight_filler->type, "msra");
+    assert_string_equal(layer_of(a.nets.train_val, "fc6")->inner_product_param->weight_filler->type,
+                        "msra");
+    assert_string_equal(
+        layer_of(a.nets.train_val, "fc8_new")->inner_product_param->weight_filler->type,
+        "gaussian");
+    adapted_done(&a);
+}
+
 /* Counts: GoogLeNet's is from its publication (57 convolutions and one classifier in the
  * deploy net); the others' are what their names say. */
 static void published_nets_adapt_and_train(void **state)
@@ -250,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(squeezenet_gets_a_new_last_layer_and_the_same_trunk),
         cmocka_unit_test(rates_follow_the_frozen_line),
+        cmocka_unit_test(every_layer_says_how_its_weights_start),
         cmocka_unit_test(published_nets_adapt_and_train),
         cmocka_unit_test(only_frozen_statistics_are_kept),
         cmocka_unit_test(a_net_that_cannot_be_adapted_is_refused),

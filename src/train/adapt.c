@@ -206,17 +206,18 @@ static void renew(struct work *w, Caffe__LayerParameter *layer)
 }
 
 /* Deploy nets seldom say how weights start, and Caffe's default of 0 learns nothing:
- * He et al.'s, for a net that starts without weights. */
+ * Glorot and Bengio's, as the published training nets have, for a net that starts without
+ * weights. He et al.'s would keep the size of inputs of ±128 up to the scores. */
 static void set_filler(struct work *w, Caffe__LayerParameter *layer)
 {
     if (layer->convolution_param && !layer->convolution_param->weight_filler) {
         Caffe__ConvolutionParameter *p = own_convolution(w, layer);
         if (p)
-            p->weight_filler = filler_of(w, "msra");
+            p->weight_filler = filler_of(w, "xavier");
     } else if (layer->inner_product_param && !layer->inner_product_param->weight_filler) {
         Caffe__InnerProductParameter *p = own_inner(w, layer);
         if (p)
-            p->weight_filler = filler_of(w, "msra");
+            p->weight_filler = filler_of(w, "xavier");
     }
 }
 

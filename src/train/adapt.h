@@ -8,7 +8,7 @@
  * `early_mult`. Rates and decays are the usual pair: weights 1 and 1, biases 2 and 0.
  * BatchNorm before the frozen line keeps its stored statistics; Scale, Bias and PReLU
  * go with the layer that they follow. Layers that do not say how their weights start
- * get msra fillers. Pure; any thread, an arena on one at a time.
+ * get xavier fillers. Pure; any thread, an arena on one at a time.
  */
 #ifndef SAC_TRAIN_ADAPT_H
 #define SAC_TRAIN_ADAPT_H

@@ -84,9 +84,9 @@ static void choose_rates(struct work *w)
     bool rate = w->r->rate > 0, early = w->r->early_mult > 0, last = w->r->last_mult > 0;
 
     if (!rate)
-        w->r->rate = (w->f->scratch ? 0.01 : 0.002) * w->r->batch / 32;
+        w->r->rate = (w->f->scratch ? 0.005 : 0.002) * w->r->batch / 32;
     PUT(note(w, "rate", rate, "%s; in step with the batch; cosine to 0 after a short warm-up",
-             w->f->scratch ? "from scratch" : "a fifth of what trains from scratch"),
+             w->f->scratch ? "from scratch" : "lower than from scratch, to keep what is known"),
         "%g", w->r->rate);
     if (!early)
         w->r->early_mult = !w->f->scratch && w->per_class < 20 ? 0.5 : 1;

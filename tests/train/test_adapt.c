@@ -151,9 +151,9 @@ static void every_layer_says_how_its_weights_start(void **state)
     (void)state;
     adapt(&a, sac_test_data("nets/vgg16/VGG_ILSVRC_16_layers_deploy.prototxt"), 0);
     assert_string_equal(
-        layer_of(a.nets.train_val, "conv1_1")->convolution_param->weight_filler->type, "msra");
+        layer_of(a.nets.train_val, "conv1_1")->convolution_param->weight_filler->type, "xavier");
     assert_string_equal(layer_of(a.nets.train_val, "fc6")->inner_product_param->weight_filler->type,
-                        "msra");
+                        "xavier");
     assert_string_equal(
         layer_of(a.nets.train_val, "fc8_new")->inner_product_param->weight_filler->type,
         "gaussian");

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 
-from harness import (binary, case, data, folder, need, png, read, run, run_cases, squeezenet, Skip)
+from harness import (ROOT, Skip, binary, case, data, folder, need, png, read, run, run_cases,
+                     squeezenet)
 
 MODELS = "cifar10_models/"
 MEAN = MODELS + "cifar10_mean.binaryproto"
@@ -82,6 +83,17 @@ def _():
                  data(MODELS + "resnet20/cifar10_ResNet_20_iter_53500.caffemodel"), "--data",
                  cifar())
     need("%.4f" % out["outputs"]["prob"] == "0.9223", out["outputs"])
+
+
+@case("the default model is as its own report says, and its classes are the data's")
+def _():
+    model = os.path.join(ROOT, "models", "cifar10")
+    said = json.loads(read(os.path.join(model, "test.json")))
+    out = report("--model", model, "--data", cifar())
+    need(abs(out["top1"] - said["top1"]) <= 0.0005 and out["top1"] >= 0.935, out["top1"])
+    need([c["name"] for c in out["classes"]] ==
+         read(data("cifar10/class_names.txt")).decode().split(), out["classes"])
+    need(os.path.getsize(os.path.join(model, "cifar10.caffemodel")) <= 8 << 20)
 
 
 @case("text ends in Caffe's lines and the report")

@@ -22,18 +22,8 @@ char *sac_finetune_path(const struct finetune *f, const char *name, struct sac_e
 
 static int put_whole(const char *path, const struct sac_buf *text, struct sac_error *err)
 {
-    struct sac_durable *file = NULL;
-    int rc = text->failed ? sac_fail(err, SAC_ENOMEM, "%s: out of memory", path)
-                          : sac_durable_open(&file, path, err);
-
-    if (rc == 0)
-        rc = sac_durable_put(file, text->data, text->len, err);
-    if (rc == 0)
-        rc = sac_durable_sync(file, err);
-    if (rc == 0)
-        rc = sac_durable_commit(file, err);
-    sac_durable_free(file);
-    return rc;
+    return text->failed ? sac_fail(err, SAC_ENOMEM, "%s: out of memory", path)
+                        : sac_durable_write(path, text->data, text->len, err);
 }
 
 /* ---- Lists ------------------------------------------------------------------- */

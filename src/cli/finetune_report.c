@@ -119,28 +119,13 @@ static void add_thumbnails(struct sac_report_picture *worst, int count)
 
 /* ---- Files ---------------------------------------------------------------------- */
 
-static int put_file(const char *path, const void *bytes, size_t size, struct sac_error *err)
-{
-    struct sac_durable *file = NULL;
-    int rc = sac_durable_open(&file, path, err);
-
-    if (rc == 0)
-        rc = sac_durable_put(file, bytes, size, err);
-    if (rc == 0)
-        rc = sac_durable_sync(file, err);
-    if (rc == 0)
-        rc = sac_durable_commit(file, err);
-    sac_durable_free(file);
-    return rc;
-}
-
 static int put_html(const char *path, const struct sac_report *report, struct sac_error *err)
 {
     struct sac_buf out = {0};
 
     sac_report_html(&out, report);
     int rc = out.failed ? sac_fail(err, SAC_ENOMEM, "%s: out of memory", path)
-                        : put_file(path, out.data, out.len, err);
+                        : sac_durable_write(path, out.data, out.len, err);
     sac_buf_done(&out);
     return rc;
 }
@@ -149,7 +134,7 @@ static int put_json(const char *path, const struct sac_report *report, struct sa
 {
     json_t *json = sac_report_json(report);
     char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    int rc = text ? put_file(path, text, strlen(text), err)
+    int rc = text ? sac_durable_write(path, text, strlen(text), err)
                   : sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
 
     free(text);

@@ -5,8 +5,20 @@
 #ifdef _OPENMP
 #include <omp.h>
 
+/* The thread sanitizer does not see the barrier at a team's end, and is told. */
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#define COME_TO(barrier) __tsan_release(barrier)
+#define LEAVE(barrier) __tsan_acquire(barrier)
+#else
+#define COME_TO(barrier) (void)(barrier)
+#define LEAVE(barrier) (void)(barrier)
+#endif
+
 void sac_team_run(int threads, int64_t count, sac_team_part *part, void *context)
 {
+    char barrier;
+
     if (threads > count)
         threads = (int)count;
     if (threads <= 1) {
@@ -22,7 +34,9 @@ void sac_team_run(int threads, int64_t count, sac_team_part *part, void *context
         int64_t end = first + each + (own < rest);
         if (first < end)
             part(context, first, end);
+        COME_TO(&barrier);
     }
+    LEAVE(&barrier);
 }
 
 void sac_team_set(int threads)

@@ -5,7 +5,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 
-/* The thread sanitizer does not see the barrier at a team's end, and is told. */
+/* The thread sanitizer does not see a team's barriers, and is told. */
 #ifdef __SANITIZE_THREAD__
 #include <sanitizer/tsan_interface.h>
 #define COME_TO(barrier) __tsan_release(barrier)
@@ -26,8 +26,10 @@ void sac_team_run(int threads, int64_t count, sac_team_part *part, void *context
             part(context, 0, count);
         return;
     }
+    COME_TO(&barrier);
 #pragma omp parallel num_threads(threads)
     {
+        LEAVE(&barrier);
         int64_t all = omp_get_num_threads(), own = omp_get_thread_num();
         int64_t each = count / all, rest = count % all;
         int64_t first = own * each + (own < rest ? own : rest);

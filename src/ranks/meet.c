@@ -42,7 +42,7 @@ struct peer {
 
 struct sac_meet {
     struct sac_ranks ranks;
-    int local;
+    int local, wait_s;
     void (*on_lost)(void *user, const char *why);
     void *user;
     struct peer *peers;
@@ -206,7 +206,7 @@ static int tell_missing(const struct sac_meet *m, struct sac_error *err)
             snprintf(names + used, sizeof names - used, "%s%d", used ? ", " : "", i);
     }
     return sac_fail(err, SAC_EDEVICE, "%d of %d processes did not come to %s:%d within %d s: %s%s",
-                    missing, m->ranks.world, m->ranks.master, m->ranks.port, SAC_COMM_JOIN_S, names,
+                    missing, m->ranks.world, m->ranks.master, m->ranks.port, m->wait_s, names,
                     missing > MISSING ? ", …" : "");
 }
 
@@ -226,7 +226,7 @@ static int wait_for_all(struct sac_meet *m, struct sac_error *err)
 
     while (rc == 0 && come_count(m) < m->ranks.world - 1) {
         rc = wait_turn(m, listener, polls, err);
-        if (rc == 0 && ms_since(began) > SAC_COMM_JOIN_S * 1000 &&
+        if (rc == 0 && ms_since(began) > (uint64_t)m->wait_s * 1000 &&
             come_count(m) < m->ranks.world - 1)
             rc = tell_missing(m, err);
     }
@@ -253,7 +253,7 @@ static int hear_id(struct sac_meet *m, uint64_t began, struct sac_error *err)
     const unsigned char *bytes;
     size_t size;
 
-    while (ms_since(began) < SAC_COMM_JOIN_S * 1000 + GRACE_MS) {
+    while (ms_since(began) < (uint64_t)m->wait_s * 1000 + GRACE_MS) {
         struct pollfd wait = {.fd = p->frames.fd, .events = POLLIN};
         if (poll(&wait, 1, TICK_MS) <= 0)
             continue;
@@ -271,7 +271,7 @@ static int hear_id(struct sac_meet *m, uint64_t began, struct sac_error *err)
             return 1;
     }
     return sac_fail(err, SAC_EDEVICE, "rank 0 at %s:%d waits for others for more than %d s",
-                    m->ranks.master, m->ranks.port, SAC_COMM_JOIN_S);
+                    m->ranks.master, m->ranks.port, m->wait_s);
 }
 
 static int come(struct sac_meet *m, struct sac_error *err)
@@ -284,7 +284,7 @@ static int come(struct sac_meet *m, struct sac_error *err)
     m->peers[0] = (struct peer){.frames.fd = -1};
     m->peer_count = 1;
     name_peer(m, &m->peers[0], m->ranks.master);
-    while (rc == 1 && ms_since(began) < SAC_COMM_JOIN_S * 1000) {
+    while (rc == 1 && ms_since(began) < (uint64_t)m->wait_s * 1000) {
         why = (struct sac_error){0};
         if (sac_frames_connect(&fd, m->ranks.master, m->ranks.port, HELLO_MS, &why) != 0) {
             poll(NULL, 0, TICK_MS);
@@ -297,7 +297,7 @@ static int come(struct sac_meet *m, struct sac_error *err)
             sac_frames_close(&m->peers[0].frames);
     }
     return rc == 1 ? sac_fail(err, SAC_EDEVICE, "rank 0 was not met at %s:%d within %d s: %s",
-                              m->ranks.master, m->ranks.port, SAC_COMM_JOIN_S,
+                              m->ranks.master, m->ranks.port, m->wait_s,
                               why.text[0] ? why.text : "it went away")
                    : rc;
 }
@@ -407,10 +407,10 @@ static void *watch(void *argument)
 
 /* ---- What others call -------------------------------------------------------- */
 
-int sac_meet_new(struct sac_meet **ret, const struct sac_ranks *ranks, int local,
-                 unsigned char id[SAC_COMM_ID], void (*on_lost)(void *user, const char *why),
-                 void *user, struct sac_error *err)
+int sac_meet_new(struct sac_meet **ret, const struct sac_meet_options *options,
+                 unsigned char id[SAC_COMM_ID], struct sac_error *err)
 {
+    const struct sac_ranks *ranks = options->ranks;
     struct sac_meet *m;
     int rc;
 
@@ -420,8 +420,12 @@ int sac_meet_new(struct sac_meet **ret, const struct sac_ranks *ranks, int local
     m = calloc(1, sizeof *m);
     if (!m)
         return sac_fail(err, SAC_ENOMEM, "out of memory");
-    *m = (struct sac_meet){
-        .ranks = *ranks, .local = local, .on_lost = on_lost, .user = user, .id = id};
+    *m = (struct sac_meet){.ranks = *ranks,
+                           .local = options->local,
+                           .wait_s = options->wait_s > 0 ? options->wait_s : SAC_COMM_JOIN_S,
+                           .on_lost = options->on_lost,
+                           .user = options->user,
+                           .id = id};
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->moved, NULL);
     m->peer_most = ranks->rank == 0 ? 2 * ranks->world : 1; /* strangers come, too */

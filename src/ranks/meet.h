@@ -14,12 +14,18 @@ enum { SAC_MEET_SILENCE_S = 7, SAC_MEET_MOST = 1024 };
 
 struct sac_meet;
 
-/* Waits until all of ranks->world are there, at most SAC_COMM_JOIN_S; then all have
- * rank 0's id. `local`: ranks of this process, as many as of each other. on_lost comes at
- * most once, on a thread of the meet's own, until it is freed. */
-int sac_meet_new(struct sac_meet **ret, const struct sac_ranks *ranks, int local,
-                 unsigned char id[SAC_COMM_ID], void (*on_lost)(void *user, const char *why),
-                 void *user, struct sac_error *err);
+struct sac_meet_options {
+    const struct sac_ranks *ranks; /* of which this process is one; copied */
+    int local;                     /* ranks of this process, as many as of each other */
+    int wait_s;                    /* for the others, at most; 0: SAC_COMM_JOIN_S */
+    /* At most once, on a thread of the meet's own, until it is freed. */
+    void (*on_lost)(void *user, const char *why);
+    void *user;
+};
+
+/* Waits until all are there; then they have rank 0's id. */
+int sac_meet_new(struct sac_meet **ret, const struct sac_meet_options *options,
+                 unsigned char id[SAC_COMM_ID], struct sac_error *err);
 /* This process fails: on_lost of all others has its sentence. */
 void sac_meet_tell(struct sac_meet *meet, const char *why);
 /* All is well here. Others than rank 0 wait for its being through, or its failure. */

@@ -3,12 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cpu.h"
 #include "ranks/group.h"
 #include "ranks/meet.h"
 #include "ranks/mpi_load.h"
 #include "ranks/thread.h"
+
+enum { NAME_MS = 2000 };
 
 struct crew;
 
@@ -61,11 +64,26 @@ static void on_lost(void *user, const char *why)
     end_all(user, why);
 }
 
+/* A library may notice before the meet does that another rank is gone, but not whose. */
+static void wait_for_name(struct crew *c)
+{
+    bool over = false;
+
+    for (int i = 0; i < NAME_MS / 50 && !over; i++) {
+        usleep(50000);
+        pthread_mutex_lock(&c->lock);
+        over = c->over;
+        pthread_mutex_unlock(&c->lock);
+    }
+}
+
 static void fail(struct member *m, const struct sac_error *err)
 {
     struct crew *c = m->crew;
     struct sac_error why = *err;
 
+    if (c->meet && err->code == SAC_EDEVICE)
+        wait_for_name(c);
     if (world_of(c) > 1) {
         sac_error_prefix(&why, "rank %d (%s)", rank_of(m),
                          c->options->devices[m->index]->info.name);
@@ -166,11 +184,13 @@ static int make_id(struct crew *c, struct sac_error *err)
 /* By MPI, or where ranks met at rank 0's address. */
 static int reach_processes(struct crew *c, struct sac_error *err)
 {
+    const struct sac_meet_options how = {
+        .ranks = &c->process, .local = c->options->count, .on_lost = on_lost, .user = c};
     struct sac_comm *comm = NULL;
     int rc;
 
     if (!c->process.mpi)
-        return sac_meet_new(&c->meet, &c->process, c->options->count, c->id, on_lost, c, err);
+        return sac_meet_new(&c->meet, &how, c->id, err);
     rc = sac_mpi_comm_new(&comm, &c->process, err);
     if (rc == 0)
         rc = sac_comm_broadcast(comm, NULL, (float *)c->id, sizeof c->id / sizeof(float), 0, err);

@@ -6,7 +6,7 @@
 
 #include "train/transfer.h"
 
-enum { BUCKET_BYTES = 8 << 20 };
+enum { BUCKET_BYTES = 8 << 20, BRIDGE = 1 << 14 };
 
 /* ---- The start --------------------------------------------------------------- */
 
@@ -87,6 +87,15 @@ static int after_step(void *user, int step, struct sac_error *err)
     return sac_reducer_step(user, step, err);
 }
 
+/* Zeros that nobody wants go along, where they are few and stand between what is wanted: batch
+ * norm's statistics would cut every bucket. */
+static void bridge(const size_t *at, int *ready, int parts)
+{
+    for (int i = parts - 2; i > 0; i--)
+        if (ready[i] < 0 && at[i + 1] - at[i] <= BRIDGE)
+            ready[i] = ready[i + 1];
+}
+
 /* Elements count from the head on, which is there at the end: the last bucket has it. */
 static int cut(const struct sac_trainer *t, struct sac_bucket *buckets, size_t *at, int *ready)
 {
@@ -100,6 +109,7 @@ static int cut(const struct sac_trainer *t, struct sac_bucket *buckets, size_t *
         at[i + 2] = SAC_HEAD + (last ? t->total : (size_t)(t->weight_at[i + 1] - t->params));
         ready[i + 1] = t->grad_at[i] ? sac_plan_gradient_step(t->train.plan, i) : -1;
     }
+    bridge(at, ready, params + 1);
     return sac_ranks_buckets(buckets, at, ready, params + 1, bytes / sizeof(float));
 }
 

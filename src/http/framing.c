@@ -71,10 +71,25 @@ static bool head_append(struct sac_framing_head *head, const char *data, size_t 
     return true;
 }
 
+/* Whether one of eight bytes is below 0x20 or is 0x7f. */
+static bool has_control(const char *eight)
+{
+    const uint64_t ones = 0x0101010101010101, tops = ones << 7;
+    uint64_t word, other;
+
+    memcpy(&word, eight, sizeof word);
+    other = word ^ ones * 0x7f;
+    return (((word - ones * 0x20) & ~word) | ((other - ones) & ~other)) & tops;
+}
+
 /* No control bytes in a head, but the tab and the line end. */
 static bool is_clean(const char *data, size_t size)
 {
-    for (size_t i = 0; i < size; i++) {
+    size_t i = 0;
+
+    while (size - i >= 8 && !has_control(data + i))
+        i += 8;
+    for (; i < size; i++) {
         unsigned char c = (unsigned char)data[i];
         if ((c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f)
             return false;

@@ -99,9 +99,8 @@ static int reserve(struct resizer *r, struct sac_resize_scratch *scratch, struct
                    struct sac_error *err)
 {
     size_t width = (size_t)r->columns.width;
-    size_t groups = r->kernels->groups
-                        ? (size_t)sac_resize_group_count(&r->columns) * sizeof *ret->groups
-                        : 0;
+    size_t groups =
+        r->kernels->groups ? (size_t)sac_resize_group_count(&r->columns) * sizeof *ret->groups : 0;
     size_t taps = width * sizeof *ret->taps;
     size_t weights = width * SAC_RESIZE_WEIGHTS * sizeof *ret->weights;
     size_t row = (width * (size_t)r->columns.channels + SAC_RESIZE_SPARE) * sizeof *r->sums[0];

@@ -241,7 +241,8 @@ sum_vbmi(const struct sac_resize_columns *columns, const uint8_t *row, int16_t *
     for (int i = 0; i < count; i++) {
         const struct sac_resize_group *group = &columns->groups[i];
         __m512i pixels = _mm512_maskz_loadu_epi8(group->bytes, row + group->at);
-        pixels = _mm512_maskz_permutexvar_epi8(lower_bytes, _mm512_loadu_si512(group->from), pixels);
+        pixels =
+            _mm512_maskz_permutexvar_epi8(lower_bytes, _mm512_loadu_si512(group->from), pixels);
         __m512i sum = _mm512_madd_epi16(pixels, _mm512_loadu_si512(group->weights));
         _mm256_storeu_si256((__m256i *)(sums + 3 * SAC_RESIZE_GROUP * i),
                             _mm512_cvtepi32_epi16(_mm512_srai_epi32(sum, 4)));

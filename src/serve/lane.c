@@ -57,6 +57,15 @@ static const char *device_name(const struct sac_lane *lane)
     return lane->service->options.devices[lane->device]->info.name;
 }
 
+static void improve(struct sac_lane *lane)
+{
+    struct sac_error err = {0};
+
+    if (lane->work->improve && lane->work->improve(lane, &err) != 0)
+        sac_log(SAC_LOG_WARNING, "lane %d (%s): serves as it is: %s", lane->index,
+                device_name(lane), err.text);
+}
+
 /* False when the service stops first. */
 static bool recover(struct sac_lane *lane)
 {
@@ -72,6 +81,7 @@ static bool recover(struct sac_lane *lane)
         sac_log(SAC_LOG_WARNING, "lane %d (%s): still down: %s", lane->index, device_name(lane),
                 err.text);
     }
+    improve(lane);
     sac_log(SAC_LOG_INFO, "lane %d (%s): works again", lane->index, device_name(lane));
     atomic_fetch_add(&lane->recoveries, 1);
     atomic_store(&lane->down, false);
@@ -97,6 +107,8 @@ static void *run_lane(void *user)
         sac_cpu_pin(lane->core);
     int rc = lane->work->open(lane, &lane->err);
     tell_started(lane, rc);
+    if (rc == 0)
+        improve(lane);
     while (rc == 0 && lane->work->serve(lane) && recover(lane))
         ;
     lane->work->close(lane); /* on the thread that opened it */

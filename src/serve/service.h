@@ -46,6 +46,8 @@ struct sac_lane;
 struct sac_lane_work {
     /* Makes the lane's part, a lost device new, and warms up. */
     int (*open)(struct sac_lane *lane, struct sac_error *err);
+    /* NULL, or what may follow when others serve already; its failure is only told. */
+    int (*improve)(struct sac_lane *lane, struct sac_error *err);
     /* Gives all of that back; after a failed open, and twice, too. */
     void (*close)(struct sac_lane *lane);
     /* Serves until the service stops, or the device has failed (true), which has
@@ -66,7 +68,9 @@ struct sac_lane {
     atomic_bool down;
     atomic_uint failures, recoveries;
     struct sac_classifier *classifiers[SAC_MODELS_MAX]; /* a worker's */
-    struct sac_runner *runner;                          /* a submitter's */
+    int team;                      /* a worker's: threads that run one picture together */
+    bool has_team[SAC_MODELS_MAX]; /* and whose model it can run so */
+    struct sac_runner *runner;     /* a submitter's */
 };
 
 /* Fills pictures' buffers, where devices have their own memory. */

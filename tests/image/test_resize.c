@@ -167,8 +167,8 @@ static struct sac_resize_columns make_columns(int channels, struct sac_resize_ta
         for (int i = 0; i < SAC_RESIZE_WEIGHTS; i++)
             weights[x * SAC_RESIZE_WEIGHTS + i] = i % 2 ? taps[x].second : taps[x].first;
     }
-    return (struct sac_resize_columns){channels,          WIDTH, channels,
-                                       SOURCE * channels, taps,  weights, NULL};
+    return (struct sac_resize_columns){channels, WIDTH,   channels, SOURCE * channels,
+                                       taps,     weights, NULL};
 }
 
 static void assert_kernels_agree(const struct sac_resize_kernels *a,

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "base/team.h"
 #include "cli/command.h"
@@ -46,11 +47,18 @@ static int find_command(const char *name)
  * starts: so it is started again. */
 static void start_again_patiently(char **argv)
 {
+    char path[4096];
+
     if (sac_team_is_patient())
         return;
     sac_team_be_patient();
+    /* By its path, for its name in lists of processes. Without /proc it goes on as it is. */
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (size > 0) {
+        path[size] = '\0';
+        execv(path, argv);
+    }
     execv("/proc/self/exe", argv);
-    /* Without /proc it goes on as it is. */
 }
 
 int main(int argc, char **argv)
@@ -73,7 +81,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "saccade: no command \"%s\"\nTry \"saccade --help\".\n", argv[1]);
         return EXIT_USAGE;
     }
-    if (commands[command].run == sac_command_train)
+    if (commands[command].run == sac_command_train ||
+        (commands[command].run == sac_command_serve && sac_cpu_count() > 1))
         start_again_patiently(argv);
     return commands[command].run(argc - 1, argv + 1);
 }

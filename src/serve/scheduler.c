@@ -176,15 +176,28 @@ static void refresh_others(struct table *table, int size)
     }
 }
 
-/* What was never measured is hoped for, what was long unused hoped for again. */
-static void hope_for_together(struct table *table)
+/* What one picture takes the lane that does it soonest, decoding apart: lanes are cores,
+ * and one that was measured badly does not say what they can do together. */
+static uint64_t alone_ns(const struct sac_scheduler *s, const struct model *model)
 {
-    struct cost *cost = &table->together;
+    uint64_t first = UINT64_MAX;
+
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].up && model->lanes[l].compute[0].smooth < first)
+            first = model->lanes[l].compute[0].smooth;
+    return first;
+}
+
+/* What was never measured is hoped for, what was long unused hoped for again; measurements
+ * then move the hope, one hiccup does not end it. */
+static void hope_for_together(const struct sac_scheduler *s, struct model *model)
+{
+    struct cost *cost = &model->lanes[s->leader].together;
 
     if (cost->best && ++cost->age < STALE_NOTES)
         return;
-    cost->smooth = table->compute[0].smooth / 8 * 5;
-    cost->guessed = true;
+    cost->smooth = alone_ns(s, model) / 8 * 5;
+    cost->best = cost->smooth;
     cost->age = 0;
 }
 
@@ -203,8 +216,8 @@ void sac_scheduler_note(struct sac_scheduler *s, int lane, int model_index, int 
         cost_note(&table->compute[size], compute_ns);
         refresh_others(table, size);
     }
-    if (table->leads)
-        hope_for_together(table);
+    if (s->leader >= 0 && model->lanes[s->leader].leads)
+        hope_for_together(s, model);
     summarise_table(model, table);
     summarise(s, model);
 }
@@ -271,7 +284,7 @@ void sac_scheduler_lead(struct sac_scheduler *s, int lane, int model)
     s->leader = lane;
     table->leads = true;
     table->together = (struct cost){0};
-    hope_for_together(table);
+    hope_for_together(s, s->models[model]);
 }
 
 void sac_scheduler_lane_up(struct sac_scheduler *s, int lane)
@@ -471,7 +484,7 @@ static bool is_any_busy(const struct sac_scheduler *s)
 static bool is_sooner_together(const struct sac_scheduler *s, const struct model *model, int lane)
 {
     const struct table *table = &model->lanes[lane];
-    uint64_t alone = table->compute[0].smooth;
+    uint64_t alone = alone_ns(s, model);
 
     return table->leads && s->lanes_up > 1 && table->together.smooth < alone - alone / 16;
 }

@@ -164,7 +164,7 @@ int sac_lane_start(struct sac_lane *lane, struct sac_error *err);
 void sac_lane_join(struct sac_lane *lane);
 /* Waits so long; true as soon as the service is stopping. */
 bool sac_service_pause(struct sac_service *service, int ms);
-/* The best of up to three runs: a batch's time at warm-up. */
+/* The best of up to three runs: a batch's time at warm-up. One, if that is long. */
 int sac_lane_measure(struct sac_lane *lane, int model, int count,
                      int (*run)(void *user, int model, int count, struct sac_error *err),
                      void *user, struct sac_error *err);

@@ -599,6 +599,21 @@ static void the_leader_has_the_only_picture_though_another_lane_is_faster_alone(
     assert_int_equal(take(f, 0, 10 * MS), 1);
 }
 
+static void a_leader_that_was_measured_badly_alone_leads_all_the_same(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 2, cpu_ms);
+    bool leave;
+
+    for (int i = 0; i < 100; i++)
+        note(f, 0, model, cpu_ms, 1.9);
+    sac_scheduler_lead(f->s, 0, model);
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, 10 * MS, &leave), 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+}
+
 static void cores_that_are_about_to_be_wanted_stay_apart(void **state)
 {
     struct fixture *f = *state;
@@ -642,7 +657,10 @@ static void joining_that_is_no_sooner_is_given_up_and_tried_again_later(void **s
 
     submit(f, 0, model, 10 * MS, 0);
     assert_int_equal(take(f, 0, 10 * MS), 1);
-    sac_scheduler_note_together(f->s, model, 0, MS * 19 / 10); /* not by a sixteenth */
+    sac_scheduler_note_together(f->s, model, 0, 50 * MS); /* a hiccup */
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+    for (int i = 0; i < 40; i++)
+        sac_scheduler_note_together(f->s, model, 0, MS * 19 / 10); /* not by a sixteenth */
     assert_false(sac_scheduler_join(f->s, 0, model, 10 * MS));
     for (int i = 0; i < 255; i++)
         sac_scheduler_note(f->s, 0, model, 1, 0, 2 * MS);
@@ -700,6 +718,7 @@ int main(void)
         CASE(a_lower_priority_has_its_turn_after_its_share_of_waiting),
         CASE(all_cores_join_on_one_picture_while_nothing_else_is_there),
         CASE(the_leader_has_the_only_picture_though_another_lane_is_faster_alone),
+        CASE(a_leader_that_was_measured_badly_alone_leads_all_the_same),
         CASE(cores_that_are_about_to_be_wanted_stay_apart),
         CASE(nobody_joins_while_something_runs_or_waits_elsewhere),
         CASE(joining_that_is_no_sooner_is_given_up_and_tried_again_later),

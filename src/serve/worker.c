@@ -1,10 +1,11 @@
 /*
  * The lane of a device of host memory: one thread takes jobs from decode to answer.
- * It never spins and waits only in the batcher.
+ * It waits only in the batcher, asleep.
  *
  * The first lane's thread has a team, a thread for each other core, which joins on one
  * picture's net where the batcher says that nobody else wants the cores. It is made once
- * the lanes serve, and only for a net whose answers it does not change by a bit.
+ * the lanes serve, and only for a net whose answers it does not change by a bit. Its
+ * threads look for each other some 30 µs before they sleep (base/team.h).
  */
 #include <stdlib.h>
 #include <string.h>

@@ -138,7 +138,7 @@ def _():
             time.sleep(0.05)
         need(server.metric("saccade_together_total") > 0)
         name = read("/proc/%d/comm" % server.process.pid).strip()
-        need(name == os.path.basename(os.environ["SACCADE_BIN"])[:15].encode(), name)
+        need(name == os.path.basename(binary())[:15].encode(), name)
 
 
 def hostile_files():

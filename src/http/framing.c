@@ -82,14 +82,24 @@ static bool has_control(const char *eight)
     return (((word - ones * 0x20) & ~word) | ((other - ones) & ~other)) & tops;
 }
 
-/* No control bytes in a head, but the tab and the line end. */
-static bool is_clean(const char *data, size_t size)
+static bool has_no_control(const char *data, size_t size)
 {
     size_t i = 0;
 
-    while (size - i >= 8 && !has_control(data + i))
-        i += 8;
-    for (; i < size; i++) {
+    for (; size - i >= 8; i += 8)
+        if (has_control(data + i))
+            return false;
+    return size < 8 ? size == 0 : !has_control(data + size - 8);
+}
+
+/* No control bytes in a head, but the tab and the line end. */
+static bool is_clean(const char *data, size_t size)
+{
+    bool ends = size >= 2 && data[size - 2] == '\r' && data[size - 1] == '\n';
+
+    if (has_no_control(data, ends ? size - 2 : size))
+        return true;
+    for (size_t i = 0; i < size; i++) {
         unsigned char c = (unsigned char)data[i];
         if ((c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f)
             return false;

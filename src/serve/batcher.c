@@ -132,6 +132,29 @@ void sac_batcher_note_latency(struct sac_batcher *b, int lane, int model, int co
     unlock(b);
 }
 
+void sac_batcher_lead(struct sac_batcher *b, int lane, int model)
+{
+    lock(b);
+    sac_scheduler_lead(b->scheduler, lane, model);
+    unlock(b);
+}
+
+bool sac_batcher_join(struct sac_batcher *b, int lane, int model)
+{
+    lock(b);
+    bool joined = sac_scheduler_join(b->scheduler, lane, model, b->clock());
+    unlock(b);
+    return joined;
+}
+
+void sac_batcher_note_together(struct sac_batcher *b, int model, uint64_t decode_ns,
+                               uint64_t compute_ns)
+{
+    lock(b);
+    sac_scheduler_note_together(b->scheduler, model, decode_ns, compute_ns);
+    unlock(b);
+}
+
 uint64_t sac_batcher_latency(struct sac_batcher *b, int lane, int model, int count)
 {
     if (count < 1 || count > SAC_BATCH_MAX)

@@ -13,10 +13,14 @@
 
 #include "base/durable.h"
 #include "base/file.h"
+#include "data/claim.h"
 #include "data/unpack.h"
 
 enum { LABELS_BYTES_MAX = 1 << 20, MEAN_BYTES_MAX = 1 << 24 };
 #define ARCHIVE_BYTES_MAX ((int64_t)2 << 30) /* packed, and unpacked */
+
+/* What is in a folder without it is not this command's to remove. */
+#define MARK ".saccade-model-get"
 
 struct job {
     const struct sac_known_model *model; /* NULL: an archive */
@@ -24,6 +28,7 @@ struct job {
     struct sac_fetcher *fetcher;
     struct sac_model_get_result result;
     char *part; /* OUT.part */
+    int mark;   /* the claim on it, or -1 */
 };
 
 static char *path_in(const char *folder, const char *name)
@@ -289,8 +294,6 @@ static int check_out(const struct job *job, struct sac_error *err)
     if (lstat(job->options->out, &info) == 0)
         return sac_fail(err, SAC_EINVAL, "%s is there already; --out names another folder",
                         job->options->out);
-    if (mkdir(job->part, 0777) < 0 && errno != EEXIST)
-        return sac_fail_errno(err, errno, "%s cannot be made", job->options->out);
     return 0;
 }
 
@@ -312,12 +315,24 @@ static void remove_part(const struct job *job)
     DIR *folder = opendir(job->part);
 
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            strcmp(entry->d_name, MARK) != 0)
             unlinkat(dirfd(folder), entry->d_name, 0);
     }
-    if (folder)
+    if (folder) {
+        unlinkat(dirfd(folder), MARK, 0); /* last: what a kill leaves is still ours */
         closedir(folder);
+    }
     rmdir(job->part);
+}
+
+static void remove_mark(const char *folder)
+{
+    char *path = path_in(folder, MARK);
+
+    if (path)
+        unlink(path);
+    free(path);
 }
 
 static int finish(const struct job *job, struct sac_error *err)
@@ -330,7 +345,10 @@ static int finish(const struct job *job, struct sac_error *err)
         rc = write_source(job, err);
     if (rc == 0 && rename(job->part, job->options->out) < 0)
         rc = sac_fail_errno(err, errno, "%s cannot be made", job->options->out);
-    return rc == 0 ? sac_durable_sync_folder(job->options->out, err) : rc;
+    if (rc < 0)
+        return rc;
+    remove_mark(job->options->out);
+    return sac_durable_sync_folder(job->options->out, err);
 }
 
 static bool needs_network(const struct job *job)
@@ -382,11 +400,13 @@ static int get_all(struct job *job, struct sac_error *err)
 int sac_model_get(const struct sac_known_model *model, const struct sac_model_get_options *options,
                   struct sac_model_get_result *ret, struct sac_error *err)
 {
-    struct job job = {.model = model, .options = options};
+    struct job job = {.model = model, .options = options, .mark = -1};
 
     if (asprintf(&job.part, "%s.part", options->out) < 0)
         return no_memory(err);
     int rc = check_out(&job, err);
+    if (rc == 0)
+        rc = sac_claim(&job.mark, job.part, MARK, err);
     if (rc == 0) {
         rc = get_all(&job, err);
         if (rc < 0 && !can_go_on(&job))
@@ -394,6 +414,8 @@ int sac_model_get(const struct sac_known_model *model, const struct sac_model_ge
     }
     if (rc == 0 && ret)
         *ret = job.result;
+    if (job.mark >= 0)
+        close(job.mark);
     free(job.part);
     return rc;
 }

@@ -3,7 +3,8 @@
  * published weights and labels, and SOURCE.txt, which says where they came from.
  * Everything is made in OUT.part, and gets its name when it is whole and checked.
  * What a broken connection leaves there, the next run goes on with; a refusal
- * leaves nothing. Blocks; one thread.
+ * leaves nothing. An OUT.part that this command did not begin is refused and left as
+ * it is; one that another process works in is SAC_EBUSY. Blocks; one thread.
  */
 #ifndef SAC_DATA_MODEL_GET_H
 #define SAC_DATA_MODEL_GET_H

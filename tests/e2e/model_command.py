@@ -168,6 +168,23 @@ def _():
     need(said == b"")
 
 
+@case("a folder OUT.part that get did not begin is refused and left as it is")
+def _():
+    out = place("victim")
+    os.mkdir(out + ".part")
+    thesis = os.path.join(out + ".part", "thesis.txt")
+    with open(thesis, "w") as file:
+        file.write("years of work")
+    for words in (["--from", server() + "/files/none"], ["--from", data(WEIGHTS)]):
+        said = get(out, *words, "--sha256", sha256(), status=1)
+        need("was not begun by this command" in said, said)
+        need(os.listdir(out + ".part") == ["thesis.txt"] and read(thesis) == b"years of work")
+    os.unlink(thesis)
+    get(out, "--from", data(WEIGHTS), "--sha256", sha256())  # an empty one is taken
+    need(not any(name.startswith(".") for name in os.listdir(out)), os.listdir(out))
+    nothing_at(out + "none")
+
+
 def packed(name, files):
     """An archive, as DIGITS lets people download their models."""
     path = os.path.join(folder(), "files", name)

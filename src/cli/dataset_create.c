@@ -133,24 +133,66 @@ static void on_skip(void *user, const char *sentence)
 
 /* On a terminal a line that is written over, ten times a second; else a line each ten
  * seconds. */
-static void on_progress(void *user, int64_t done, int64_t total, int64_t skipped)
+static bool is_time_to_tell(struct create *create, uint64_t now, bool last)
 {
-    struct create *create = user;
-    uint64_t now = sac_clock_ns(), step = create->terminal ? 100000000u : 10000000000u;
+    uint64_t step = create->terminal ? 100000000u : 10000000000u;
 
-    if (create->first < 0)
-        create->first = done;
-    if (now - create->told < step && (done < total || !create->terminal))
-        return;
+    if (now - create->told < step && !(last && create->terminal))
+        return false;
+    create->told = now;
+    return true;
+}
+
+static void print_progress(struct create *create, uint64_t now, int64_t done, int64_t total)
+{
     double seconds = (double)(now - create->began) * 1e-9;
     double rate = seconds > 0 ? (double)(done - create->first) / seconds : 0;
     int left = rate > 0 ? (int)((double)(total - done) / rate) : 0;
-    fprintf(stderr,
-            "%s%s%" PRId64 " of %" PRId64 " pictures, %.0f a second, %d:%02d left, %" PRId64
-            " skipped%s",
+
+    fprintf(stderr, "%s%s%" PRId64 " of %" PRId64 " pictures, %.0f a second, %d:%02d left",
             create->terminal ? "\r\033[K" : "", create->part, done, total, rate, left / 60,
-            left % 60, skipped, create->terminal && done < total ? "" : "\n");
-    create->told = now;
+            left % 60);
+}
+
+static void begin_progress(struct create *create)
+{
+    create->began = create->told = sac_clock_ns();
+    create->first = -1;
+}
+
+static void on_progress(void *user, int64_t done, int64_t total, int64_t skipped)
+{
+    struct create *create = user;
+    uint64_t now = sac_clock_ns();
+
+    if (create->first < 0)
+        create->first = done;
+    if (!is_time_to_tell(create, now, done == total))
+        return;
+    print_progress(create, now, done, total);
+    fprintf(stderr, ", %" PRId64 " skipped%s", skipped,
+            create->terminal && done < total ? "" : "\n");
+}
+
+/* Of fetching: first pages are read, then pictures. */
+static void on_fetch(void *user, int64_t done, int64_t total)
+{
+    struct create *create = user;
+    uint64_t now = sac_clock_ns();
+    bool last = done == total;
+
+    if (total >= 0 && create->first < 0) {
+        create->began = now;
+        create->first = done - 1;
+    }
+    if (!is_time_to_tell(create, now, last))
+        return;
+    if (total >= 0)
+        print_progress(create, now, done, total);
+    else
+        fprintf(stderr, "%s%s%" PRId64 " pictures are listed so far",
+                create->terminal ? "\r\033[K" : "", create->part, done);
+    fputs(create->terminal && !last ? "" : "\n", stderr);
 }
 
 static void print_json(const char *out, const struct sac_build_report *report)
@@ -205,8 +247,7 @@ static int build(struct create *create, const struct sac_source *source, const c
                                         .user = create};
     struct sac_build_report report;
 
-    create->began = create->told = sac_clock_ns();
-    create->first = -1;
+    begin_progress(create);
     int rc = sac_build(source, &options, &report, err);
     if (rc == 0)
         print_report(create, out, &report);
@@ -359,14 +400,31 @@ static int settle_parts(struct create *create, struct sac_error *err)
     return 0;
 }
 
+/* The list of what is fetched. */
+static int fetch(struct create *create, char **ret_list, struct sac_error *err)
+{
+    struct sac_fetch_tree_options options = {.url = create->url,
+                                             .out = create->out,
+                                             .threads = create->flags.threads,
+                                             .on_progress = on_fetch,
+                                             .user = create};
+
+    create->part = "fetched: ";
+    begin_progress(create);
+    int rc = sac_fetch_tree(&options, ret_list, err);
+    create->part = "";
+    return rc;
+}
+
 static int run(struct create *create, char **argv, int argc, struct sac_error *err)
 {
     struct sac_source *source = NULL;
     char *paths[64], *fetched = NULL;
     int count = argc - optind - 1, rc = 0;
 
+    create->terminal = isatty(STDERR_FILENO);
     if (create->url) {
-        rc = sac_fetch_tree(create->url, create->out, create->flags.threads, &fetched, err);
+        rc = fetch(create, &fetched, err);
         paths[0] = fetched;
         count = 1;
     } else if (count > 64) {
@@ -376,7 +434,6 @@ static int run(struct create *create, char **argv, int argc, struct sac_error *e
     }
     if (rc == 0)
         rc = sac_dataset_open(&source, &create->flags, paths, count, err);
-    create->terminal = isatty(STDERR_FILENO);
     if (rc == 0)
         rc = make(create, source, err);
     sac_source_free(source);

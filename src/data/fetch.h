@@ -28,6 +28,8 @@ struct sac_fetcher;
 /* SAC_EUNSUPPORTED: built without libcurl. */
 int sac_fetcher_new(struct sac_fetcher **ret, struct sac_error *err);
 void sac_fetcher_free(struct sac_fetcher *fetcher); /* takes NULL */
+/* Where the last answer came from, behind redirects. Good until the next use. */
+const char *sac_fetcher_url(const struct sac_fetcher *fetcher);
 
 /* Zero is the default, which stands behind each. Text is borrowed during the call. */
 struct sac_fetch_options {

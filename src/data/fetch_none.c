@@ -18,6 +18,12 @@ void sac_fetcher_free(struct sac_fetcher *fetcher)
     (void)fetcher;
 }
 
+const char *sac_fetcher_url(const struct sac_fetcher *fetcher)
+{
+    (void)fetcher;
+    return "";
+}
+
 int sac_fetch_file(struct sac_fetcher *fetcher, const char *url, const char *path,
                    const struct sac_fetch_options *options, struct sac_fetch_result *ret,
                    struct sac_error *err)

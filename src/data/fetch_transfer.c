@@ -321,3 +321,11 @@ void sac_fetcher_free(struct sac_fetcher *fetcher)
     free(fetcher);
     curl_global_cleanup();
 }
+
+const char *sac_fetcher_url(const struct sac_fetcher *fetcher)
+{
+    char *url = NULL;
+
+    curl_easy_getinfo(fetcher->curl, CURLINFO_EFFECTIVE_URL, &url);
+    return url ? url : "";
+}

@@ -1,7 +1,8 @@
 #include "dataset/fetch.h"
 
 #include <errno.h>
-#include <stdint.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,86 +11,42 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/durable.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "data/claim.h"
 #include "data/fetch.h"
+#include "dataset/links.h"
 #include "dataset/pipeline.h"
 
-/* ---- Links ------------------------------------------------------------------ */
-
-static int hex(char c)
-{
-    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c | 32) : NULL;
-
-    return at ? (int)(at - digits) : -1;
-}
-
-/* Percent escapes and the entity that listings use for "&", decoded. */
-static bool decode(const char *from, size_t size, char *to, size_t room)
-{
-    size_t used = 0;
-
-    for (size_t i = 0; i < size; i++) {
-        char c = from[i];
-        if (c == '%' && i + 2 < size && hex(from[i + 1]) >= 0 && hex(from[i + 2]) >= 0) {
-            c = (char)(hex(from[i + 1]) * 16 + hex(from[i + 2]));
-            i += 2;
-        } else if (strncmp(from + i, "&amp;", 5) == 0) {
-            i += 4;
-        }
-        if (used + 1 >= room)
-            return false;
-        to[used++] = c;
-    }
-    to[used] = 0;
-    return strlen(to) == used;
-}
-
-/* "http://host/a/b/" → "/a/b/" */
-static const char *path_of_url(const char *url)
-{
-    const char *host = strstr(url, "://");
-    const char *path = host ? strchr(host + 3, '/') : NULL;
-
-    return path ? path : "/";
-}
-
-bool sac_fetch_name(const char *base, const char *link, char *name, size_t size, bool *ret_folder)
-{
-    const char *path = path_of_url(base);
-
-    if (strncmp(link, base, strlen(base)) == 0)
-        link += strlen(base);
-    else if (link[0] == '/' && strncmp(link, path, strlen(path)) == 0)
-        link += strlen(path);
-    if (strncmp(link, "./", 2) == 0)
-        link += 2;
-    size_t length = strlen(link);
-    *ret_folder = length > 0 && link[length - 1] == '/';
-    length -= *ret_folder;
-    if (length == 0 || strpbrk(link, "?#:") || memchr(link, '/', length) ||
-        !decode(link, length, name, size))
-        return false;
-    for (const char *at = name; *at; at++) {
-        if ((unsigned char)*at < ' ' || *at == 127 || *at == '/')
-            return false;
-    }
-    return name[0] != '.' && strlen(name) < 240;
-}
-
-enum { DEPTH_MAX = 16, TRIES = 3, THREADS = 4, PATH_BYTES_MAX = 4096 };
+enum { DEPTH_MAX = 16, TRIES = 3, THREADS = 4, PATH_BYTES_MAX = 4096, ENDING = 16 };
 #define PAGE_BYTES_MAX ((int64_t)64 << 20)
 #define PICTURE_BYTES_MAX ((int64_t)64 << 20)
 #define FILES_MAX ((int64_t)20 << 20)
+#define MARK ".saccade-fetched-from" /* holds the address */
 
 struct file {
     char *url, *path;
 };
 
 struct tree {
-    struct file *files;
+    const struct sac_fetch_tree_options *options;
+    struct sac_fetcher *fetcher; /* of the pages */
+    char *folder;                /* OUT.download */
+    struct file *files;          /* each once, in the order of the paths' parts */
     int64_t count, cap, missing;
 };
+
+static int no_memory(const char *what, struct sac_error *err)
+{
+    return sac_fail(err, SAC_ENOMEM, "%.200s: out of memory", what);
+}
+
+static void tell(const struct tree *tree, int64_t done, int64_t total)
+{
+    if (tree->options->on_progress)
+        tree->options->on_progress(tree->options->user, done, total);
+}
 
 static int get(struct sac_fetcher *fetcher, const char *url, int64_t bytes_max, struct sac_buf *ret,
                struct sac_error *err)
@@ -100,7 +57,27 @@ static int get(struct sac_fetcher *fetcher, const char *url, int64_t bytes_max, 
     return sac_fetch_page(fetcher, url, &options, ret, err);
 }
 
-/* ---- The tree --------------------------------------------------------------- */
+/* ---- A page's entries ------------------------------------------------------- */
+
+struct entry {
+    char *name, *url;
+    bool folder;
+};
+
+struct page {
+    struct entry *entries;
+    size_t count, cap;
+    char base[PATH_BYTES_MAX];
+};
+
+static void page_done(struct page *page)
+{
+    for (size_t i = 0; i < page->count; i++) {
+        free(page->entries[i].name);
+        free(page->entries[i].url);
+    }
+    free(page->entries);
+}
 
 static bool is_picture(const char *name)
 {
@@ -110,6 +87,71 @@ static bool is_picture(const char *name)
                    strcasecmp(dot, ".png") == 0);
 }
 
+static int add_entry(struct page *page, const char *link, struct sac_error *err)
+{
+    char name[256], url[PATH_BYTES_MAX];
+    struct entry entry = {0};
+
+    if (!sac_link_name(page->base, link, name, sizeof name, &entry.folder) ||
+        (!entry.folder && !is_picture(name)))
+        return 0;
+    if (!sac_link_url(page->base, link, url, sizeof url))
+        return sac_fail(err, SAC_ELIMIT, "%.200s…: the address is too long", page->base);
+    if (page->count == page->cap) {
+        size_t cap = page->cap ? page->cap * 2 : 64;
+        struct entry *entries = reallocarray(page->entries, cap, sizeof *entries);
+        if (!entries)
+            return no_memory(url, err);
+        page->entries = entries;
+        page->cap = cap;
+    }
+    entry.name = strdup(name);
+    entry.url = strdup(url);
+    page->entries[page->count++] = entry;
+    return entry.name && entry.url ? 0 : no_memory(url, err);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
+}
+
+/* Right below `above`, where it is said: a redirect to a page further up would go round
+ * in circles. */
+static int settle_base(struct page *page, const char *above, const char *url, struct sac_error *err)
+{
+    if (!sac_link_base(url, page->base, sizeof page->base))
+        return sac_fail(err, SAC_ELIMIT, "%.200s…: the address is too long", url);
+    if (above &&
+        (strncmp(page->base, above, strlen(above)) != 0 || strlen(page->base) == strlen(above)))
+        return sac_fail(err, SAC_ENOENT, "%.200s: leads elsewhere, to %.200s", above, page->base);
+    return 0;
+}
+
+/* What a page lists, sorted; a name that it lists twice is there twice. */
+static int read_page(struct sac_fetcher *fetcher, const char *above, const char *url,
+                     struct page *page, struct sac_error *err)
+{
+    struct sac_buf text = {0};
+    int rc = get(fetcher, url, PAGE_BYTES_MAX, &text, err);
+
+    if (rc == 0)
+        rc = settle_base(page, above, sac_fetcher_url(fetcher), err);
+    if (rc == 0) {
+        sac_buf_put(&text, "", 1);
+        rc = text.failed ? no_memory(url, err) : 0;
+    }
+    char *at = (char *)text.data;
+    for (char *link; rc == 0 && (link = sac_link_next(&at)) != NULL;)
+        rc = add_entry(page, link, err);
+    if (rc == 0 && page->count > 0)
+        qsort(page->entries, page->count, sizeof *page->entries, by_name);
+    sac_buf_done(&text);
+    return rc;
+}
+
+/* ---- The tree --------------------------------------------------------------- */
+
 static void tree_done(struct tree *tree)
 {
     for (int64_t i = 0; i < tree->count; i++) {
@@ -117,6 +159,8 @@ static void tree_done(struct tree *tree)
         free(tree->files[i].path);
     }
     free(tree->files);
+    free(tree->folder);
+    sac_fetcher_free(tree->fetcher);
 }
 
 static int add_file(struct tree *tree, const char *url, const char *path, struct sac_error *err)
@@ -127,13 +171,13 @@ static int add_file(struct tree *tree, const char *url, const char *path, struct
         int64_t cap = tree->cap ? tree->cap * 2 : 256;
         struct file *files = reallocarray(tree->files, (size_t)cap, sizeof *files);
         if (!files)
-            return sac_fail(err, SAC_ENOMEM, "%s: out of memory", url);
+            return no_memory(url, err);
         tree->files = files;
         tree->cap = cap;
     }
     struct file file = {strdup(url), strdup(path)};
     tree->files[tree->count++] = file;
-    return file.url && file.path ? 0 : sac_fail(err, SAC_ENOMEM, "%s: out of memory", url);
+    return file.url && file.path ? 0 : no_memory(url, err);
 }
 
 static int make_folder(const char *path, struct sac_error *err)
@@ -143,63 +187,56 @@ static int make_folder(const char *path, struct sac_error *err)
     return sac_fail_errno(err, errno, "the folder %s cannot be made", path);
 }
 
-static int walk(struct sac_fetcher *fetcher, struct tree *tree, const char *url, const char *folder,
+static int walk(struct tree *tree, const char *above, const char *url, const char *folder,
                 int depth, struct sac_error *err);
 
-static int visit(struct sac_fetcher *fetcher, struct tree *tree, const char *url, const char *link,
+/* A folder that the server does not give is left out. */
+static int walk_below(struct tree *tree, const char *above, const char *url, const char *folder,
+                      int depth, struct sac_error *err)
+{
+    struct sac_error failed = {0};
+    int rc = walk(tree, above, url, folder, depth, &failed);
+
+    if (rc == SAC_ENOENT) {
+        sac_log(SAC_LOG_WARNING, "%s; left out", failed.text);
+        return 0;
+    }
+    return rc < 0 ? sac_fail(err, rc, "%s", failed.text) : 0;
+}
+
+static int visit(struct tree *tree, const struct page *page, const struct entry *entry,
                  const char *folder, int depth, struct sac_error *err)
 {
-    char name[256], below[PATH_BYTES_MAX], path[PATH_BYTES_MAX];
-    bool is_folder;
+    char path[PATH_BYTES_MAX];
 
-    if (!sac_fetch_name(url, link, name, sizeof name, &is_folder) ||
-        (!is_folder && (depth == 0 || !is_picture(name))))
-        return 0;
-    const char *last = link + strlen(link) - is_folder;
-    while (last > link && last[-1] != '/')
-        last--;
-    if (snprintf(below, sizeof below, "%s%s", url, last) >= (int)sizeof below ||
-        snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
-        return sac_fail(err, SAC_ELIMIT, "%.200s…: the address is too long", url);
-    return is_folder ? walk(fetcher, tree, below, path, depth + 1, err)
-                     : add_file(tree, below, path, err);
+    if (!entry->folder && depth == 0)
+        return 0; /* of no class */
+    if (snprintf(path, sizeof path, "%s/%s", folder, entry->name) >= (int)sizeof path)
+        return sac_fail(err, SAC_ELIMIT, "%.200s…: the path is too long", folder);
+    return entry->folder ? walk_below(tree, page->base, entry->url, path, depth + 1, err)
+                         : add_file(tree, entry->url, path, err);
 }
 
-/* Each href of a page, in place. */
-static int visit_links(struct sac_fetcher *fetcher, struct tree *tree, char *page, const char *url,
-                       const char *folder, int depth, struct sac_error *err)
-{
-    int rc = 0;
-
-    for (char *at = page; rc == 0 && (at = strcasestr(at, "href=")) != NULL;) {
-        char quote = at[5], *link = at + 6, *end;
-        at += 5;
-        if ((quote != '"' && quote != '\'') || !(end = strchr(link, quote)))
-            continue;
-        *end = 0;
-        rc = visit(fetcher, tree, url, link, folder, depth, err);
-        at = end + 1;
-    }
-    return rc;
-}
-
-static int walk(struct sac_fetcher *fetcher, struct tree *tree, const char *url, const char *folder,
+static int walk(struct tree *tree, const char *above, const char *url, const char *folder,
                 int depth, struct sac_error *err)
 {
-    struct sac_buf page = {0};
-    int rc = 0;
+    struct page *page = calloc(1, sizeof *page);
+    int rc = page ? 0 : no_memory(url, err);
 
-    if (depth > DEPTH_MAX)
-        return sac_fail(err, SAC_ELIMIT, "%s: folders more than %d deep", url, DEPTH_MAX);
-    rc = make_folder(folder, err);
+    if (rc == 0 && depth > DEPTH_MAX)
+        rc = sac_fail(err, SAC_ELIMIT, "%s: folders more than %d deep", url, DEPTH_MAX);
     if (rc == 0)
-        rc = get(fetcher, url, PAGE_BYTES_MAX, &page, err);
-    if (rc == 0) {
-        sac_buf_put(&page, "", 1);
-        rc = page.failed ? sac_fail(err, SAC_ENOMEM, "%s: out of memory", url)
-                         : visit_links(fetcher, tree, (char *)page.data, url, folder, depth, err);
+        rc = read_page(tree->fetcher, above, url, page, err);
+    if (rc == 0)
+        rc = make_folder(folder, err);
+    for (size_t i = 0; rc == 0 && i < page->count; i++) {
+        if (i == 0 || strcmp(page->entries[i].name, page->entries[i - 1].name) != 0)
+            rc = visit(tree, page, &page->entries[i], folder, depth, err);
     }
-    sac_buf_done(&page);
+    tell(tree, tree->count, -1);
+    if (page)
+        page_done(page);
+    free(page);
     return rc;
 }
 
@@ -233,6 +270,30 @@ static void worker_free(void *memory)
     free(worker);
 }
 
+/* Whether a file's last bytes are a JPEG's or a PNG's end: a server that says no length
+ * does not say either when a picture was cut short. */
+static bool has_end(const uint8_t *bytes, size_t size)
+{
+    size_t count = size < ENDING ? size : ENDING;
+    const uint8_t *tail = bytes + size - count;
+
+    return count > 0 &&
+           (memmem(tail, count, "\xff\xd9", 2) != NULL || memmem(tail, count, "IEND", 4) != NULL);
+}
+
+static bool is_there_whole(const char *path)
+{
+    uint8_t tail[ENDING];
+    FILE *file = fopen(path, "rbe");
+    size_t size = 0;
+
+    if (file && fseek(file, -ENDING, SEEK_END) == 0)
+        size = fread(tail, 1, sizeof tail, file);
+    if (file)
+        fclose(file);
+    return has_end(tail, size);
+}
+
 /* There under its name only when it is whole. */
 static int write_file(const char *path, const struct sac_buf *bytes, struct sac_error *err)
 {
@@ -248,22 +309,38 @@ static int write_file(const char *path, const struct sac_buf *bytes, struct sac_
     return 0;
 }
 
+/* One that has no end is asked for once more; if it has none then either, that is how the
+ * server has it, but the next run asks again. */
+static int get_picture(struct worker *worker, const char *url, struct sac_error *err)
+{
+    int rc = get(worker->fetcher, url, PICTURE_BYTES_MAX, &worker->bytes, err);
+
+    if (rc < 0 || has_end(worker->bytes.data, worker->bytes.len))
+        return rc;
+    rc = get(worker->fetcher, url, PICTURE_BYTES_MAX, &worker->bytes, err);
+    if (rc == 0 && !has_end(worker->bytes.data, worker->bytes.len))
+        sac_log(SAC_LOG_WARNING, "%s: is cut short, or neither JPEG nor PNG", url);
+    return rc;
+}
+
 static int work(void *user, void *memory, int64_t index, void *slot, struct sac_error *err)
 {
     const struct file *file = &((struct tree *)user)->files[index];
     struct worker *worker = memory;
+    struct sac_error failed = {0};
     bool *missing = slot;
 
     *missing = false;
-    if (sac_file_exists(file->path))
+    if (is_there_whole(file->path))
         return 0;
-    int rc = get(worker->fetcher, file->url, PICTURE_BYTES_MAX, &worker->bytes, err);
+    int rc = get_picture(worker, file->url, &failed);
     if (rc == SAC_ENOENT || rc == SAC_ELIMIT) {
-        sac_log(SAC_LOG_WARNING, "%s", err->text);
+        sac_log(SAC_LOG_WARNING, "%s; left out", failed.text);
         *missing = true;
         return 0;
     }
-    return rc ? rc : write_file(file->path, &worker->bytes, err);
+    return rc < 0 ? sac_fail(err, rc, "%s", failed.text)
+                  : write_file(file->path, &worker->bytes, err);
 }
 
 static int take(void *user, int64_t index, void *slot, struct sac_error *err)
@@ -272,14 +349,14 @@ static int take(void *user, int64_t index, void *slot, struct sac_error *err)
 
     (void)err;
     tree->missing += *(bool *)slot;
-    if ((index + 1) % 1000 == 0)
-        sac_log(SAC_LOG_INFO, "fetched %lld of %lld pictures", (long long)index + 1,
-                (long long)tree->count);
+    tell(tree, index + 1, tree->count);
     return 0;
 }
 
-static int fetch_files(struct tree *tree, const char *url, int threads, struct sac_error *err)
+static int fetch_files(struct tree *tree, struct sac_error *err)
 {
+    const char *url = tree->options->url;
+    int threads = tree->options->threads;
     struct sac_pipeline pipeline = {.end = tree->count,
                                     .threads = threads > 0 ? threads : THREADS,
                                     .slot_size = sizeof(bool),
@@ -292,7 +369,6 @@ static int fetch_files(struct tree *tree, const char *url, int threads, struct s
         return sac_fail(err, SAC_EFORMAT,
                         "%s: lists no pictures; expected a folder a class with JPEG or PNG files",
                         url);
-    sac_log(SAC_LOG_INFO, "%s lists %lld pictures", url, (long long)tree->count);
     int rc = sac_pipeline_run(&pipeline, tree, err);
     if (rc == 0 && tree->missing == tree->count)
         rc = sac_fail(err, SAC_EIO, "%s: none of its %lld pictures could be fetched", url,
@@ -300,31 +376,121 @@ static int fetch_files(struct tree *tree, const char *url, int threads, struct s
     return rc;
 }
 
-int sac_fetch_tree(const char *url, const char *out, int threads, char **ret_folder,
+/* ---- The folder ------------------------------------------------------------- */
+
+/* What an earlier run fetched was of this address. The claim on the folder is `*ret`. */
+static int take_folder(const struct tree *tree, int *ret, struct sac_error *err)
+{
+    const char *url = tree->options->url;
+    char found[PATH_BYTES_MAX];
+    size_t size = strlen(url);
+    int rc = sac_claim(ret, tree->folder, MARK, err);
+
+    if (rc < 0)
+        return rc;
+    ssize_t got = pread(*ret, found, sizeof found - 1, 0);
+    if (got < 0 || (got == 0 && pwrite(*ret, url, size, 0) != (ssize_t)size))
+        return sac_fail_errno(err, errno, "%s cannot be written", tree->folder);
+    if (got == 0 || ((size_t)got == size && memcmp(found, url, size) == 0))
+        return 0;
+    found[got] = 0;
+    return sac_fail(err, SAC_EINVAL,
+                    "%s has what was fetched from %.300s; remove it, or name another place to "
+                    "write to",
+                    tree->folder, found);
+}
+
+static int write_beside(const struct tree *tree, const char *name, const struct sac_buf *text,
+                        char **ret_path, struct sac_error *err)
+{
+    char *path = NULL;
+    int rc = text->failed || asprintf(&path, "%s/%s", tree->folder, name) < 0
+                 ? no_memory(tree->folder, err)
+                 : sac_durable_write(path, text->data, text->len, err);
+
+    if (rc == 0 && ret_path)
+        *ret_path = path;
+    else
+        free(path);
+    return rc;
+}
+
+/* The pictures that are there, with whole paths; the first part of each is its class. */
+static int write_list(const struct tree *tree, char **ret_path, struct sac_error *err)
+{
+    struct sac_buf list = {0}, labels = {0};
+    char *whole = realpath(tree->folder, NULL);
+    const char *last = "";
+    size_t last_size = 0;
+    int label = -1, rc = whole ? 0 : sac_fail_errno(err, errno, "%s", tree->folder);
+
+    for (int64_t i = 0; rc == 0 && i < tree->count; i++) {
+        const char *name = tree->files[i].path + strlen(tree->folder) + 1;
+        size_t size = strcspn(name, "/");
+        if (!sac_file_exists(tree->files[i].path))
+            continue;
+        if (size != last_size || memcmp(name, last, size) != 0) {
+            last = name;
+            last_size = size;
+            label++;
+            sac_buf_printf(&labels, "%.*s\n", (int)size, name);
+        }
+        sac_buf_printf(&list, "%s/%s %d\n", whole, name, label);
+    }
+    if (rc == 0)
+        rc = write_beside(tree, "labels.txt", &labels, NULL, err);
+    if (rc == 0)
+        rc = write_beside(tree, "list.txt", &list, ret_path, err);
+    sac_buf_done(&list);
+    sac_buf_done(&labels);
+    free(whole);
+    return rc;
+}
+
+/* "http://host/set" is a folder, as people type it; "http://host/set.html" and
+ * "http://host/list?of=roses" are pages. */
+static char *page_of(const char *url)
+{
+    const char *host = strstr(url, "://") + 3, *last = strrchr(host, '/');
+    bool folder = !strpbrk(host, "?#") && (!last || (last[1] && !strchr(last, '.')));
+    char *page;
+
+    return asprintf(&page, "%s%s", url, folder ? "/" : "") < 0 ? NULL : page;
+}
+
+static int fetch(struct tree *tree, char **ret_list, struct sac_error *err)
+{
+    char *page = page_of(tree->options->url);
+    int claim = -1, rc = page ? take_folder(tree, &claim, err) : no_memory(tree->folder, err);
+
+    if (rc == 0)
+        rc = sac_fetcher_new(&tree->fetcher, err);
+    if (rc == 0)
+        rc = walk(tree, NULL, page, tree->folder, 0, err);
+    if (rc == 0)
+        rc = fetch_files(tree, err);
+    if (rc == 0)
+        rc = write_list(tree, ret_list, err);
+    if (claim >= 0)
+        close(claim);
+    free(page);
+    return rc;
+}
+
+int sac_fetch_tree(const struct sac_fetch_tree_options *options, char **ret_list,
                    struct sac_error *err)
 {
-    struct tree tree = {0};
-    struct sac_fetcher *fetcher = NULL;
-    char *folder = NULL, *whole = NULL;
-    int rc = 0;
+    struct tree tree = {.options = options};
+    const char *url = options->url;
 
     if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return sac_fail(err, SAC_EINVAL, "--url: expected http:// or https://, found \"%.200s\"",
                         url);
-    if (asprintf(&folder, "%s.download", out) < 0 ||
-        asprintf(&whole, "%s%s", url, url[strlen(url) - 1] == '/' ? "" : "/") < 0)
-        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", url);
-    rc = sac_fetcher_new(&fetcher, err);
-    if (rc == 0)
-        rc = walk(fetcher, &tree, whole, folder, 0, err);
-    sac_fetcher_free(fetcher);
-    if (rc == 0)
-        rc = fetch_files(&tree, url, threads, err);
+    if (strlen(url) >= PATH_BYTES_MAX - 1)
+        return sac_fail(err, SAC_ELIMIT, "--url: %.100s…: the address is too long", url);
+    if (asprintf(&tree.folder, "%s.download", options->out) < 0)
+        return no_memory(url, err);
+    int rc = fetch(&tree, ret_list, err);
     tree_done(&tree);
-    free(whole);
-    if (rc == 0)
-        *ret_folder = folder;
-    else
-        free(folder);
     return rc;
 }

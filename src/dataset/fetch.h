@@ -1,28 +1,38 @@
 /*
  * Pictures from a web server's index pages (Apache's or nginx's listings): a folder a
- * class, as a folder on this machine. For an address that the operator typed; it is
- * never for one that a client names.
+ * class, as a list on this machine. For an address that the operator typed; it is never
+ * for one that a client names.
  */
 #ifndef SAC_DATASET_FETCH_H
 #define SAC_DATASET_FETCH_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
-/* Fetches what `url` (http or https) lists into the folder OUT.download, which the
- * caller names as `out` and gets as a path to free. Links are followed only below the
- * address, redirections not at all; names become files' names only where they can be.
- * What is there already is not fetched again. A picture that the server does not give
- * (404, 403) is named in the log and left out. `threads` 0: 4. Blocks.
- *
- * SAC_EUNSUPPORTED: built without libcurl; SAC_EIO: the network, after three tries. */
-int sac_fetch_tree(const char *url, const char *out, int threads, char **ret_folder,
-                   struct sac_error *err);
+struct sac_fetch_tree_options {
+    const char *url; /* http or https */
+    const char *out; /* OUT of OUT.download */
+    int threads;     /* 0: 4 */
+    /* On the calling thread, often; may be NULL. While pages are read, `total` is −1 and
+     * `done` is the pictures found so far; then `done` of `total` are there. */
+    void (*on_progress)(void *user, int64_t done, int64_t total);
+    void *user;
+};
 
-/* For tests: the name that a link of an index page stands for, percent-decoded; false
- * where it leads elsewhere or is no name of a file or folder. */
-bool sac_fetch_name(const char *base, const char *link, char *name, size_t size, bool *ret_folder);
+/* Fetches what the address lists into the folder OUT.download, with list.txt and
+ * labels.txt beside: `*ret_list`, the list's path, is the caller's to free. It names the
+ * pictures that this listing has, by class and name, whatever an earlier one had.
+ *
+ * Links are followed only below the address, or below where the server redirects it to;
+ * names become files' names only where they can be. What is there already, and whole, is
+ * not fetched again. A picture or folder that the server does not give (404, 403) is
+ * named in the log and left out.
+ *
+ * Blocks. SAC_EUNSUPPORTED: built without libcurl; SAC_EIO: the network, after three
+ * tries; SAC_EINVAL: OUT.download is there and of another address, or not of this
+ * command; SAC_EBUSY: another process fetches to it. */
+int sac_fetch_tree(const struct sac_fetch_tree_options *options, char **ret_list,
+                   struct sac_error *err);
 
 #endif

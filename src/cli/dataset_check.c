@@ -12,8 +12,9 @@
 static const char help[] =
     "Usage: saccade dataset check [options] SET [SET …]\n\n"
     "Reads every picture and names what is wrong: damaged files, copies, near copies (in\n"
-    "another size or compression), tiny and oddly shaped pictures and, with a model, those\n"
-    "that look like another class. Several SETs are parts of one (train.txt val.txt): a\n"
+    "another size or compression), tiny and oddly shaped pictures, those of kinds that are not\n"
+    "read (HEIC, TIFF, WebP …) and, with a model, those that look like another class. Several SETs "
+    "are parts of one (train.txt val.txt): a\n"
     "near copy then counts only between parts or classes.\n\n"
     "  --model DIR       a model directory: one that knows these classes is asked, any other\n"
     "                    serves as an eye\n"
@@ -109,6 +110,14 @@ static const char *name_of(const struct check_command *command, int part, int64_
     return text;
 }
 
+static const char *name_of_found(const struct check_command *command,
+                                 const struct sac_finding *finding, char text[4096])
+{
+    if (finding->fault == SAC_FAULT_UNREAD)
+        return command->parts[finding->part]->unread[finding->index];
+    return name_of(command, finding->part, finding->index, text);
+}
+
 static void put_name(struct sac_buf *out, const char *key, const char *name)
 {
     sac_buf_printf(out, "\"%s\":", key);
@@ -141,7 +150,7 @@ static void put_finding(struct sac_buf *out, const struct check_command *command
     sac_buf_puts(out, "{");
     put_name(out, "fault", sac_fault_names[finding->fault]);
     sac_buf_puts(out, ",");
-    put_name(out, "file", name_of(command, finding->part, finding->index, text));
+    put_name(out, "file", name_of_found(command, finding, text));
     sac_buf_puts(out, ",");
     put_name(out, "set", command->parts[finding->part]->path);
     if (finding->other_part >= 0) {
@@ -212,7 +221,7 @@ static void print_text(const struct check_command *command, const struct sac_che
         const struct sac_finding *finding = &check->findings[i];
         bool two = finding->other_part >= 0;
         printf("%s: %s: %s%s%s\n", sac_fault_names[finding->fault],
-               name_of(command, finding->part, finding->index, name), finding->why, two ? ": " : "",
+               name_of_found(command, finding, name), finding->why, two ? ": " : "",
                two ? name_of(command, finding->other_part, finding->other_index, other) : "");
     }
     printf("%" PRId64 " pictures", check->items);

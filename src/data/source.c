@@ -64,6 +64,9 @@ void sac_source_free(struct sac_source *source)
         return;
     char *path = source->path;
     sac_labels_done(&source->labels);
+    for (int64_t i = 0; i < source->unread_count; i++)
+        free(source->unread[i]);
+    free(source->unread);
     source->type->free(source);
     free(path);
 }

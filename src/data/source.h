@@ -60,6 +60,8 @@ struct sac_source {
     int64_t count;            /* at least 1 */
     int label_count;          /* values a label: 1 but of HDF5 */
     struct sac_labels labels; /* the classes' names, or none */
+    char **unread;            /* of folders: pictures of kinds that are not read; owned */
+    int64_t unread_count;
 };
 
 /* SAC_EFORMAT, SAC_EUNSUPPORTED and SAC_ELIMIT: this item is corrupt, others may
@@ -80,6 +82,9 @@ bool sac_source_item_path(const struct sac_source *source, int64_t index, char *
 /* Takes NULL. */
 void sac_source_free(struct sac_source *source);
 
+/* Whether a file's extension is that of a picture of a kind that is not read. */
+bool sac_source_is_unread_kind(const char *name);
+
 /* Whether a code means a corrupt item (see sac_source_item). */
 static inline bool sac_source_is_corrupt(int code)
 {
@@ -98,7 +103,9 @@ int sac_source_list_open(struct sac_source **ret, const char *path, const char *
                          struct sac_error *err);
 
 /* Each sub-folder is a class, in the order of their names' bytes, and holds JPEG
- * and PNG files (by extension), also in folders below; hidden ones do not count. */
+ * and PNG files (by extension), also in folders below; hidden ones do not count. What
+ * else is a picture by its extension (HEIC, TIFF, WebP …) stands in `unread`; of these
+ * and of folders without pictures a line is logged. */
 int sac_source_folder_open(struct sac_source **ret, const char *path, struct sac_error *err);
 
 /* A text file that lists .h5 files, one a line; or a .h5 file. Of each, the

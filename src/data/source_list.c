@@ -9,7 +9,11 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/buf.h"
+#include "base/log.h"
+
 #define FOLDER_DEPTH_MAX 16
+#define EMPTY_NAMED_MAX 10
 #define PATH_BYTES_MAX 4096
 
 struct picture {
@@ -181,16 +185,25 @@ static int not_hidden(const struct dirent *entry)
     return entry->d_name[0] != '.';
 }
 
-static bool is_picture(const char *name)
+static const char *const read_kinds[] = {".jpg", ".jpeg", ".png", NULL};
+static const char *const unread_kinds[] = {
+    ".heic", ".heif", ".avif", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jp2", ".jxl",
+    ".jfif", ".dng",  ".cr2",  ".cr3", ".nef",  ".arw",  ".orf", ".rw2", ".raf", NULL};
+
+static int kind_of(const char *name, const char *const *kinds)
 {
-    static const char *const ends[] = {".jpg", ".jpeg", ".png"};
     const char *dot = strrchr(name, '.');
 
-    for (size_t i = 0; dot && i < sizeof ends / sizeof *ends; i++) {
-        if (strcasecmp(dot, ends[i]) == 0)
-            return true;
+    for (int i = 0; dot && kinds[i]; i++) {
+        if (strcasecmp(dot, kinds[i]) == 0)
+            return i;
     }
-    return false;
+    return -1;
+}
+
+bool sac_source_is_unread_kind(const char *name)
+{
+    return kind_of(name, unread_kinds) >= 0;
 }
 
 /* A visit to each entry of a folder, in order; folders and files told apart. */
@@ -228,6 +241,24 @@ static int each_entry(struct list *list, const char *folder, visit_fn *visit, in
     return rc;
 }
 
+static int add_unread(struct sac_source *source, const char *path, struct sac_error *err)
+{
+    int64_t count = source->unread_count;
+
+    if ((count & (count - 1)) == 0) { /* a power of two is full */
+        size_t capacity = count ? 2 * (size_t)count : 1;
+        char **larger = reallocarray(source->unread, capacity, sizeof *larger);
+        if (!larger)
+            return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+        source->unread = larger;
+    }
+    char *copy = strdup(path);
+    if (!copy)
+        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    source->unread[source->unread_count++] = copy;
+    return 0;
+}
+
 static int visit_below(struct list *list, const char *path, const char *name, bool folder,
                        int depth, int label, struct sac_error *err)
 {
@@ -235,7 +266,9 @@ static int visit_below(struct list *list, const char *path, const char *name, bo
         return sac_fail(err, SAC_ELIMIT, "%s: folders more than %d deep", path, FOLDER_DEPTH_MAX);
     if (folder)
         return each_entry(list, path, visit_below, depth + 1, label, err);
-    if (!is_picture(name))
+    if (sac_source_is_unread_kind(name))
+        return add_unread(&list->source, path, err);
+    if (kind_of(name, read_kinds) < 0)
         return 0;
     char *copy = strdup(path);
     if (!copy)
@@ -266,6 +299,51 @@ static int visit_class(struct list *list, const char *path, const char *name, bo
     return each_entry(list, path, visit_below, depth + 1, labels->count - 1, err);
 }
 
+/* "photographs: 7 pictures are left out, of kinds that are not read (5 .heic, 2 .tif)" */
+static void tell_unread(const struct sac_source *source)
+{
+    int64_t counts[sizeof unread_kinds / sizeof *unread_kinds] = {0};
+    struct sac_buf kinds = {0};
+
+    for (int64_t i = 0; i < source->unread_count; i++)
+        counts[kind_of(source->unread[i], unread_kinds)]++;
+    for (int i = 0; unread_kinds[i]; i++) {
+        if (counts[i] > 0)
+            sac_buf_printf(&kinds, "%s%lld %s", kinds.len ? ", " : "", (long long)counts[i],
+                           unread_kinds[i]);
+    }
+    if (source->unread_count > 0 && !kinds.failed)
+        sac_log(SAC_LOG_WARNING,
+                "%s: %lld pictures are left out, of kinds that are not read (%.*s); make JPEG or "
+                "PNG files of them",
+                source->path, (long long)source->unread_count, (int)kinds.len, kinds.data);
+    sac_buf_done(&kinds);
+}
+
+/* Classes are the folders; the pictures lie class by class. */
+static void tell_empty(const struct list *list)
+{
+    const struct sac_labels *labels = &list->source.labels;
+    struct sac_buf names = {0};
+    int64_t at = 0;
+    int empty = 0;
+
+    for (int label = 0; label < labels->count; label++) {
+        int64_t first = at;
+        while (at < list->source.count && list->pictures[at].label == label)
+            at++;
+        if (at > first)
+            continue;
+        if (++empty <= EMPTY_NAMED_MAX)
+            sac_buf_printf(&names, "%s%.80s", empty > 1 ? ", " : "", labels->text[label]);
+    }
+    if (empty > 0 && !names.failed)
+        sac_log(SAC_LOG_WARNING, "%s: %d of %d folders have no JPEG or PNG files: %.*s%s",
+                list->source.path, empty, labels->count, (int)names.len, names.data,
+                empty > EMPTY_NAMED_MAX ? " …" : "");
+    sac_buf_done(&names);
+}
+
 int sac_source_folder_open(struct sac_source **ret, const char *path, struct sac_error *err)
 {
     struct list *list = list_new(&folder_type, path, "", err);
@@ -274,6 +352,10 @@ int sac_source_folder_open(struct sac_source **ret, const char *path, struct sac
         return SAC_ENOMEM;
     list->owns_paths = true;
     int rc = each_entry(list, path, visit_class, 0, 0, err);
+    if (rc == 0) {
+        tell_unread(&list->source);
+        tell_empty(list);
+    }
     if (rc == 0 && list->source.count == 0)
         rc = sac_fail(err, SAC_EFORMAT,
                       "%s: no pictures; expected a folder a class with JPEG or PNG files", path);

@@ -12,8 +12,8 @@
 
 enum { CLASSES_MAX = 1 << 20, COVER = 96 };
 
-const char *const sac_fault_names[SAC_FAULTS] = {"corrupt",   "tiny",           "aspect",
-                                                 "duplicate", "near_duplicate", "mislabelled"};
+const char *const sac_fault_names[SAC_FAULTS] = {
+    "corrupt", "tiny", "aspect", "duplicate", "near_duplicate", "mislabelled", "unread"};
 
 /* What is kept of an item. */
 struct note {
@@ -56,33 +56,58 @@ static int add(struct run *run, enum sac_fault fault, int64_t at, int64_t other,
                struct sac_error *err, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
+/* Takes `why`, or NULL for what could not be made. */
+static int keep(struct run *run, struct sac_finding finding, struct sac_error *err)
+{
+    struct sac_check *check = &run->check;
+
+    if (finding.why && check->finding_count == run->capacity) {
+        int64_t capacity = run->capacity ? 2 * run->capacity : 64;
+        struct sac_finding *all = reallocarray(check->findings, (size_t)capacity, sizeof *all);
+        if (all) {
+            check->findings = all;
+            run->capacity = capacity;
+        }
+    }
+    if (!finding.why || check->finding_count == run->capacity) {
+        free(finding.why);
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    }
+    check->findings[check->finding_count++] = finding;
+    check->counts[finding.fault]++;
+    return 0;
+}
+
 static int add(struct run *run, enum sac_fault fault, int64_t at, int64_t other,
                struct sac_error *err, const char *format, ...)
 {
-    struct sac_check *check = &run->check;
     struct sac_finding finding = {fault, run->notes[at].part, run->notes[at].index, -1, -1, NULL};
     va_list args;
 
-    if (check->finding_count == run->capacity) {
-        int64_t capacity = run->capacity ? 2 * run->capacity : 64;
-        struct sac_finding *all = reallocarray(check->findings, (size_t)capacity, sizeof *all);
-        if (!all)
-            return sac_fail(err, SAC_ENOMEM, "out of memory");
-        check->findings = all;
-        run->capacity = capacity;
-    }
     va_start(args, format);
-    int size = vasprintf(&finding.why, format, args);
+    if (vasprintf(&finding.why, format, args) < 0)
+        finding.why = NULL;
     va_end(args);
-    if (size < 0)
-        return sac_fail(err, SAC_ENOMEM, "out of memory");
     if (other >= 0) {
         finding.other_part = run->notes[other].part;
         finding.other_index = run->notes[other].index;
     }
-    check->findings[check->finding_count++] = finding;
-    check->counts[fault]++;
-    return 0;
+    return keep(run, finding, err);
+}
+
+static int name_unread(struct run *run, struct sac_error *err)
+{
+    int rc = 0;
+
+    for (int part = 0; rc == 0 && part < run->part_count; part++) {
+        for (int64_t i = 0; rc == 0 && i < run->parts[part]->unread_count; i++)
+            rc = keep(run,
+                      (struct sac_finding){SAC_FAULT_UNREAD, part, i, -1, -1,
+                                           strdup("of a kind that is not read; expected JPEG or "
+                                                  "PNG")},
+                      err);
+    }
+    return rc;
 }
 
 /* ---- The first look --------------------------------------------------------- */
@@ -452,6 +477,8 @@ int sac_check_of(struct sac_check *ret, const struct sac_source *const *parts, i
         rc = find_near_copies(&run, err);
     if (rc == 0 && options->model)
         rc = doubt_labels(&run, err);
+    if (rc == 0)
+        rc = name_unread(&run, err);
     if (rc == 0 && run.check.finding_count > 0)
         qsort(run.check.findings, (size_t)run.check.finding_count, sizeof *run.check.findings,
               by_fault);

@@ -1,7 +1,8 @@
 /*
  * What is wrong with a data set, or with the parts of one: damaged pictures, copies
  * (the same bytes), near copies (the same picture in another size or compression), tiny
- * and oddly shaped ones, and those whose label a trained model doubts.
+ * and oddly shaped ones, those whose label a trained model doubts, and those of kinds
+ * that are not read.
  */
 #ifndef SAC_DATASET_CHECK_H
 #define SAC_DATASET_CHECK_H
@@ -15,6 +16,7 @@ enum sac_fault {
     SAC_FAULT_DUPLICATE,
     SAC_FAULT_NEAR_DUPLICATE,
     SAC_FAULT_MISLABELLED,
+    SAC_FAULT_UNREAD, /* its index is in the source's `unread` */
     SAC_FAULTS,
 };
 extern const char *const sac_fault_names[SAC_FAULTS];

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "data/claim.h"
 #include "data/fetch.h"
+#include "data/source.h"
 #include "dataset/links.h"
 #include "dataset/pipeline.h"
 
@@ -34,7 +35,7 @@ struct tree {
     struct sac_fetcher *fetcher; /* of the pages */
     char *folder;                /* OUT.download */
     struct file *files;          /* each once, in the order of the paths' parts */
-    int64_t count, cap, missing;
+    int64_t count, cap, missing, unread;
 };
 
 static int no_memory(const char *what, struct sac_error *err)
@@ -67,6 +68,7 @@ struct entry {
 struct page {
     struct entry *entries;
     size_t count, cap;
+    int64_t unread; /* pictures of kinds that are not read */
     char base[PATH_BYTES_MAX];
 };
 
@@ -92,9 +94,12 @@ static int add_entry(struct page *page, const char *link, struct sac_error *err)
     char name[256], url[PATH_BYTES_MAX];
     struct entry entry = {0};
 
-    if (!sac_link_name(page->base, link, name, sizeof name, &entry.folder) ||
-        (!entry.folder && !is_picture(name)))
+    if (!sac_link_name(page->base, link, name, sizeof name, &entry.folder))
         return 0;
+    if (!entry.folder && !is_picture(name)) {
+        page->unread += sac_source_is_unread_kind(name);
+        return 0;
+    }
     if (!sac_link_url(page->base, link, url, sizeof url))
         return sac_fail(err, SAC_ELIMIT, "%.200s…: the address is too long", page->base);
     if (page->count == page->cap) {
@@ -234,8 +239,10 @@ static int walk(struct tree *tree, const char *above, const char *url, const cha
             rc = visit(tree, page, &page->entries[i], folder, depth, err);
     }
     tell(tree, tree->count, -1);
-    if (page)
+    if (page) {
+        tree->unread += page->unread;
         page_done(page);
+    }
     free(page);
     return rc;
 }
@@ -365,6 +372,10 @@ static int fetch_files(struct tree *tree, struct sac_error *err)
                                     .work = work,
                                     .take = take};
 
+    if (tree->unread > 0)
+        sac_log(SAC_LOG_WARNING,
+                "%s: %lld pictures are left out, of kinds that are not read (HEIC, TIFF, WebP …)",
+                url, (long long)tree->unread);
     if (tree->count == 0)
         return sac_fail(err, SAC_EFORMAT,
                         "%s: lists no pictures; expected a folder a class with JPEG or PNG files",

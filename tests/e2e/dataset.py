@@ -173,6 +173,23 @@ def check_as_text():
     need("duplicate: " + os.path.join(base, "b", "3.png") in text and "in another class" in text, text)
 
 
+@case("pictures of kinds that are not read are named")
+def unread():
+    base = place("kinds")
+    for i in range(3):
+        write(os.path.join(base, "a", "%d.png" % i), png(40, 40, 3 + 50 * i))
+    for name in ("1.HEIC", "2.heic", "3.TIFF", "4.webp", "notes.txt"):
+        write(os.path.join(base, "b", name), b"x")
+    found = check(base, status=3)
+    need(found["counts"]["unread"] == 4 and found["pictures"] == 3, found)
+    need([os.path.relpath(f["file"], base) for f in found["findings"]] ==
+         ["b/1.HEIC", "b/2.heic", "b/3.TIFF", "b/4.webp"], found["findings"])
+    done = subprocess.run([binary(), "dataset", "create", *CREATE, base, place("kinds-out")],
+                          capture_output=True, text=True, timeout=60)
+    need("4 pictures are left out, of kinds that are not read (2 .heic, 1 .tiff, 1 .webp)" in
+         done.stderr and "1 of 2 folders have no JPEG or PNG files: b" in done.stderr, done.stderr)
+
+
 # ---- create ------------------------------------------------------------------
 
 CREATE = ["--size", "32x32", "--resize", "fill", "--threads", "2"]

@@ -3,8 +3,8 @@
  * it takes, and which gradients travel together. Pure: nothing here talks to anybody.
  * Any thread.
  */
-#ifndef SAC_TRAIN_RANKS_H
-#define SAC_TRAIN_RANKS_H
+#ifndef SAC_RANKS_RANKS_H
+#define SAC_RANKS_RANKS_H
 
 #include <stdbool.h>
 #include <stddef.h>

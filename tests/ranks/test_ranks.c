@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/ranks.h"
+#include "ranks/ranks.h"
 
 static const char *const *environment; /* name, value, …, NULL */
 

@@ -1,4 +1,4 @@
-#include "train/ranks.h"
+#include "ranks/ranks.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -170,6 +170,13 @@ int sac_cuda_sum_of_squares(struct sac_stream *stream, const float *values, size
 int sac_cuda_update(struct sac_stream *stream, const struct sac_update *update,
                     struct sac_error *err);
 
+/* ---- Ranks (comm.c): device.h has the contracts ---------------------------- */
+int sac_cuda_comm_id(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
+                     struct sac_error *err);
+int sac_cuda_comm_new(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
+                      int world, struct sac_comm **ret, struct sac_error *err);
+int sac_cuda_comm_library(char *ret, size_t size, struct sac_error *err);
+
 /* ---- Recording (record.c) -------------------------------------------------- */
 int sac_cuda_record_begin(struct sac_stream *stream, struct sac_error *err);
 int sac_cuda_record_end(struct sac_stream *stream, struct sac_recording **ret,

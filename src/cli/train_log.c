@@ -126,6 +126,9 @@ static void put_event(struct sac_train_log *t, const struct sac_train_event *e)
         put_line(t, "solver.cpp:272", "Solving ", e->name, "");
         put_line(t, "solver.cpp:273", "Learning Rate Policy: ", e->text, "");
         break;
+    case SAC_TRAIN_PARALLEL:
+        put_line(t, "parallel.cpp", "Data parallel: ", e->text, "");
+        break;
     case SAC_TRAIN_LOADED:
         put_line(t, "caffe.cpp:155", "Finetuning from ", e->name, "");
         put_line(t, "caffe.cpp:155", e->text, "", "");
@@ -189,7 +192,8 @@ static void put_json(const struct sac_train_event *e)
         [SAC_TRAIN_STEP] = "step",         [SAC_TRAIN_DISPLAY] = "train",
         [SAC_TRAIN_SAVING] = "saving",     [SAC_TRAIN_LAST_LOSS] = "last_loss",
         [SAC_TRAIN_BEST] = "best",         [SAC_TRAIN_WRITTEN] = "written",
-        [SAC_TRAIN_STOPPED] = "stopped",   [SAC_TRAIN_DONE] = "done"};
+        [SAC_TRAIN_STOPPED] = "stopped",   [SAC_TRAIN_DONE] = "done",
+        [SAC_TRAIN_PARALLEL] = "parallel"};
     json_t *root, *values = json_array();
 
     if (e->kind == SAC_TRAIN_STEP || e->kind == SAC_TRAIN_TESTING) {

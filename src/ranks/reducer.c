@@ -11,7 +11,7 @@ struct sac_reducer {
     struct sac_reducer_options options;
     struct sac_bucket *buckets;
     struct sac_reducer_span *spans;
-    int sent; /* buckets that were given away */
+    int sent; /* buckets that were given away; all of them, when none is wanted */
 
     /* On a device with streams. */
     struct sac_stream *side;
@@ -173,6 +173,7 @@ static int start(struct sac_reducer *r, struct sac_error *err)
         return sac_fail(err, SAC_ENOMEM, "out of memory");
     memcpy(r->buckets, r->options.buckets, (count - 1) * sizeof *r->buckets);
     r->options.buckets = r->buckets;
+    r->sent = r->options.bucket_count;
     for (size_t i = 0; i + 1 < count; i++)
         r->spans[i].bucket = r->buckets[i];
     if (!r->options.device->info.host_memory)

@@ -28,7 +28,8 @@ int sac_reducer_new(struct sac_reducer **ret, const struct sac_reducer_options *
 void sac_reducer_free(struct sac_reducer *reducer);
 
 /* Each iteration: begin, before the last way back; step, behind each of its steps (none
- * needs to be told); end: the rest, and the stream, or the caller, waits for all. */
+ * needs to be told, and outside of begin and end none matters); end: the rest, and the
+ * stream, or the caller, waits for all. */
 void sac_reducer_begin(struct sac_reducer *reducer);
 int sac_reducer_step(struct sac_reducer *reducer, int step, struct sac_error *err);
 int sac_reducer_end(struct sac_reducer *reducer, struct sac_error *err);

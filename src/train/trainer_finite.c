@@ -161,7 +161,7 @@ static int with_snapshot(const struct sac_trainer *t, int rc, struct sac_error *
 {
     size_t used = strlen(err->text);
 
-    if (rc != SAC_EINVAL)
+    if (rc != SAC_EINVAL || t->rank > 0)
         return rc;
     if (t->saved_at >= 0)
         snprintf(err->text + used, sizeof err->text - used,

@@ -60,7 +60,10 @@ int sac_trainer_open_train(struct sac_trainer *t, struct sac_error *err)
         .smoothing = t->options.smoothing,
         .augment = t->options.augment,
         .source = t->options.data,
-        .position = sac_trainer_restored_position(t, -1),
+        .position = t->first_position,
+        .rank = t->rank,
+        .world = t->world,
+        .batch_rule = t->options.batch_rule,
     };
     const Caffe__NetParameter *message = path           ? NULL
                                          : m->net_param ? m->net_param
@@ -105,6 +108,8 @@ int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err)
     const Caffe__SolverParameter *m = t->message;
     int rc = 0;
 
+    if (t->rank > 0)
+        return 0;
     if (m->n_test_iter > SAC_TRAIN_TESTS_MAX)
         return sac_fail(err, SAC_ELIMIT, "%s: %zu test nets; at most %d", t->options.solver,
                         m->n_test_iter, SAC_TRAIN_TESTS_MAX);
@@ -193,15 +198,23 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
     return sac_phase_net_plan(&t->tests[index], t->options.device, t->store, t->stream, &how, err);
 }
 
-int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err)
+int sac_trainer_open_device(struct sac_trainer *t, struct sac_error *err)
 {
-    int rc = t->options.device->table->stream_new(t->options.device, &t->stream, err);
-    int64_t most;
+    struct sac_device *device = t->options.device;
+    int rc = device->info.host_memory || device->table->update
+                 ? 0
+                 : sac_fail(err, SAC_EUNSUPPORTED, "device %s cannot train", device->info.name);
 
     if (rc == 0)
-        rc = t->options.device->table->store_new(t->options.device, &t->store, err);
-    if (rc == 0)
-        rc = sac_trainer_remote_open(t, err);
+        rc = device->table->stream_new(device, &t->stream, err);
+    return rc == 0 ? device->table->store_new(device, &t->store, err) : rc;
+}
+
+int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = sac_trainer_remote_open(t, err);
+    int64_t most;
+
     if (rc == 0)
         rc = plan_train(t, err);
     most = t->train.value_count;

@@ -37,7 +37,9 @@ void sac_trainer_choose_threads(struct sac_trainer *t)
         json_integer_value(made_with) <= SAC_TRAIN_THREADS_MAX)
         t->threads = (int)json_integer_value(made_with);
     if (t->threads < 1)
-        t->threads = sac_cpu_count();
+        t->threads = sac_cpu_count() / (t->options.sharers > 0 ? t->options.sharers : 1);
+    if (t->threads < 1)
+        t->threads = 1;
     if (t->threads > SAC_TRAIN_THREADS_MAX)
         t->threads = SAC_TRAIN_THREADS_MAX;
 }
@@ -167,6 +169,8 @@ int sac_trainer_load_start(struct sac_trainer *t, struct sac_error *err)
 {
     int rc = 0;
 
+    if (t->rank > 0) /* from rank 0, later */
+        return 0;
     if (t->from.state)
         return restore(t, err);
     for (size_t i = 0; rc == 0 && !t->options.weights && i < t->message->n_weights; i++)

@@ -1,0 +1,214 @@
+/* A trainer among ranks: what they start from, and what they tell each other. */
+#include "train/trainer_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/transfer.h"
+
+enum { BUCKET_BYTES = 8 << 20, BRIDGE = 1 << 14 };
+
+/* ---- The start --------------------------------------------------------------- */
+
+/* Rank 0's bytes, to all; a communicator carries floats, as they are. */
+static int share_bytes(struct sac_trainer *t, void *bytes, size_t size, struct sac_error *err)
+{
+    struct sac_device *device = t->options.device;
+    size_t count = (size + sizeof(float) - 1) / sizeof(float);
+    float *values = NULL;
+    int rc = device->table->memory_new(device, SAC_MEMORY_DEVICE, count * sizeof(float),
+                                       (void **)&values, err);
+
+    if (rc != 0)
+        return rc;
+    rc = sac_transfer_in(device, t->stream, values, bytes, size, err);
+    if (rc == 0)
+        rc = sac_comm_broadcast(t->options.comm, device->info.host_memory ? NULL : t->stream,
+                                values, count, 0, err);
+    if (rc == 0)
+        rc = sac_transfer_out(device, t->stream, bytes, values, size, err);
+    if (rc == 0)
+        rc = sac_comm_check(t->options.comm, err);
+    device->table->memory_free(device, SAC_MEMORY_DEVICE, values);
+    return rc;
+}
+
+int sac_trainer_share_seed(struct sac_trainer *t, struct sac_error *err)
+{
+    struct {
+        uint64_t seed;
+        int64_t position;
+    } start = {t->seed, sac_trainer_restored_position(t, -1)};
+    int rc = t->world > 1 ? share_bytes(t, &start, sizeof start, err) : 0;
+
+    t->seed = start.seed;
+    t->first_position = start.position;
+    return rc;
+}
+
+static int share_array(struct sac_trainer *t, float *values, struct sac_error *err)
+{
+    return sac_comm_broadcast(t->options.comm, t->remote ? t->stream : NULL, values, t->total, 0,
+                              err);
+}
+
+static int share_arrays(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = share_array(t, t->remote ? sac_trainer_remote_params(t) : t->params, err);
+
+    for (int i = 0; i < sac_solver_histories(t->solver) && rc == 0; i++)
+        rc = share_array(
+            t, t->remote ? sac_trainer_remote_history(t, i) : sac_solver_history_flat(t->solver, i),
+            err);
+    if (rc == 0)
+        rc = t->options.device->table->stream_sync(t->stream, err);
+    return rc == 0 ? sac_comm_check(t->options.comm, err) : rc;
+}
+
+static int share_place(struct sac_trainer *t, struct sac_error *err)
+{
+    struct {
+        int64_t iteration;
+        float scale;
+        int scale_good;
+    } place = {t->iteration, t->scale.factor, t->scale.good};
+    int rc = share_bytes(t, &place, sizeof place, err);
+
+    t->iteration = place.iteration;
+    t->scale.factor = place.scale;
+    t->scale.good = place.scale_good;
+    return rc;
+}
+
+/* ---- Buckets ----------------------------------------------------------------- */
+
+static int after_step(void *user, int step, struct sac_error *err)
+{
+    return sac_reducer_step(user, step, err);
+}
+
+/* Zeros that nobody wants go along, where they are few and stand between what is wanted: batch
+ * norm's statistics would cut every bucket. */
+static void bridge(const size_t *at, int *ready, int parts)
+{
+    for (int i = parts - 2; i > 0; i--)
+        if (ready[i] < 0 && at[i + 1] - at[i] <= BRIDGE)
+            ready[i] = ready[i + 1];
+}
+
+/* Elements count from the head on, which is there at the end: the last bucket has it. */
+static int cut(const struct sac_trainer *t, struct sac_bucket *buckets, size_t *at, int *ready)
+{
+    size_t bytes = t->options.bucket_bytes ? t->options.bucket_bytes : BUCKET_BYTES;
+    int params = sac_net_param_count(t->train.net);
+
+    at[1] = SAC_HEAD;
+    ready[0] = sac_plan_step_count(t->train.plan) - 1;
+    for (int i = 0; i < params; i++) {
+        bool last = i == params - 1;
+        at[i + 2] = SAC_HEAD + (last ? t->total : (size_t)(t->weight_at[i + 1] - t->params));
+        ready[i + 1] = t->grad_at[i] ? sac_plan_gradient_step(t->train.plan, i) : -1;
+    }
+    bridge(at, ready, params + 1);
+    return sac_ranks_buckets(buckets, at, ready, params + 1, bytes / sizeof(float));
+}
+
+static int make_reducer(struct sac_trainer *t, struct sac_error *err)
+{
+    size_t parts = (size_t)sac_net_param_count(t->train.net) + 2;
+    struct sac_bucket *buckets = calloc(parts, sizeof *buckets);
+    size_t *at = calloc(parts, sizeof *at);
+    int *ready = calloc(parts, sizeof *ready);
+    int rc = buckets && at && ready ? 0 : sac_trainer_no_memory(err);
+    struct sac_reducer_options how = {
+        .comm = t->options.comm,
+        .device = t->options.device,
+        .stream = t->stream,
+        .values = t->remote ? sac_trainer_remote_head(t) : t->grads_memory,
+        .buckets = buckets,
+    };
+
+    if (rc == 0) {
+        how.bucket_count = cut(t, buckets, at, ready);
+        rc = sac_reducer_new(&t->reducer, &how, err);
+    }
+    if (rc == 0)
+        sac_plan_set_hook(t->train.plan, (struct sac_plan_hook){after_step, t->reducer});
+    free(buckets);
+    free(at);
+    free(ready);
+    return rc;
+}
+
+int sac_trainer_share_start(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = t->world > 1 ? share_place(t, err) : 0;
+
+    if (rc == 0 && t->world > 1)
+        rc = share_arrays(t, err);
+    return rc == 0 && t->world > 1 ? make_reducer(t, err) : rc;
+}
+
+/* ---- An iteration ------------------------------------------------------------ */
+
+static int offer(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = 0;
+
+    if (t->remote)
+        rc = sac_trainer_remote_offer(t, err);
+    else
+        memcpy(t->grads_memory, t->head, sizeof t->head);
+    sac_reducer_begin(t->reducer);
+    return rc;
+}
+
+int sac_trainer_offer(struct sac_trainer *t, double loss, struct sac_error *err)
+{
+    enum sac_train_request request = sac_trainer_asked(t);
+
+    memset(t->head, 0, sizeof t->head);
+    t->head[SAC_HEAD_LOSS] = (float)loss;
+    t->head[SAC_HEAD_STOP] = request == SAC_TRAIN_STOP;
+    t->head[SAC_HEAD_SNAPSHOT] = request == SAC_TRAIN_SNAPSHOT;
+    return offer(t, err);
+}
+
+int sac_trainer_leave(struct sac_trainer *t, struct sac_error *err)
+{
+    memset(t->head, 0, sizeof t->head);
+    t->head[SAC_HEAD_VOID] = 1;
+    int rc = offer(t, err);
+    if (rc == 0)
+        rc = sac_reducer_end(t->reducer, err);
+    if (rc == 0)
+        rc = t->options.device->table->stream_sync(t->stream, err);
+    return rc == 0 ? sac_comm_check(t->options.comm, err) : rc;
+}
+
+int sac_trainer_hear(struct sac_trainer *t, struct sac_error *err)
+{
+    if (!t->remote)
+        memcpy(t->head, t->grads_memory, sizeof t->head);
+    return sac_comm_check(t->options.comm, err);
+}
+
+enum sac_train_request sac_trainer_agreed(const struct sac_trainer *t)
+{
+    return t->head[SAC_HEAD_STOP] > 0       ? SAC_TRAIN_STOP
+           : t->head[SAC_HEAD_SNAPSHOT] > 0 ? SAC_TRAIN_SNAPSHOT
+                                            : SAC_TRAIN_GO_ON;
+}
+
+void sac_trainer_tell_ranks(const struct sac_trainer *t)
+{
+    int own = sac_feed_batch(t->train.feed), passes = sac_solver_iter_size(t->solver);
+    char text[200];
+
+    snprintf(text, sizeof text,
+             "%d ranks by %s, batch rule %s: %d items a rank, %lld an iteration, %d buckets",
+             t->world, t->options.comm->table->kind,
+             t->options.batch_rule == SAC_BATCH_SPLIT ? "split" : "per-gpu", own * passes,
+             (long long)own * t->world * passes, sac_reducer_span_count(t->reducer));
+    sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_PARALLEL, .text = text});
+}

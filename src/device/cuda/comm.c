@@ -22,6 +22,13 @@ struct comm {
     struct ncclComm *handle; /* NULL once it was aborted */
 };
 
+static atomic_int live;
+
+bool sac_cuda_comms_live(void)
+{
+    return atomic_load(&live) > 0;
+}
+
 static double now_s(void)
 {
     struct timespec t;
@@ -211,6 +218,7 @@ static void free_comm(struct sac_comm *base)
     pthread_mutex_destroy(&comm->calls);
     sac_comm_done(&comm->base);
     free(comm);
+    atomic_fetch_sub(&live, 1);
 }
 
 static const struct sac_comm_table table = {
@@ -277,6 +285,7 @@ int sac_cuda_comm_new(struct sac_device *device, const unsigned char id[SAC_COMM
     pthread_mutex_init(&comm->calls, NULL);
     comm->device = (struct sac_cuda_device *)device;
     comm->nccl = nccl;
+    atomic_fetch_add(&live, 1);
     rc = join(comm, id, err);
     if (rc == 0)
         *ret = &comm->base;

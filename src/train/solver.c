@@ -33,13 +33,17 @@ struct sac_solver {
     int threads;
 };
 
-/* NVCaffe's additions that change numbers and that are not here. */
+/* NVCaffe's additions that change results, and that are not here. */
 static int refuse_unsupported(const Caffe__SolverParameter *message, struct sac_error *err)
 {
     if (message->momentum_policy && strcmp(message->momentum_policy, "fixed") != 0)
         return sac_fail(err, SAC_EUNSUPPORTED,
                         "momentum_policy \"%s\" is not supported; only \"fixed\" is",
                         message->momentum_policy);
+    if (message->eval_type && strcmp(message->eval_type, "classification") != 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "eval_type \"%s\" is not supported; only \"classification\" is",
+                        message->eval_type);
     if (message->local_lr_auto)
         return sac_fail(err, SAC_EUNSUPPORTED, "local_lr_auto is not supported");
     return 0;

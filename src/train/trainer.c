@@ -352,6 +352,18 @@ static void tell_end(struct sac_trainer *t)
     sac_trainer_tell(t, event);
 }
 
+/* Fields that change no number, and that are not heeded. */
+static void tell_unheeded(const struct sac_trainer *t)
+{
+    const char *names[] = {t->message->debug_info ? "debug_info" : NULL,
+                           t->message->snapshot_diff ? "snapshot_diff" : NULL};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i])
+            sac_trainer_tell(
+                t, (struct sac_train_event){.kind = SAC_TRAIN_UNHEEDED, .name = names[i]});
+}
+
 int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
 {
     int rc = 0;
@@ -361,6 +373,7 @@ int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
                                                  .text = t->message->lr_policy});
     if (t->reducer)
         sac_trainer_tell_ranks(t);
+    tell_unheeded(t);
     t->start_ns = t->display_ns = sac_clock_ns();
     t->display_iteration = t->iteration;
     while (rc == 0 && !t->stopped && t->iteration < t->message->max_iter)

@@ -4,9 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/buckets.h"
 #include "train/transfer.h"
-
-enum { BUCKET_BYTES = 8 << 20, BRIDGE = 1 << 14 };
 
 /* ---- The start --------------------------------------------------------------- */
 
@@ -87,56 +86,40 @@ static int after_step(void *user, int step, struct sac_error *err)
     return sac_reducer_step(user, step, err);
 }
 
-/* Zeros that nobody wants go along, where they are few and stand between what is wanted: batch
- * norm's statistics would cut every bucket. */
-static void bridge(const size_t *at, int *ready, int parts)
+static int cut(const struct sac_trainer *t, struct sac_bucket **ret, int *ret_count,
+               struct sac_error *err)
 {
-    for (int i = parts - 2; i > 0; i--)
-        if (ready[i] < 0 && at[i + 1] - at[i] <= BRIDGE)
-            ready[i] = ready[i + 1];
-}
-
-/* Elements count from the head on, which is there at the end: the last bucket has it. */
-static int cut(const struct sac_trainer *t, struct sac_bucket *buckets, size_t *at, int *ready)
-{
-    size_t bytes = t->options.bucket_bytes ? t->options.bucket_bytes : BUCKET_BYTES;
     int params = sac_net_param_count(t->train.net);
+    size_t *at = calloc((size_t)params + 1, sizeof *at);
 
-    at[1] = SAC_HEAD;
-    ready[0] = sac_plan_step_count(t->train.plan) - 1;
-    for (int i = 0; i < params; i++) {
-        bool last = i == params - 1;
-        at[i + 2] = SAC_HEAD + (last ? t->total : (size_t)(t->weight_at[i + 1] - t->params));
-        ready[i + 1] = t->grad_at[i] ? sac_plan_gradient_step(t->train.plan, i) : -1;
-    }
-    bridge(at, ready, params + 1);
-    return sac_ranks_buckets(buckets, at, ready, params + 1, bytes / sizeof(float));
+    if (!at)
+        return sac_trainer_no_memory(err);
+    for (int i = 0; i < params; i++)
+        at[i] = SAC_HEAD + (size_t)(t->weight_at[i] - t->params);
+    at[params] = SAC_HEAD + t->total;
+    int rc =
+        sac_buckets_cut(ret, ret_count, t->train.plan, at, params, t->options.bucket_bytes, err);
+    free(at);
+    return rc;
 }
 
 static int make_reducer(struct sac_trainer *t, struct sac_error *err)
 {
-    size_t parts = (size_t)sac_net_param_count(t->train.net) + 2;
-    struct sac_bucket *buckets = calloc(parts, sizeof *buckets);
-    size_t *at = calloc(parts, sizeof *at);
-    int *ready = calloc(parts, sizeof *ready);
-    int rc = buckets && at && ready ? 0 : sac_trainer_no_memory(err);
+    struct sac_bucket *buckets = NULL;
     struct sac_reducer_options how = {
         .comm = t->options.comm,
         .device = t->options.device,
         .stream = t->stream,
         .values = t->remote ? sac_trainer_remote_head(t) : t->grads_memory,
-        .buckets = buckets,
     };
+    int rc = cut(t, &buckets, &how.bucket_count, err);
 
-    if (rc == 0) {
-        how.bucket_count = cut(t, buckets, at, ready);
+    how.buckets = buckets;
+    if (rc == 0)
         rc = sac_reducer_new(&t->reducer, &how, err);
-    }
     if (rc == 0)
         sac_plan_set_hook(t->train.plan, (struct sac_plan_hook){after_step, t->reducer});
     free(buckets);
-    free(at);
-    free(ready);
     return rc;
 }
 

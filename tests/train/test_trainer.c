@@ -330,6 +330,19 @@ static void tests_between_change_no_weight(void **state)
     numbers_done(&first);
 }
 
+/* Nothing of the results depends on these two. */
+static void a_field_that_is_not_heeded_is_named(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct sac_error err = {0};
+
+    (void)state;
+    struct run run = make_run("max_iter: 1 debug_info: true snapshot_diff: true");
+    struct told told = {.stop_at = -1};
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    assert_int_equal(told.count[SAC_TRAIN_UNHEEDED], 2);
+}
+
 /* As Caffe, which asks before every batch of a test: 4 + 3 of those at iteration 0, 5
  * iterations, and then the sixth batch of the tests at 5, which is the second net's. */
 static void what_is_asked_for_during_a_test_is_done_there(void **state)
@@ -550,6 +563,7 @@ int main(void)
         cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
         cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
         cmocka_unit_test(tests_between_change_no_weight),
+        cmocka_unit_test(a_field_that_is_not_heeded_is_named),
         cmocka_unit_test(what_is_asked_for_during_a_test_is_done_there),
         cmocka_unit_test(a_run_that_goes_on_from_its_best_snapshot_is_the_same_run),
         cmocka_unit_test(the_end_tells_what_was_waited_for_the_feed),

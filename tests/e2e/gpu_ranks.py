@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""`saccade train` on several simulated GPUs, in one process and in two: the weights of one
+GPU, and what happens when a GPU or a process goes.
+
+SACCADE_SIM_MODULE_DIR is where the module over tests/cuda_sim lies; without it, or without
+NCCL's stand-in, all is skipped by name."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import ranks
+import training
+from harness import SLOW, Skip, case, cases, need, run_cases
+
+SPLIT = ("--out", "none", "--batch-rule", "split", "--bucket", "1")
+expected = []
+cases.clear()  # those of ranks.py run by themselves
+
+
+def gpus(count, faults="", seed="0"):
+    """The environment in which there are so many."""
+    module = os.environ.get("SACCADE_SIM_MODULE_DIR", "")
+    simulator = os.path.join(module, "..", "..", "cuda_sim")
+    if not os.path.exists(os.path.join(simulator, "libnccl.so.2")):
+        raise Skip("no simulated GPUs, or no NCCL for them")
+    return dict(os.environ, SACCADE_MODULE_DIR=module, SACCADE_SIM_DEVICES=str(count),
+                SACCADE_SIM_FAULT=faults, SACCADE_SIM_SEED=seed, SACCADE_ALGORITHMS="guess",
+                LD_LIBRARY_PATH=simulator)
+
+
+def names(count):
+    return "cuda:" + ",".join(map(str, range(count)))
+
+
+def start(base, count, *more, **how):
+    return subprocess.Popen(training.words("--device", names(count), *more), cwd=base,
+                            env=gpus(count, **how), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def start_two(base, count, *more, faults=("", "")):
+    """Two processes of `count` GPUs each, which meet at the first."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    return [subprocess.Popen(
+        training.words("--device", names(count), *more), cwd=base, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=dict(gpus(count, faults[rank]), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank),
+                 MASTER_ADDR="127.0.0.1", MASTER_PORT=port)) for rank in range(2)]
+
+
+def log_of(process, status=0):
+    log = process.communicate(timeout=100 * SLOW)[1]
+    need(process.returncode == status, process.returncode, log)
+    return log
+
+
+def weights_of_one():
+    if not expected:
+        base = ranks.place("gpu", "max_iter: 50\n", ranks.PLAIN)
+        log_of(start(base, 1, "--out", "none"))
+        expected.extend(ranks.weights(base, 50))
+    return expected
+
+
+def need_same(base):
+    distance = ranks.apart(ranks.weights(base, 50), weights_of_one())
+    need(distance < 1e-5, distance)
+
+
+@case("2, 4 and 8 GPUs train to the weights of one with the whole batch")
+def _():
+    for count in (2, 4, 8):
+        base = ranks.place("gpus", "max_iter: 50\n", ranks.PLAIN)
+        log = log_of(start(base, count, *SPLIT))
+        need("%d ranks by NCCL, batch rule split: %d items a rank, 16 an iteration" % (
+            count, 16 // count) in log, log)
+        need_same(base)
+
+
+@case("GPUs that run behind at random train to the same bits")
+def _():
+    results = []
+    for seed in ("1", "2"):
+        base = ranks.place("late", "max_iter: 50\n", ranks.PLAIN)
+        log_of(start(base, 4, *SPLIT, seed=seed))
+        need_same(base)
+        results.append(training.snapshot(base, 50)[0])
+    need(results[0] == results[1], "other bits")
+
+
+@case("2 processes of 4 GPUs train to the weights of one with the whole batch")
+def _():
+    base = ranks.place("processes", "max_iter: 50\n", ranks.PLAIN)
+    first, second = start_two(base, 4, *SPLIT)
+    log = log_of(first)
+    need("8 ranks by NCCL" in log, log)
+    need("Solving" not in log_of(second), "rank 0 alone logs")
+    need_same(base)
+
+
+@case("GPUs go on from a snapshot as the same run, with batch norm and dropout")
+def _():
+    more = ("--out", "none")
+    whole = ranks.place("whole", "max_iter: 40\n")
+    log_of(start(whole, 3, *more))
+    base = ranks.place("parts", "max_iter: 20\n")
+    log_of(start(base, 3, *more))
+    with open(os.path.join(base, "solver.prototxt"), "w") as file:
+        file.write(training.SOLVER + "max_iter: 40\n")
+    log_of(start(base, 3, *more, "--snapshot", "auto"))
+    need(training.snapshot(whole, 40) == training.snapshot(base, 40), "another end")
+
+
+@case("kill -9 of either process ends the other within 10 s, and the last snapshot is whole")
+def _():
+    for victim in (0, 1):
+        base = ranks.place("killed", "max_iter: 1000000 snapshot: 20\n")
+        processes = start_two(base, 2, *SPLIT, "--keep", "3")
+        ranks.wait_for_snapshot(base, processes[0], 20)
+        os.kill(processes[victim].pid, signal.SIGKILL)
+        began = time.monotonic()
+        log = log_of(processes[1 - victim], 3)
+        need(time.monotonic() - began < 10 * SLOW, "it took", time.monotonic() - began)
+        need("ranks %d to %d" % (2 * victim, 2 * victim + 1) in log and "is gone" in log, log)
+        processes[victim].communicate()
+        last = max(int(re.search(r"_iter_(\d+)", name).group(1)) for name in os.listdir(base)
+                   if name.endswith(".solverstate"))
+        with open(os.path.join(base, "solver.prototxt"), "w") as file:
+            file.write(training.SOLVER + "max_iter: %d\n" % (last + 2))
+        log = log_of(start(base, 4, *SPLIT, "--snapshot", "auto"))
+        need("small_iter_%d.solverstate" % last in log, log)
+
+
+@case("a process that dies inside a sum takes the other with it, by name")
+def _():
+    base = ranks.place("inside", "max_iter: 1000000\n")
+    first, second = start_two(base, 2, *SPLIT, faults=("", "kill:1:60"))
+    log = log_of(first, 3)
+    need("ranks 2 to 3" in log and "is gone" in log, log)
+    need(second.wait(60) == -signal.SIGKILL, second.returncode)
+    second.communicate()
+
+
+@case("a GPU that is lost, or cut off from the others, ends all with its name")
+def _():
+    for fault, says in (("lost:2:900", r"rank 2 \(cuda:2\): .*cuda:2"),
+                        ("cut:1:60", r"rank \d \(cuda:\d\): .*(another rank is gone|NCCL says)")):
+        base = ranks.place("lost", "max_iter: 1000000\n")
+        log = log_of(start(base, 4, *SPLIT, faults=fault), 3)
+        need(re.search(says, log), log)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_cases())

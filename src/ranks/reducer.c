@@ -222,6 +222,10 @@ void sac_reducer_free(struct sac_reducer *r)
 
 void sac_reducer_begin(struct sac_reducer *r)
 {
+    struct sac_error ignored = {0};
+
+    if (r->stamps) /* those of an iteration that nobody asked for */
+        sac_stamps_wait(r->stamps, &ignored);
     r->sent = 0;
     pthread_mutex_lock(&r->lock);
     r->given = r->done = 0;

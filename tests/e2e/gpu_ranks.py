@@ -4,6 +4,7 @@ GPU, and what happens when a GPU or a process goes.
 
 SACCADE_SIM_MODULE_DIR is where the module over tests/cuda_sim lies; without it, or without
 NCCL's stand-in, all is skipped by name."""
+import json
 import os
 import re
 import signal
@@ -153,6 +154,31 @@ def _():
         base = ranks.place("lost", "max_iter: 1000000\n")
         log = log_of(start(base, 4, *SPLIT, faults=fault), 3)
         need(re.search(says, log), log)
+
+
+# Each operation of a GPU takes 4 ms there: a sum, too. How long things take for themselves is
+# no speed of any card.
+@case("the way back hides the sums of all buckets but the last")
+def _():
+    layers = "".join("""layer { name: "d%d" type: "Convolution" bottom: "c%d" top: "c%d"
+  convolution_param { num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "e%d" type: "ReLU" bottom: "c%d" top: "c%d" }
+""" % (i, i, i + 1, i, i + 1, i + 1) for i in range(1, 6))
+    net = ranks.PLAIN.replace('layer { name: "fc"', layers + 'layer { name: "fc"')
+    net = net.replace('InnerProduct" bottom: "c1"', 'InnerProduct" bottom: "c6"')
+    base = ranks.place("timeline", "max_iter: 1\n", net)
+    slow = ",".join("slow:%d:4" % device for device in range(3))
+    done = subprocess.run([training.binary(), "time", "--net", "net.prototxt", "--timeline",
+                           "--device", names(3), "--bucket", "1", "--iterations", "3", "--json"],
+                          cwd=base, env=gpus(3, slow), capture_output=True, text=True,
+                          timeout=100 * SLOW)
+    need(done.returncode == 0, done.stderr)
+    told = json.loads(done.stdout)
+    need(told["ranks"] == 3 and told["by"] == "NCCL", told)
+    back = told["computing"][-1]["ended_ms"]
+    need(len(told["sums"]) >= 5, told["sums"])
+    need(told["hidden"] == len(told["sums"]) - 1, told["hidden"], told["sums"])
+    need(all(told_sum["ended_ms"] < back for told_sum in told["sums"][:-1]), told)
 
 
 if __name__ == "__main__":

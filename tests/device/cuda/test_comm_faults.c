@@ -125,6 +125,39 @@ static void leaving_waits_for_nobody(void **state)
     comm_run(3, leave_at_once, NULL);
 }
 
+/* Rank 0 waits for the others in a sum, while they free pinned memory, for which CUDA would
+ * wait for rank 0's GPU. */
+static void free_before_the_sum(struct comm_rank *rank)
+{
+    const struct sac_device_table *table = rank->device->table;
+    struct sac_error err = {0};
+    float *values = comm_numbers(rank, COUNT);
+    void *first = NULL, *second = NULL;
+
+    comm_join(rank);
+    if (rank->rank > 0)
+        usleep(50000); /* rank 0 is there before */
+    for (size_t bytes = 100; rank->rank > 0 && bytes < 1000; bytes += 300) {
+        assert_ok(table->memory_new(rank->device, SAC_MEMORY_STAGING, bytes, &first, &err), err);
+        memset(first, 1, bytes);
+        table->memory_free(rank->device, SAC_MEMORY_STAGING, first);
+        assert_ok(table->memory_new(rank->device, SAC_MEMORY_STAGING, bytes, &second, &err), err);
+        assert_ptr_equal(first, second); /* used again */
+        table->memory_free(rank->device, SAC_MEMORY_STAGING, second);
+    }
+    assert_ok(sac_comm_all_reduce(rank->comm, rank->stream, values, COUNT, &err), err);
+    comm_check_sums(rank, values, COUNT);
+    comm_leave(rank);
+    comm_drop(rank, values);
+}
+
+static void freeing_pinned_memory_waits_for_no_other_rank(void **state)
+{
+    (void)state;
+    comm_run(3, free_before_the_sum, NULL);
+    assert_int_equal(sim_live().pinned, 0); /* nor is any kept for ever */
+}
+
 static void join_as_rank_0(struct comm_rank *rank)
 {
     struct sac_error err = {0};
@@ -212,6 +245,7 @@ int main(void)
         cmocka_unit_test_teardown(a_rank_that_goes_is_told_and_abort_ends_the_wait, nothing_left),
         cmocka_unit_test_teardown(abort_wakes_who_waits_for_a_silent_rank, nothing_left),
         cmocka_unit_test_teardown(leaving_waits_for_nobody, nothing_left),
+        cmocka_unit_test_teardown(freeing_pinned_memory_waits_for_no_other_rank, nothing_left),
         cmocka_unit_test_teardown(two_of_one_rank_are_refused, nothing_left),
         cmocka_unit_test_teardown(ranks_that_do_not_fit_are_refused, nothing_left),
         cmocka_unit_test_teardown(only_an_old_nccl_refuses_to_be_recorded, nothing_left),

@@ -203,6 +203,8 @@ struct sac_device_table {
                    struct sac_error *err);
     int (*comm_new)(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
                     int world, struct sac_comm **ret, struct sac_error *err);
+    /* What comm_new goes through: "NCCL 2.28.9"; SAC_EUNSUPPORTED with why there is none. */
+    int (*comm_library)(char *ret, size_t size, struct sac_error *err);
 
     /* Weights on the device, packed once and shared by every plan of a model. A
      * constant is known by its name. */

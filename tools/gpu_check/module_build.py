@@ -7,7 +7,7 @@ import subprocess
 
 from . import machine
 
-GRAPH = ("forms.c", "fuse.c", "graph.c", "precision.c", "tensor.c")
+GRAPH = ("comm.c", "forms.c", "fuse.c", "graph.c", "precision.c", "tensor.c")
 
 
 def sources(root):

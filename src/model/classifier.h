@@ -39,6 +39,9 @@ int sac_classifier_new(struct sac_classifier **ret, struct sac_engine *engine,
                        struct sac_error *err);
 void sac_classifier_free(struct sac_classifier *classifier); /* takes NULL */
 
+/* The largest batch that is computed together: larger ones gain nothing over several. */
+int sac_classifier_batch_best(const struct sac_classifier *classifier);
+
 /* Decodes and preprocesses a picture into slot 0 … batch_max − 1. An error
  * leaves the other slots as they were. */
 int sac_classifier_decode(struct sac_classifier *classifier, int slot, const uint8_t *bytes,

@@ -124,6 +124,13 @@ static int plan_new(const struct sac_engine *engine, struct sac_stream *stream, 
                         &options, err);
 }
 
+/* log2 of the pictures that the plan computes together. */
+static int size_together(const struct sac_plan *plan)
+{
+    return __builtin_ctz((unsigned)(sac_plan_batch(plan) / sac_plan_slices(plan)));
+}
+
+/* A plan that computes its batch in parts gives way to that of such a part. */
 int sac_engine_plans_new(const struct sac_engine *engine, struct sac_stream *stream,
                          struct sac_plan *plans[SAC_ENGINE_SIZES], struct sac_error *err)
 {
@@ -134,8 +141,14 @@ int sac_engine_plans_new(const struct sac_engine *engine, struct sac_stream *str
         if (1 << i > engine->batch_max)
             continue;
         rc = plan_new(engine, stream, 1 << i, 1, largest, &plans[i], err);
-        if (!largest)
+        if (rc == 0 && !largest && size_together(plans[i]) < i) {
+            int together = size_together(plans[i]);
+            sac_plan_free(plans[i]);
+            plans[i] = NULL;
+            i = together + 1;
+        } else if (!largest) {
             largest = plans[i];
+        }
     }
     return rc;
 }

@@ -111,26 +111,21 @@ static int take_own(struct time_command *t, int option, const char *value, struc
     }
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    struct time_command *t = user;
+    int rc = sac_model_flags_take(&t->flags, option, value, err);
+
+    return rc ? rc : take_own(t, option, value, err);
+}
+
 static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
                  struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_parse(argc, argv, long_options, take, t, ret_help, err);
 
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = sac_model_flags_take(&t->flags, option, optarg, err);
-        if (rc == 0)
-            rc = take_own(t, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
-    if (optind < argc)
-        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     if (!t->net == !t->pictures)
         return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
     if ((t->backward && !t->net) || (t->data && !t->backward))

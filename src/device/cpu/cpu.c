@@ -178,6 +178,8 @@ static void describe(struct sac_cpu_device *device)
     info->precisions = 1u << SAC_PRECISION_F32;
     if (can->avx512_bf16)
         info->precisions |= 1u << SAC_PRECISION_BF16;
+    if (sac_cpu_onednn_is_there() && (can->avx512_vnni || can->amx_int8))
+        info->precisions |= 1u << SAC_PRECISION_INT8;
 }
 
 int sac_cpu_device_open(struct sac_device **ret, const char *name, struct sac_error *err)

@@ -48,6 +48,8 @@ static bool can_convert(const struct sac_cpu_ask *ask)
     const struct sac_form src = ask->graph->values[ask->node->src[0]].form;
     const struct sac_form dst = ask->graph->values[ask->node->dst[0]].form;
 
+    if (sac_type_is_eight(src.type) || sac_type_is_eight(dst.type))
+        return src.layout == dst.layout; /* the loops move and round at once */
     return is_float(src.type) && is_float(dst.type) && is_standard(src.layout) &&
            is_standard(dst.layout);
 }

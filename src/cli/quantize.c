@@ -54,7 +54,7 @@ static const struct option long_options[] = {{"data", required_argument, NULL, F
 
 /* How far int8's probabilities may be from f32's on the calibration pictures, as the
  * share of probability that goes elsewhere; and how many layers may be kept for it. */
-static const double DISTANCE_MAX = 0.03;
+static const double DISTANCE_MAX = 0.02;
 enum { KEEP_SHARE = 4, KEEP_LISTED_MAX = 256, TRIAL_SHOTS = 8, TOP = 5 };
 
 struct quantize {

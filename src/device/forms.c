@@ -160,6 +160,8 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
         return;
     case SAC_OP_PIXELS:
         caps->src = (struct sac_form){SAC_U8, SAC_PLAIN};
+        if (dst->scale > 0)
+            caps->dst = sac_value_eight(dst, caps->dst.layout);
         return;
     case SAC_OP_INNER:
         /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted;

@@ -37,16 +37,16 @@ void sac_ranges_done(struct sac_ranges *ranges)
 /* ---- Which values have a range ---- */
 
 /* Ranges are of blobs as their last layer leaves them: an in-place layer's source has
- * none. Inputs have none either, since what reads them is the first layer. */
+ * none, unless that layer is gone (dropout). */
 static const struct sac_range *range_of(const struct sac_graph *graph,
                                         const struct sac_ranges *ranges, int value)
 {
     const char *name = graph->values[value].name;
 
     for (int v = value + 1; v < graph->value_count; v++)
-        if (strcmp(graph->values[v].name, name) == 0)
+        if (strcmp(graph->values[v].name, name) == 0 && sac_graph_producer(graph, v) >= 0)
             return NULL;
-    return sac_graph_producer(graph, value) >= 0 ? sac_ranges_find(ranges, name) : NULL;
+    return sac_ranges_find(ranges, name);
 }
 
 static void set_scale(struct sac_value *value, float low, float high)

@@ -99,13 +99,13 @@ static int out_of_memory(struct sac_error *err)
     return sac_fail(err, SAC_ENOMEM, "out of memory for calibrating a net");
 }
 
-/* A value that a layer makes, as the last that has its name. */
+/* An input, or what a layer makes, as the last that has its name. */
 static bool is_blob(const struct sac_graph *graph, int value)
 {
     for (int v = value + 1; v < graph->value_count; v++)
         if (strcmp(graph->values[v].name, graph->values[value].name) == 0)
             return false;
-    return sac_graph_producer(graph, value) >= 0;
+    return true;
 }
 
 static int name_blobs(struct sac_calibration *c, const struct sac_net *net, struct sac_error *err)

@@ -699,11 +699,12 @@ INLINE void pixels_plainly(const struct sac_op *op, const uint8_t *from, void *t
                            int64_t end, int64_t channels, enum sac_type type)
 {
     bool swap = op->param.pixels.swap && channels >= 3;
+    float by = op->param.pixels.scale / step_of(&op->dst[0]);
 
     for (int64_t p = first; p < end; p++) {
         for (int64_t c = 0; c < channels; c++) {
             float x = from[p * channels + (swap && c < 3 ? 2 - c : c)];
-            x = (x - pixel_mean(op, c, p, channels)) * op->param.pixels.scale;
+            x = (x - pixel_mean(op, c, p, channels)) * by;
             put_one(to, p * channels + c, x, type);
         }
     }
@@ -713,6 +714,7 @@ INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void
                               enum sac_type type)
 {
     const float *image = op->param.pixels.mean_image;
+    float by = op->param.pixels.scale / step_of(&op->dst[0]);
     floats mean;
     int64_t p = 0;
 
@@ -728,7 +730,7 @@ INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void
                                           12, 15);
         ints whole = __builtin_convertvector(raw, ints);
         floats x = __builtin_convertvector(whole, floats);
-        put(to, p * 3, (x - mean) * op->param.pixels.scale, type);
+        put(to, p * 3, (x - mean) * by, type);
     }
     return p;
 }
@@ -748,8 +750,14 @@ INLINE void pixels_as(const struct sac_op *op, enum sac_type type)
 
 static void pixels(const struct sac_op *op)
 {
-    if (op->dst[0].form.type == SAC_BF16)
+    enum sac_type type = op->dst[0].form.type;
+
+    if (type == SAC_BF16)
         pixels_as(op, SAC_BF16);
+    else if (type == SAC_U8)
+        pixels_as(op, SAC_U8);
+    else if (type == SAC_S8)
+        pixels_as(op, SAC_S8);
     else
         pixels_as(op, SAC_F32);
 }
@@ -802,13 +810,44 @@ INLINE void convert_as(const struct sac_op *op, enum sac_type from, enum sac_typ
                   to_last ? positions : dim[1], from, to);
 }
 
-/* To or from 8 bits, along memory. */
+/* transpose() to or from 8 bits: rounded by vectors, then spread. */
+INLINE void transpose_scaled(const struct sac_op *op, int64_t base, int64_t rows_in,
+                             int64_t columns, enum sac_type from, enum sac_type to, float by)
+{
+    const int64_t size = to == SAC_F32 ? 4 : to == SAC_BF16 ? 2 : 1;
+    const void *data = op->src[0].data;
+    char tile[LANES * sizeof(float)];
+
+    for (int64_t c = 0; c < columns; c += LANES) {
+        int64_t n = min64(LANES, columns - c);
+        for (int64_t r = 0; r < rows_in; r++) {
+            int64_t at = base + r * columns + c;
+            char *out = (char *)op->dst[0].data + (base + c * rows_in + r) * size;
+            if (n == LANES)
+                put(tile, 0, get(data, at, from) * by, to);
+            for (int64_t i = 0; i < n && n < LANES; i++)
+                put_one(tile, i, get_one(data, at + i, from) * by, to);
+            for (int64_t i = 0; i < n; i++)
+                memcpy(out + i * rows_in * size, tile + i * size, (size_t)size);
+        }
+    }
+}
+
+/* To or from 8 bits. */
 INLINE void convert_scaled(const struct sac_op *op, enum sac_type from, enum sac_type to)
 {
     const struct sac_tensor *src = &op->src[0], *dst = &op->dst[0];
     float by = step_of(src) / step_of(dst);
     int64_t count = sac_shape_count(&src->shape), i = 0;
 
+    if (src->shape.rank >= 3 && src->form.layout != dst->form.layout) {
+        int64_t channels = src->shape.dim[1], picture = count / src->shape.dim[0];
+        bool to_last = dst->form.layout == SAC_CHANNELS_LAST;
+        for (int64_t n = 0; n < src->shape.dim[0] && picture > 0; n++)
+            transpose_scaled(op, n * picture, to_last ? channels : picture / channels,
+                             to_last ? picture / channels : channels, from, to, by);
+        return;
+    }
     for (; i + LANES <= count; i += LANES)
         put(dst->data, i, get(src->data, i, from) * by, to);
     for (; i < count; i++)

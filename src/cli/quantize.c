@@ -192,8 +192,7 @@ static int rank_layers(struct trial *t, struct loss *losses, int count, struct s
 
 static int keep(struct sac_ranges *ranges, const char *layer, struct sac_error *err)
 {
-    char **list =
-        reallocarray(ranges->keep, (size_t)ranges->keep_count + 1, sizeof *ranges->keep);
+    char **list = reallocarray(ranges->keep, (size_t)ranges->keep_count + 1, sizeof *ranges->keep);
 
     if (!list)
         return sac_fail(err, SAC_ENOMEM, "out of memory");
@@ -285,7 +284,8 @@ static int check(struct quantize *q, struct sac_error *err)
 {
     int classes = sac_model_class_count(q->model), topk = classes < TOP ? classes : TOP;
     size_t count = (size_t)q->report.checked * (size_t)topk;
-    struct sac_topk_pair *right = calloc(count, sizeof *right), *found = calloc(count, sizeof *found);
+    struct sac_topk_pair *right = calloc(count, sizeof *right),
+                         *found = calloc(count, sizeof *found);
     int rc = right && found ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     for (int i = 0; i < q->report.checked; i++)
@@ -387,7 +387,8 @@ static void tell_score(const struct quantize *q, const char *name,
         return;
     printf("%-5s %4d of %d", name, s->agree, r->checked);
     if (r->labelled > 0)
-        printf("   %6.2f %%   %6.2f %%", 100. * s->top1 / r->labelled, 100. * s->top5 / r->labelled);
+        printf("   %6.2f %%   %6.2f %%", 100. * s->top1 / r->labelled,
+               100. * s->top5 / r->labelled);
     printf("\n");
 }
 

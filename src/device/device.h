@@ -51,10 +51,10 @@ enum sac_copy { SAC_COPY_TO_DEVICE, SAC_COPY_TO_HOST, SAC_COPY_ON_DEVICE };
 /* How operations are to be chosen. */
 struct sac_op_options {
     enum sac_precision precision;
-    bool reference;     /* the plain loops only */
-    bool deterministic; /* the same numbers for a picture in every batch and place */
-    bool training;      /* keep what backward needs */
-    int threads;        /* of the host, for one operation at a time; 0: one */
+    bool reference;                  /* the plain loops only */
+    bool deterministic;              /* the same numbers for a picture in every batch and place */
+    bool training;                   /* keep what backward needs */
+    int threads;                     /* of the host, for one operation at a time; 0: one */
     const struct sac_ranges *ranges; /* SAC_PRECISION_INT8: of the blobs (device/ranges.h) */
 };
 

@@ -170,7 +170,7 @@ struct sac_node {
     const char *name; /* the layer's; "conv1+bn1+relu1" after fusion */
     union sac_op_param param;
     int src_count, dst_count, weight_count;
-    int *src, *dst; /* value indices */
+    int *src, *dst;                   /* value indices */
     int weight[SAC_NODE_WEIGHTS_MAX]; /* constant indices */
     struct sac_epilogue epilogue;
     bool eight_bits; /* takes source 0 and its weights in 8 bits; by sac_quantize_graph */

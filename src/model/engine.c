@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 static int round_down_to_power_of_two(int value)
 {
     int out = 1;

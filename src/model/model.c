@@ -385,8 +385,8 @@ static int read_report(struct sac_precision_report *ret, const struct paths *pat
 
     if (rc == 0)
         rc = sac_precision_identify(&own, paths->weights, err);
-    if (rc == 0 && (report.weights_bytes != own.weights_bytes ||
-                    report.weights_crc32 != own.weights_crc32))
+    if (rc == 0 &&
+        (report.weights_bytes != own.weights_bytes || report.weights_crc32 != own.weights_crc32))
         rc = sac_fail(err, SAC_EINVAL,
                       "%s: it was measured with other weights than %s; run \"saccade quantize\" "
                       "again",
@@ -595,16 +595,17 @@ enum sac_precision sac_model_precision_why(const struct sac_model *model,
     if (!(device->info.precisions & 1u << SAC_PRECISION_BF16))
         snprintf(why, size, "device %s has no fast bf16", name);
     else if (!report)
-        snprintf(why, size, "whether bf16's answers agree is not known: no " SAC_PRECISION_FILE
-                            " by \"saccade quantize\"");
+        snprintf(why, size,
+                 "whether bf16's answers agree is not known: no " SAC_PRECISION_FILE
+                 " by \"saccade quantize\"");
     else if (strcmp(report->device, device->table->kind) != 0)
         snprintf(why, size, "bf16's answers were compared on a %s device only", report->device);
     else if (report->checked < SAC_PRECISION_CHECKED)
         snprintf(why, size, "bf16's answers were compared on %d pictures, fewer than %d",
                  report->checked, SAC_PRECISION_CHECKED);
     else
-        snprintf(why, size, "bf16's first label is f32's for %d of %d pictures",
-                 report->bf16.agree, report->checked);
+        snprintf(why, size, "bf16's first label is f32's for %d of %d pictures", report->bf16.agree,
+                 report->checked);
     bool agrees = report && strcmp(report->device, device->table->kind) == 0 &&
                   (device->info.precisions & 1u << SAC_PRECISION_BF16) &&
                   sac_precision_bf16_agrees(report);

@@ -76,11 +76,10 @@ static json_t *int8_json(const struct sac_precision_report *report)
 int sac_precision_write(const struct sac_precision_report *report, const char *path,
                         struct sac_error *err)
 {
-    json_t *root =
-        json_pack("{s:{s:I,s:I},s:s,s:i,s:i}", "weights", "bytes",
-                  (json_int_t)report->weights_bytes, "crc32", (json_int_t)report->weights_crc32,
-                  "device", report->device, "checked", report->checked, "labelled",
-                  report->labelled);
+    json_t *root = json_pack("{s:{s:I,s:I},s:s,s:i,s:i}", "weights", "bytes",
+                             (json_int_t)report->weights_bytes, "crc32",
+                             (json_int_t)report->weights_crc32, "device", report->device, "checked",
+                             report->checked, "labelled", report->labelled);
     char *text = NULL;
 
     if (root && report->labelled > 0)

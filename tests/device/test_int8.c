@@ -135,9 +135,8 @@ static void make_graph(struct job *j)
     bool inner = w->kind == SAC_OP_INNER;
     struct sac_shape src = {4, {j->batch, w->channels, w->size, w->size}};
     struct sac_shape dst = {inner ? 2 : 4, {j->batch, w->out, j->side, j->side}};
-    struct sac_shape filter = {inner ? 2 : 4,
-                               {w->out, inner ? j->run : w->channels / w->group, w->kernel,
-                                w->kernel}};
+    struct sac_shape filter = {
+        inner ? 2 : 4, {w->out, inner ? j->run : w->channels / w->group, w->kernel, w->kernel}};
     struct sac_shape each = {1, {w->out}};
     char name[64];
 
@@ -153,15 +152,12 @@ static void make_graph(struct job *j)
     node->epilogue = (struct sac_epilogue){s, w->relu, w->slope};
     node->param.inner.axis = 1;
     if (!inner)
-        node->param.conv.window = (struct sac_window){{w->kernel, w->kernel},
-                                                      {w->stride, w->stride},
-                                                      {w->pad, w->pad},
-                                                      {1, 1}};
+        node->param.conv.window = (struct sac_window){
+            {w->kernel, w->kernel}, {w->stride, w->stride}, {w->pad, w->pad}, {1, 1}};
     if (!inner)
         node->param.conv.group = w->group;
     snprintf(name, sizeof name, "%s weights", w->name);
-    node->weight[node->weight_count++] =
-        sac_graph_add_constant(j->graph, name, &filter, j->weight);
+    node->weight[node->weight_count++] = sac_graph_add_constant(j->graph, name, &filter, j->weight);
     snprintf(name, sizeof name, "%s bias", w->name);
     if (w->bias)
         node->weight[node->weight_count++] = sac_graph_add_constant(j->graph, name, &each, j->bias);
@@ -351,7 +347,8 @@ static void products_are_summed_as_whole_numbers(void **state)
         for (int b = 0; b < 4; b++) {
             const struct what *w = &multiplications[i];
             struct job j = {.what = w, .batch = batches[b % 2]};
-            j.side = w->kind == SAC_OP_INNER ? 1 : (w->size + 2 * w->pad - w->kernel) / w->stride + 1;
+            j.side =
+                w->kind == SAC_OP_INNER ? 1 : (w->size + 2 * w->pad - w->kernel) / w->stride + 1;
             fill_weights(&j);
             make_graph(&j);
             run_job(&j, b < 2);
@@ -447,7 +444,8 @@ static double pooled(const struct sac_tensor *t, enum sac_pool_method method, in
 
     for (int y = 2 * oy - 1; y < 2 * oy + 2; y++) {
         for (int x = 2 * ox - 1; x < 2 * ox + 2; x++) {
-            count += y < size + 1 && x < size + 1; /* Caffe's divisor: clipped to the padded input */
+            count +=
+                y < size + 1 && x < size + 1; /* Caffe's divisor: clipped to the padded input */
             if (y < 0 || x < 0 || y >= size || x >= size)
                 continue;
             double value = real(t, place(t, 0, c, y, x));
@@ -474,7 +472,8 @@ static void pool_between(struct sac_form from, struct sac_form to, enum sac_pool
     struct sac_tensor in = random_tensor(graph, from), out = run_map(graph, &in, to);
     for (int c = 0; c < channels; c++)
         for (int p = 0; p < 16; p++)
-            check_nearest(&out, place(&out, 0, c, p / 4, p % 4), pooled(&in, method, c, p / 4, p % 4),
+            check_nearest(&out, place(&out, 0, c, p / 4, p % 4),
+                          pooled(&in, method, c, p / 4, p % 4),
                           method == SAC_POOL_MAX ? "max" : "mean");
     free(in.data);
     free(out.data);

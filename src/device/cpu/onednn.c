@@ -207,10 +207,9 @@ bool sac_onednn_describe(struct sac_onednn_problem *p, const struct sac_cpu_ask 
         p->type = dnnl_s8;
     }
     if (node->epilogue.sum >= 0)
-        p->sum_type = type_of(
-            sac_type_is_eight(dst_type)
-                ? sac_value_eight(&ask->graph->values[node->epilogue.sum], 0).type
-                : dst_type);
+        p->sum_type = type_of(sac_type_is_eight(dst_type)
+                                  ? sac_value_eight(&ask->graph->values[node->epilogue.sum], 0).type
+                                  : dst_type);
     if (node->kind == SAC_OP_INNER) {
         int64_t in = sac_shape_count_between(src, node->param.inner.axis, src->rank);
         return rows(&p->src, batch, in, src_type) && rows(&p->dst, batch, out, dst_type) &&
@@ -447,8 +446,8 @@ int sac_onednn_reorder(const dnnl_memory_desc_t *from_layout, const void *from_d
     if (status == dnnl_success)
         status = dnnl_primitive_create(&primitive, pd);
     if (status == dnnl_success)
-        status = dnnl_memory_create(&from, from_layout, sac_onednn_engine,
-                                    (void *)(uintptr_t)from_data);
+        status =
+            dnnl_memory_create(&from, from_layout, sac_onednn_engine, (void *)(uintptr_t)from_data);
     if (status == dnnl_success)
         status = dnnl_memory_create(&to, to_layout, sac_onednn_engine, to_data);
     if (status == dnnl_success)

@@ -59,9 +59,8 @@ static int steps_of(const struct sac_cpu_ask *ask, struct sac_store *store, cons
                     struct sac_error *err)
 {
     struct filter filter = filter_of(ask->node, weight_of(ask), outputs_of(ask));
-    struct sac_packer packer = {.bytes = (size_t)filter.outputs * sizeof(float),
-                                .pack = find_steps,
-                                .context = &filter};
+    struct sac_packer packer = {
+        .bytes = (size_t)filter.outputs * sizeof(float), .pack = find_steps, .context = &filter};
     const struct sac_packed *packed;
     int rc = sac_cpu_store_pack(store, weight_of(ask)->name, "int8 steps", &packer, &packed, err);
 
@@ -182,8 +181,8 @@ int sac_onednn_eight_new(struct sac_onednn_eight **ret, const struct sac_op *op,
     if (rc == 0 && (!eight || !eight->scales || (has_bias && !eight->bias)))
         rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
     if (rc == 0) {
-        fill(eight, op, steps,
-             has_bias ? ask->graph->constants[ask->node->weight[1]].data : NULL, outputs);
+        fill(eight, op, steps, has_bias ? ask->graph->constants[ask->node->weight[1]].data : NULL,
+             outputs);
         *ret = eight;
         return 0;
     }

@@ -106,6 +106,7 @@ struct sac_device_info {
     bool host_memory;      /* device memory is host memory: no copies needed */
     unsigned precisions;   /* bit (1 << sac_precision) where it is fast */
     bool slices;           /* a batch is faster a few pictures at a time, which stay in a cache */
+    size_t cache_bytes;    /* of that: a core's share */
 };
 
 /* Negative: not known. */

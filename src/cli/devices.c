@@ -11,7 +11,8 @@ static const char help[] = "Usage: saccade devices [--json]\n\n"
                            "Example: saccade devices\n";
 
 static const enum sac_precision precisions[] = {SAC_PRECISION_F32, SAC_PRECISION_TF32,
-                                                SAC_PRECISION_F16, SAC_PRECISION_BF16};
+                                                SAC_PRECISION_F16, SAC_PRECISION_BF16,
+                                                SAC_PRECISION_INT8};
 enum { PRECISIONS = sizeof precisions / sizeof precisions[0] };
 
 static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote,

@@ -28,10 +28,11 @@ struct rank {
     struct timeline *timeline;
     int index;
     struct sac_device *device;
-    struct sac_comm *comm;
+    struct sac_comm *comm, *neighbours; /* on the CPU they are one */
     struct sac_net *net;
     struct sac_stream *stream;
     struct sac_store *store;
+    struct sac_transfer transfer;
     float *params, *grads; /* the device's */
     size_t total, *at;
     float **weight_at, **grad_at;
@@ -92,7 +93,7 @@ static int take_arrays(struct rank *r, struct sac_error *err)
         sac_net_param(r->net, i, &param);
         r->weight_at[i] = r->params + r->at[i];
         r->grad_at[i] = param.lr_mult != 0 ? r->grads + r->at[i] : NULL;
-        rc = sac_transfer_in(r->device, r->stream, r->weight_at[i], param.data,
+        rc = sac_transfer_in(&r->transfer, r->weight_at[i], param.data,
                              (size_t)param.count * sizeof(float), err);
     }
     return rc;
@@ -109,6 +110,8 @@ static int open_net(struct rank *r, struct sac_error *err)
         rc = r->device->table->stream_new(r->device, &r->stream, err);
     if (rc == 0)
         rc = r->device->table->store_new(r->device, &r->store, err);
+    if (rc == 0)
+        rc = sac_transfer_open(&r->transfer, r->device, r->stream, err);
     if (rc == 0)
         rc = find_places(r, err);
     return rc == 0 ? take_arrays(r, err) : rc;
@@ -235,7 +238,8 @@ static int take_record(struct rank *r, struct record *to, struct sac_error *err)
 
 static int run_steps(struct rank *r, struct sac_error *err)
 {
-    int rc = 0;
+    float none = 0;
+    int rc = sac_comm_all_reduce(r->neighbours, NULL, &none, 1, err); /* all have their memory */
 
     for (int i = 0; rc == 0 && i < WARM; i++)
         rc = step(r, err);
@@ -260,7 +264,10 @@ static void rank_done(struct rank *r)
     if (r->store)
         table->store_free(r->store);
     sac_net_free(r->net);
-    sac_comm_free(r->comm);
+    sac_transfer_done(&r->transfer);
+    if (r->comm != r->neighbours)
+        sac_comm_free(r->comm);
+    sac_comm_free(r->neighbours);
     free(r->at);
     free(r->weight_at);
     free(r->grad_at);
@@ -284,9 +291,12 @@ static int join(struct rank *r, struct sac_error *err)
 static void end_all(struct timeline *t, const char *why)
 {
     pthread_mutex_lock(&t->lock);
-    for (int i = 0; i < t->options->ranks; i++)
+    for (int i = 0; i < t->options->ranks; i++) {
         if (t->ranks[i].comm)
             sac_comm_abort(t->ranks[i].comm, why);
+        if (t->ranks[i].neighbours)
+            sac_comm_abort(t->ranks[i].neighbours, why);
+    }
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -443,16 +453,18 @@ static int reach(struct timeline *t, struct sac_error *err)
 {
     struct sac_device *first = t->options->devices[0];
     struct sac_comm *comms[SAC_GROUP_MAX];
-    int rc;
+    bool host = first->info.host_memory;
+    int rc = sac_group_new(comms, t->options->ranks, err);
 
-    if (!first->info.host_memory)
-        return first->table->comm_id ? first->table->comm_id(first, t->id, err)
-                                     : sac_fail(err, SAC_EUNSUPPORTED,
-                                                "device %s has no communicator", first->info.name);
-    rc = sac_group_new(comms, t->options->ranks, err);
-    for (int i = 0; rc == 0 && i < t->options->ranks; i++)
-        t->ranks[i].comm = comms[i];
-    return rc;
+    for (int i = 0; rc == 0 && i < t->options->ranks; i++) {
+        t->ranks[i].neighbours = comms[i];
+        t->ranks[i].comm = host ? comms[i] : NULL;
+    }
+    if (rc != 0 || host)
+        return rc;
+    return first->table->comm_id
+               ? first->table->comm_id(first, t->id, err)
+               : sac_fail(err, SAC_EUNSUPPORTED, "device %s has no communicator", first->info.name);
 }
 
 static int run_all(struct timeline *t, struct sac_error *err)

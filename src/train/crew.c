@@ -19,6 +19,7 @@ struct member {
     struct crew *crew;
     int index; /* in this process */
     struct sac_comm *comm;
+    struct sac_comm *neighbours; /* where comm is a device's */
     pthread_t thread;
 };
 
@@ -54,9 +55,12 @@ static bool end_all(struct crew *c, const char *why)
     pthread_mutex_lock(&c->lock);
     bool first = !c->over;
     c->over = true;
-    for (int i = 0; first && i < c->options->count; i++)
+    for (int i = 0; first && i < c->options->count; i++) {
         if (c->members[i].comm)
             sac_comm_abort(c->members[i].comm, why);
+        if (c->members[i].neighbours)
+            sac_comm_abort(c->members[i].neighbours, why);
+    }
     pthread_mutex_unlock(&c->lock);
     return first;
 }
@@ -166,10 +170,11 @@ static int join(struct member *m, struct sac_error *err)
 static void part(struct member *m)
 {
     pthread_mutex_lock(&m->crew->lock);
-    struct sac_comm *comm = m->comm;
-    m->comm = NULL;
+    struct sac_comm *comm = m->comm, *neighbours = m->neighbours;
+    m->comm = m->neighbours = NULL;
     pthread_mutex_unlock(&m->crew->lock);
     sac_comm_free(comm);
+    sac_comm_free(neighbours);
 }
 
 static void *run_member(void *argument)
@@ -182,6 +187,7 @@ static void *run_member(void *argument)
 
     options.device = m->crew->options->devices[m->index];
     options.comm = m->comm;
+    options.neighbours = m->neighbours;
     if (m->index > 0) {
         options.on_event = NULL;
         options.request = NULL;
@@ -212,7 +218,6 @@ static void run_all(struct crew *c)
     for (int i = 1; i < c->options->count; i++) {
         if (started[i])
             pthread_join(c->members[i].thread, NULL);
-        part(&c->members[i]);
     }
 }
 
@@ -242,6 +247,16 @@ static int reach_processes(struct crew *c, struct sac_error *err)
     return rc;
 }
 
+static int reach_neighbours(struct crew *c, struct sac_error *err)
+{
+    struct sac_comm *comms[SAC_GROUP_MAX];
+    int rc = sac_group_new(comms, c->options->count, err);
+
+    for (int i = 0; rc == 0 && i < c->options->count; i++)
+        c->members[i].neighbours = comms[i];
+    return rc;
+}
+
 /* Devices with memory of their own join one by one, on their threads. */
 static int reach_devices(struct crew *c, struct sac_error *err)
 {
@@ -251,7 +266,9 @@ static int reach_devices(struct crew *c, struct sac_error *err)
                  : sac_fail(err, SAC_EUNSUPPORTED, "device %s trains alone: it has no communicator",
                             device->info.name);
 
-    return rc == 0 && c->process.world > 1 ? reach_processes(c, err) : rc;
+    if (rc == 0 && c->process.world > 1)
+        rc = reach_processes(c, err);
+    return rc == 0 ? reach_neighbours(c, err) : rc;
 }
 
 static int reach_hosts(struct crew *c, struct sac_error *err)
@@ -319,6 +336,8 @@ int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
         end_watch(c);
         rc = c->why.code ? sac_fail(err, c->why.code, "%s", c->why.text) : 0;
     }
+    for (int i = 0; i < options->count; i++)
+        part(&c->members[i]);
     if (rc == 0 && c->meet)
         rc = sac_meet_leave(c->meet, err);
     sac_meet_free(c->meet);

@@ -120,6 +120,7 @@ void sac_trainer_free(struct sac_trainer *t)
     sac_reducer_free(t->reducer);
     sac_phase_net_done(&t->train);
     sac_trainer_remote_free(t);
+    sac_transfer_done(&t->transfer);
     if (t->stream)
         t->options.device->table->stream_free(t->stream);
     if (t->store)

@@ -107,6 +107,7 @@ struct sac_trainer_options {
      * writes. Of batch norm's statistics, which each rank has of its own items, rank 0's
      * are saved. Losses and accuracies are rank 0's, but for the sum of losses. */
     struct sac_comm *comm;
+    struct sac_comm *neighbours; /* the ranks of this process, by the host's memory; NULL: alone */
     enum sac_batch_rule batch_rule;
     size_t bucket_bytes; /* gradients that are summed at once, at least; 0: 8 MB */
     void (*on_event)(void *user, const struct sac_train_event *event);

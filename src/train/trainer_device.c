@@ -48,7 +48,7 @@ static int take(struct sac_trainer *t, size_t bytes, void *ret, struct sac_error
 static int send(struct sac_trainer *t, void *to, const void *from, size_t bytes,
                 struct sac_error *err)
 {
-    return sac_transfer_in(device_of(t), t->stream, to, from, bytes, err);
+    return sac_transfer_in(&t->transfer, to, from, bytes, err);
 }
 
 static int take_arrays(struct sac_trainer *t, struct sac_trainer_remote *r, struct sac_error *err)
@@ -210,10 +210,10 @@ int sac_trainer_remote_fetch(struct sac_trainer *t, struct sac_error *err)
 
     if (!r || !r->stale)
         return 0;
-    rc = sac_transfer_out(device_of(t), t->stream, t->params, r->params, bytes, err);
+    rc = sac_transfer_out(&t->transfer, t->params, r->params, bytes, err);
     for (int i = 0; rc == 0 && i < sac_solver_histories(t->solver); i++)
-        rc = sac_transfer_out(device_of(t), t->stream, sac_solver_history_flat(t->solver, i),
-                              r->history[i], bytes, err);
+        rc = sac_transfer_out(&t->transfer, sac_solver_history_flat(t->solver, i), r->history[i],
+                              bytes, err);
     r->stale = rc != 0;
     return rc;
 }
@@ -276,8 +276,7 @@ int sac_trainer_remote_check(struct sac_trainer *t, struct sac_error *err)
     if (rc != 0 || t->head[SAC_HEAD_VOID] > 0 || isfinite(t->remote->sum) ||
         (scales(t) && t->scale.factor > 1))
         return rc;
-    rc = sac_transfer_out(device_of(t), t->stream, t->grads, t->remote->grads,
-                          t->total * sizeof(float), err);
+    rc = sac_transfer_out(&t->transfer, t->grads, t->remote->grads, t->total * sizeof(float), err);
     if (rc == 0)
         rc = sac_trainer_remote_fetch(t, err);
     if (rc == 0)

@@ -207,7 +207,9 @@ int sac_trainer_open_device(struct sac_trainer *t, struct sac_error *err)
 
     if (rc == 0)
         rc = device->table->stream_new(device, &t->stream, err);
-    return rc == 0 ? device->table->store_new(device, &t->store, err) : rc;
+    if (rc == 0)
+        rc = device->table->store_new(device, &t->store, err);
+    return rc == 0 ? sac_transfer_open(&t->transfer, device, t->stream, err) : rc;
 }
 
 int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err)

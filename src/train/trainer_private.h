@@ -8,6 +8,7 @@
 #include "train/snapshot.h"
 #include "train/solver.h"
 #include "train/trainer.h"
+#include "train/transfer.h"
 
 enum { SAC_TRAIN_TESTS_MAX = 16 };
 
@@ -44,6 +45,7 @@ struct sac_trainer {
     uint64_t seed;
     struct sac_stream *stream;
     struct sac_store *store;
+    struct sac_transfer transfer;
     struct sac_phase_net train, tests[SAC_TRAIN_TESTS_MAX];
     int test_count;
 

@@ -5,9 +5,18 @@
 #include <string.h>
 
 #include "train/buckets.h"
-#include "train/transfer.h"
 
 /* ---- The start --------------------------------------------------------------- */
+
+/* Ranks of one process come together before they enqueue what waits for all: until then
+ * some of them take memory, which may wait for what is enqueued on any device. */
+static int gather(struct sac_trainer *t, struct sac_error *err)
+{
+    float none = 0;
+
+    return t->options.neighbours ? sac_comm_all_reduce(t->options.neighbours, NULL, &none, 1, err)
+                                 : 0;
+}
 
 /* Rank 0's bytes, to all; a communicator carries floats, as they are. */
 static int share_bytes(struct sac_trainer *t, void *bytes, size_t size, struct sac_error *err)
@@ -20,12 +29,14 @@ static int share_bytes(struct sac_trainer *t, void *bytes, size_t size, struct s
 
     if (rc != 0)
         return rc;
-    rc = sac_transfer_in(device, t->stream, values, bytes, size, err);
+    rc = sac_transfer_in(&t->transfer, values, bytes, size, err);
+    if (rc == 0)
+        rc = gather(t, err);
     if (rc == 0)
         rc = sac_comm_broadcast(t->options.comm, device->info.host_memory ? NULL : t->stream,
                                 values, count, 0, err);
     if (rc == 0)
-        rc = sac_transfer_out(device, t->stream, bytes, values, size, err);
+        rc = sac_transfer_out(&t->transfer, bytes, values, size, err);
     if (rc == 0)
         rc = sac_comm_check(t->options.comm, err);
     device->table->memory_free(device, SAC_MEMORY_DEVICE, values);
@@ -53,8 +64,10 @@ static int share_array(struct sac_trainer *t, float *values, struct sac_error *e
 
 static int share_arrays(struct sac_trainer *t, struct sac_error *err)
 {
-    int rc = share_array(t, t->remote ? sac_trainer_remote_params(t) : t->params, err);
+    int rc = gather(t, err);
 
+    if (rc == 0)
+        rc = share_array(t, t->remote ? sac_trainer_remote_params(t) : t->params, err);
     for (int i = 0; i < sac_solver_histories(t->solver) && rc == 0; i++)
         rc = share_array(
             t, t->remote ? sac_trainer_remote_history(t, i) : sac_solver_history_flat(t->solver, i),
@@ -129,7 +142,9 @@ int sac_trainer_share_start(struct sac_trainer *t, struct sac_error *err)
 
     if (rc == 0 && t->world > 1)
         rc = share_arrays(t, err);
-    return rc == 0 && t->world > 1 ? make_reducer(t, err) : rc;
+    if (rc == 0 && t->world > 1)
+        rc = make_reducer(t, err);
+    return rc == 0 ? gather(t, err) : rc;
 }
 
 /* ---- An iteration ------------------------------------------------------------ */

@@ -31,6 +31,7 @@ struct crew {
     struct sac_meet *meet;
     struct member members[SAC_GROUP_MAX];
     pthread_t watch;
+    bool watches;
     pthread_mutex_t lock; /* guards what follows, and each member's comm */
     pthread_cond_t moved;
     bool over, through;
@@ -138,8 +139,18 @@ static void *watch(void *argument)
     return NULL;
 }
 
+static int begin_watch(struct crew *c, struct sac_error *err)
+{
+    int rc = world_of(c) > 1 ? sac_thread_start(&c->watch, watch, c, err) : 0;
+
+    c->watches = rc == 0 && world_of(c) > 1;
+    return rc;
+}
+
 static void end_watch(struct crew *c)
 {
+    if (!c->watches)
+        return;
     pthread_mutex_lock(&c->lock);
     c->through = true;
     pthread_cond_broadcast(&c->moved);
@@ -330,7 +341,7 @@ int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
     share_cores(c);
     rc = reach(c, err);
     if (rc == 0)
-        rc = sac_thread_start(&c->watch, watch, c, err);
+        rc = begin_watch(c, err);
     if (rc == 0) {
         run_all(c);
         end_watch(c);

@@ -12,13 +12,12 @@ import socket
 import subprocess
 import time
 
-import ranks
+import parallel
 import training
-from harness import SLOW, Skip, case, cases, need, run_cases
+from harness import SLOW, Skip, case, need, run_cases
 
 SPLIT = ("--out", "none", "--batch-rule", "split", "--bucket", "1")
 expected = []
-cases.clear()  # those of ranks.py run by themselves
 
 
 def gpus(count, faults="", seed="0"):
@@ -62,21 +61,21 @@ def log_of(process, status=0):
 
 def weights_of_one():
     if not expected:
-        base = ranks.place("gpu", "max_iter: 50\n", ranks.PLAIN)
+        base = parallel.place("gpu", "max_iter: 50\n", parallel.PLAIN)
         log_of(start(base, 1, "--out", "none"))
-        expected.extend(ranks.weights(base, 50))
+        expected.extend(parallel.weights(base, 50))
     return expected
 
 
 def need_same(base):
-    distance = ranks.apart(ranks.weights(base, 50), weights_of_one())
+    distance = parallel.apart(parallel.weights(base, 50), weights_of_one())
     need(distance < 1e-5, distance)
 
 
 @case("2, 4 and 8 GPUs train to the weights of one with the whole batch")
 def _():
     for count in (2, 4, 8):
-        base = ranks.place("gpus", "max_iter: 50\n", ranks.PLAIN)
+        base = parallel.place("gpus", "max_iter: 50\n", parallel.PLAIN)
         log = log_of(start(base, count, *SPLIT))
         need("%d ranks by NCCL, batch rule split: %d items a rank, 16 an iteration" % (
             count, 16 // count) in log, log)
@@ -87,7 +86,7 @@ def _():
 def _():
     results = []
     for seed in ("1", "2"):
-        base = ranks.place("late", "max_iter: 50\n", ranks.PLAIN)
+        base = parallel.place("late", "max_iter: 50\n", parallel.PLAIN)
         log_of(start(base, 4, *SPLIT, seed=seed))
         need_same(base)
         results.append(training.snapshot(base, 50)[0])
@@ -96,7 +95,7 @@ def _():
 
 @case("2 processes of 4 GPUs train to the weights of one with the whole batch")
 def _():
-    base = ranks.place("processes", "max_iter: 50\n", ranks.PLAIN)
+    base = parallel.place("processes", "max_iter: 50\n", parallel.PLAIN)
     first, second = start_two(base, 4, *SPLIT)
     log = log_of(first)
     need("8 ranks by NCCL" in log, log)
@@ -107,9 +106,9 @@ def _():
 @case("GPUs go on from a snapshot as the same run, with batch norm and dropout")
 def _():
     more = ("--out", "none")
-    whole = ranks.place("whole", "max_iter: 40\n")
+    whole = parallel.place("whole", "max_iter: 40\n")
     log_of(start(whole, 3, *more))
-    base = ranks.place("parts", "max_iter: 20\n")
+    base = parallel.place("parts", "max_iter: 20\n")
     log_of(start(base, 3, *more))
     with open(os.path.join(base, "solver.prototxt"), "w") as file:
         file.write(training.SOLVER + "max_iter: 40\n")
@@ -120,9 +119,9 @@ def _():
 @case("kill -9 of either process ends the other within 10 s, and the last snapshot is whole")
 def _():
     for victim in (0, 1):
-        base = ranks.place("killed", "max_iter: 1000000 snapshot: 20\n")
+        base = parallel.place("killed", "max_iter: 1000000 snapshot: 20\n")
         processes = start_two(base, 2, *SPLIT, "--keep", "3")
-        ranks.wait_for_snapshot(base, processes[0], 20)
+        parallel.wait_for_snapshot(base, processes[0], 20)
         os.kill(processes[victim].pid, signal.SIGKILL)
         began = time.monotonic()
         log = log_of(processes[1 - victim], 3)
@@ -139,7 +138,7 @@ def _():
 
 @case("a process that dies inside a sum takes the other with it, by name")
 def _():
-    base = ranks.place("inside", "max_iter: 1000000\n")
+    base = parallel.place("inside", "max_iter: 1000000\n")
     first, second = start_two(base, 2, *SPLIT, faults=("", "kill:1:60"))
     log = log_of(first, 3)
     need("ranks 2 to 3" in log and "is gone" in log, log)
@@ -151,7 +150,7 @@ def _():
 def _():
     for fault, says in (("lost:2:900", r"rank 2 \(cuda:2\): .*cuda:2"),
                         ("cut:1:60", r"rank \d \(cuda:\d\): .*(another rank is gone|NCCL says)")):
-        base = ranks.place("lost", "max_iter: 1000000\n")
+        base = parallel.place("lost", "max_iter: 1000000\n")
         log = log_of(start(base, 4, *SPLIT, faults=fault), 3)
         need(re.search(says, log), log)
 
@@ -164,9 +163,9 @@ def _():
   convolution_param { num_output: 8 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
 layer { name: "e%d" type: "ReLU" bottom: "c%d" top: "c%d" }
 """ % (i, i, i + 1, i, i + 1, i + 1) for i in range(1, 6))
-    net = ranks.PLAIN.replace('layer { name: "fc"', layers + 'layer { name: "fc"')
+    net = parallel.PLAIN.replace('layer { name: "fc"', layers + 'layer { name: "fc"')
     net = net.replace('InnerProduct" bottom: "c1"', 'InnerProduct" bottom: "c6"')
-    base = ranks.place("timeline", "max_iter: 1\n", net)
+    base = parallel.place("timeline", "max_iter: 1\n", net)
     slow = ",".join("slow:%d:4" % device for device in range(3))
     done = subprocess.run([training.binary(), "time", "--net", "net.prototxt", "--timeline",
                            "--device", names(3), "--bucket", "1", "--iterations", "3", "--json"],
@@ -179,6 +178,48 @@ layer { name: "e%d" type: "ReLU" bottom: "c%d" top: "c%d" }
     need(len(told["sums"]) >= 5, told["sums"])
     need(told["hidden"] == len(told["sums"]) - 1, told["hidden"], told["sums"])
     need(all(told_sum["ended_ms"] < back for told_sum in told["sums"][:-1]), told)
+
+
+@case("clipping and the scaled losses of f16 are decided by all GPUs alike")
+def _():
+    more = "max_iter: 30 iter_size: 2 clip_gradients: 0.3\n"
+    found = []
+    for count in (1, 2):
+        base = parallel.place("halves", more, parallel.PLAIN)
+        log_of(start(base, count, *SPLIT, "--precision", "f16"))
+        found.append(parallel.weights(base, 30))
+    distance = parallel.apart(found[1], found[0])
+    need(distance < 1e-2, distance)  # halves have 11 bits
+
+
+@case("what one process meets ends both with its sentence")
+def _():
+    base = parallel.place("wrong", "max_iter: 100\n")
+    with open(os.path.join(base, "data.bin"), "r+b") as file:
+        file.seek(40 * 3073)  # of 64, rank 2's
+        file.write(b"\x09")
+    logs = [log_of(process, status)
+            for process, status in zip(start_two(base, 2, "--out", "none"), (3, 1))]
+    for log in logs:
+        need("rank 2 (cuda:0): iteration 0: " in log and "label 9; the net has" in log, logs)
+
+
+@case("with --restarts a killed process comes again, and the run ends as one that was not killed")
+def _():
+    more = "max_iter: 200 snapshot: 20\n"
+    flags = ("--out", "none", "--deterministic", "--snapshot", "auto", "--restarts", "3")
+    whole, base = parallel.place("whole", more), parallel.place("restarted", more)
+    for process in start_two(whole, 1, *flags):
+        log_of(process)
+    processes = start_two(base, 1, *flags)
+    for victim, iteration in ((1, 20), (0, 60)):
+        parallel.wait_for_snapshot(base, processes[0], iteration)
+        os.kill(parallel.child_of(processes[victim]), signal.SIGKILL)
+        time.sleep(.5)
+    logs = [log_of(process) for process in processes]
+    need("Restoring previous solver status" in logs[0], logs)
+    need("was ended by signal 9" in logs[1] and "lost a device or a process" in logs[0], logs)
+    need(training.snapshot(whole, 200) == training.snapshot(base, 200), "another end")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ struct sac_classifier {
     struct sac_engine *engine;
     struct sac_stream *stream;
     struct sac_decoder *decoder;
-    struct sac_plan *plans[SAC_ENGINE_SIZES]; /* plans[i] takes 1 << i pictures */
+    struct sac_plan *plans[SAC_ENGINE_SIZES]; /* plans[i] takes 1 << i pictures; see engine.h */
     struct sac_plan *team;                    /* takes one, on several threads; or NULL */
     uint8_t *pixels;                          /* batch_max pictures, staging memory */
     size_t picture_bytes;
@@ -72,6 +72,15 @@ void sac_classifier_free(struct sac_classifier *classifier)
     sac_decoder_free(classifier->decoder);
     device->table->stream_free(classifier->stream);
     free(classifier);
+}
+
+int sac_classifier_batch_best(const struct sac_classifier *classifier)
+{
+    int i = SAC_ENGINE_SIZES - 1;
+
+    while (i > 0 && !classifier->plans[i])
+        i--;
+    return 1 << i;
 }
 
 uint8_t *sac_classifier_pixels(struct sac_classifier *classifier, int slot)

@@ -23,6 +23,10 @@ struct sac_classifier;
  * reference to the model and borrows the device. */
 int sac_engine_new(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
                    int batch_max, int topk, struct sac_error *err);
+/* In a precision of the caller's choice; int8 by these ranges, borrowed. */
+int sac_engine_new_in(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
+                      enum sac_precision precision, const struct sac_ranges *ranges, int batch_max,
+                      int topk, struct sac_error *err);
 void sac_engine_free(struct sac_engine *engine); /* after its classifiers; takes NULL */
 /* Gives the weights' memory back, and takes it again, if it was given back: between
  * them the device may be revived. No plan of the engine may be left. */
@@ -38,6 +42,9 @@ int sac_engine_topk(const struct sac_engine *engine);
 int sac_classifier_new(struct sac_classifier **ret, struct sac_engine *engine,
                        struct sac_error *err);
 void sac_classifier_free(struct sac_classifier *classifier); /* takes NULL */
+
+/* The largest batch that is computed together: larger ones gain nothing over several. */
+int sac_classifier_batch_best(const struct sac_classifier *classifier);
 
 /* Decodes and preprocesses a picture into slot 0 … batch_max − 1. An error
  * leaves the other slots as they were. */

@@ -114,6 +114,13 @@ int sac_batcher_add_model(struct sac_batcher *b, int batch_max, int priority)
     return index;
 }
 
+void sac_batcher_limit(struct sac_batcher *b, int model, int batch_max)
+{
+    lock(b);
+    sac_scheduler_limit(b->scheduler, model, batch_max);
+    unlock(b);
+}
+
 int sac_batcher_add_lane(struct sac_batcher *b)
 {
     lock(b);

@@ -57,6 +57,8 @@ void sac_batcher_free(struct sac_batcher *batcher);
  * index, or SAC_ELIMIT. A higher priority (0 to 15) is served sooner, a lower
  * one still in its turn. */
 int sac_batcher_add_model(struct sac_batcher *batcher, int batch_max, int priority);
+/* Larger batches of the model gain nothing, so none is made; before it is warmed up. */
+void sac_batcher_limit(struct sac_batcher *batcher, int model, int batch_max);
 int sac_batcher_add_lane(struct sac_batcher *batcher);
 /* What a batch of `count` took on the lane: decoding all its pictures (0 where
  * that is not known, or not the lane's work) and computing; from warm-up and

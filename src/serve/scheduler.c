@@ -260,6 +260,12 @@ int sac_scheduler_add_model(struct sac_scheduler *s, int batch_max, int priority
     return s->model_count++;
 }
 
+void sac_scheduler_limit(struct sac_scheduler *s, int model, int batch_max)
+{
+    if (batch_max >= 1 && batch_max < s->models[model]->batch_max)
+        s->models[model]->batch_max = batch_max;
+}
+
 static void summarise_all(struct sac_scheduler *s)
 {
     for (int m = 0; m < s->model_count; m++)

@@ -45,6 +45,8 @@ void sac_scheduler_free(struct sac_scheduler *scheduler); /* takes NULL */
 
 /* The index, or SAC_ELIMIT. */
 int sac_scheduler_add_model(struct sac_scheduler *scheduler, int batch_max, int priority);
+/* Larger batches of the model gain nothing. */
+void sac_scheduler_limit(struct sac_scheduler *scheduler, int model, int batch_max);
 int sac_scheduler_add_lane(struct sac_scheduler *scheduler);
 void sac_scheduler_note(struct sac_scheduler *scheduler, int lane, int model, int count,
                         uint64_t decode_ns, uint64_t compute_ns);

@@ -60,7 +60,8 @@ static int warm_up(struct sac_lane *lane, struct sac_error *err)
     int rc = 0;
 
     for (int m = 0; m < lane->service->options.model_count && rc == 0; m++) {
-        int most = sac_engine_batch_max(lane->service->engines[lane->device][m]);
+        int most = sac_classifier_batch_best(lane->classifiers[m]);
+        sac_batcher_limit(lane->service->batcher, m, most);
         fill_pixels(lane, m, most);
         for (int count = 1; count <= most && rc == 0; count *= 2)
             rc = sac_lane_measure(lane, m, count, run_once, lane, err);

@@ -236,6 +236,18 @@ static void a_team_of_two_says_the_same_bits_as_one_thread(void **state)
     assert_team_changes_nothing("f32");
 }
 
+/* SqueezeNet's blobs are larger than its weights: a picture after another stays in the caches. */
+static void no_batch_is_made_that_would_be_computed_a_picture_at_a_time(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    set_up(&b, straight, "f32", 8);
+    assert_int_equal(sac_engine_batch_max(b.engine), 8);
+    assert_int_equal(sac_classifier_batch_best(b.classifier), 1);
+    tear_down(&b);
+}
+
 static void a_moved_slot_takes_its_picture_along(void **state)
 {
     struct sac_error err = {0};
@@ -263,6 +275,7 @@ int main(void)
         cmocka_unit_test(the_samples_score_as_with_opencv_cropped),
         cmocka_unit_test(a_picture_gets_the_same_bits_in_every_batch),
         cmocka_unit_test(a_team_of_two_says_the_same_bits_as_one_thread),
+        cmocka_unit_test(no_batch_is_made_that_would_be_computed_a_picture_at_a_time),
         cmocka_unit_test(a_moved_slot_takes_its_picture_along),
     };
     return cmocka_run_group_tests_name("classifier", tests, NULL, NULL);

@@ -231,6 +231,11 @@ void sac_classifier_free(struct sac_classifier *classifier)
     free(classifier);
 }
 
+int sac_classifier_batch_best(const struct sac_classifier *classifier)
+{
+    return sac_engine_batch_max(classifier->engine);
+}
+
 uint8_t *sac_classifier_pixels(struct sac_classifier *classifier, int slot)
 {
     return classifier->pixels[slot];

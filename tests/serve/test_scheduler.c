@@ -113,6 +113,18 @@ static void batches_stay_small_when_larger_ones_buy_nothing(void **state)
     assert_int_equal(take(f, 0, MS), 1);
 }
 
+static void batches_are_no_larger_than_what_gains(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, gpu_ms);
+
+    sac_scheduler_limit(f->s, model, 2);
+    sac_scheduler_limit(f->s, model, 4); /* from another lane: the smaller holds */
+    for (int i = 0; i < 8; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(take(f, 0, MS), 2);
+}
+
 static void the_batch_meets_the_earliest_deadline(void **state)
 {
     struct fixture *f = *state;
@@ -689,6 +701,7 @@ int main(void)
         CASE(an_idle_lane_takes_what_waits_at_once),
         CASE(the_queue_grows_into_the_next_batch_while_the_lane_is_busy),
         CASE(batches_stay_small_when_larger_ones_buy_nothing),
+        CASE(batches_are_no_larger_than_what_gains),
         CASE(the_batch_meets_the_earliest_deadline),
         CASE(idle_lanes_share_what_waits),
         CASE(a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner),

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/dataset.h"
+#include "dataset/divided.h"
 
 static const char help[] =
     "Usage: saccade dataset create | split | check | mean | convert …\n\n"
@@ -186,8 +187,10 @@ int sac_dataset_open(struct sac_source **ret, const struct sac_dataset_flags *fl
 {
     struct sac_source *source = NULL;
     struct sac_labels labels = {0};
-    int rc = flags->labels ? sac_labels_load(&labels, flags->labels, err) : 0;
+    int rc = count == 1 && !flags->root ? sac_divided_refuse(paths[0], err) : 0;
 
+    if (rc == 0 && flags->labels)
+        rc = sac_labels_load(&labels, flags->labels, err);
     if (rc == 0 && count > 1)
         rc = sac_source_cifar_open(&source, (const char *const *)paths, count, err);
     else if (rc == 0 && flags->root)
@@ -202,6 +205,18 @@ int sac_dataset_open(struct sac_source **ret, const struct sac_dataset_flags *fl
     sac_labels_done(&labels);
     if (rc == 0)
         *ret = source;
+    return rc;
+}
+
+int sac_dataset_open_divided(struct sac_divided *ret, const struct sac_dataset_flags *flags,
+                             const char *path, struct sac_error *err)
+{
+    int rc = flags->root ? 0 : sac_divided_open(ret, path, err);
+
+    if (rc == 1 && flags->labels) {
+        sac_divided_done(ret);
+        return sac_fail(err, SAC_EINVAL, "--labels goes with one set; %s is divided", path);
+    }
     return rc;
 }
 

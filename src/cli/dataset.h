@@ -5,6 +5,7 @@
 #include "cli/flags.h"
 #include "data/sink.h"
 #include "dataset/cook.h"
+#include "dataset/divided.h"
 
 /* One part: parses argv behind its name, prints, and returns the exit status. */
 int sac_dataset_create(int argc, char **argv);
@@ -48,9 +49,13 @@ int sac_dataset_flags_take(struct sac_dataset_flags *flags, int option, const ch
                            struct sac_error *err);
 
 /* The source that one word names, or several CIFAR files, with what --labels and
- * --root say. */
+ * --root say. SAC_EINVAL: the word names a set that is divided. */
 int sac_dataset_open(struct sac_source **ret, const struct sac_dataset_flags *flags,
                      char *const *paths, int count, struct sac_error *err);
+
+/* 1: `path` is divided, and opened; 0: it is not. */
+int sac_dataset_open_divided(struct sac_divided *ret, const struct sac_dataset_flags *flags,
+                             const char *path, struct sac_error *err);
 
 /* "25%" as a share, "20" as a count; the other is 0. */
 int sac_dataset_part(const char *flag, const char *value, double *ret_share, int64_t *ret_count,

@@ -15,7 +15,8 @@ static const char help[] =
     "another size or compression), tiny and oddly shaped pictures, those of kinds that are not\n"
     "read (HEIC, TIFF, WebP …) and, with a model, those that look like another class. Several SETs "
     "are parts of one (train.txt val.txt): a\n"
-    "near copy then counts only between parts or classes.\n\n"
+    "near copy then counts only between parts or classes. A folder with train, val and test\n"
+    "inside stands for its parts.\n\n"
     "  --model DIR       a model directory: one that knows these classes is asked, any other\n"
     "                    serves as an eye\n"
     "  --device auto|cpu|cuda   where the model runs (auto)\n"
@@ -47,8 +48,11 @@ static const struct option long_options[] = {
 struct check_command {
     struct sac_dataset_flags flags;
     struct sac_check_options options;
-    struct sac_source *parts[PARTS_MAX];
+    const struct sac_source *parts[PARTS_MAX];
     int part_count;
+    struct sac_source *opened[PARTS_MAX]; /* of these, those of one word */
+    struct sac_divided divided[PARTS_MAX];
+    int opened_count, divided_count;
 };
 
 static int take(void *user, int option, const char *value, struct sac_error *err)
@@ -231,30 +235,59 @@ static void print_text(const struct check_command *command, const struct sac_che
     print_balance(command, check);
 }
 
+/* A set, or the parts of one. */
+static int open_set(struct check_command *command, char **word, struct sac_error *err)
+{
+    struct sac_divided *divided = &command->divided[command->divided_count];
+    struct sac_source *one = NULL;
+    int rc = sac_dataset_open_divided(divided, &command->flags, *word, err);
+
+    if (rc < 0)
+        return rc;
+    command->divided_count += rc;
+    if (rc == 0) {
+        rc = sac_dataset_open(&one, &command->flags, word, 1, err);
+        if (rc < 0)
+            return rc;
+        command->opened[command->opened_count++] = one;
+    }
+    for (int part = 0; part < SAC_DATA_PARTS; part++) {
+        const struct sac_source *source = part == 0 && one ? one : divided->part[part];
+        if (source && command->part_count == PARTS_MAX)
+            return sac_fail(err, SAC_ELIMIT, "more than %d data sets", PARTS_MAX);
+        if (source)
+            command->parts[command->part_count++] = source;
+    }
+    return 0;
+}
+
+static void close_sets(struct check_command *command)
+{
+    while (command->opened_count > 0)
+        sac_source_free(command->opened[--command->opened_count]);
+    while (command->divided_count > 0)
+        sac_divided_done(&command->divided[--command->divided_count]);
+}
+
 static int run(struct check_command *command, char **argv, int argc, bool *ret_found,
                struct sac_error *err)
 {
     struct sac_check check = {0};
     int rc = 0;
 
-    for (; rc == 0 && optind < argc; optind++) {
-        rc = sac_dataset_open(&command->parts[command->part_count], &command->flags, argv + optind,
-                              1, err);
-        command->part_count += rc == 0;
-    }
+    for (; rc == 0 && optind < argc; optind++)
+        rc = open_set(command, argv + optind, err);
     if (isatty(STDERR_FILENO))
         command->options.on_progress = on_progress;
     if (rc == 0)
-        rc = sac_check_of(&check, (const struct sac_source *const *)command->parts,
-                          command->part_count, &command->options, err);
+        rc = sac_check_of(&check, command->parts, command->part_count, &command->options, err);
     if (rc == 0 && command->flags.json)
         print_json(command, &check);
     else if (rc == 0)
         print_text(command, &check);
     *ret_found = check.finding_count > 0;
     sac_check_done(&check);
-    while (command->part_count > 0)
-        sac_source_free(command->parts[--command->part_count]);
+    close_sets(command);
     return rc;
 }
 

@@ -21,7 +21,7 @@ static const char create_help[] =
     "labels.txt, mean.binaryproto and a line a damaged picture in skipped.txt. Killed, it\n"
     "goes on where it was when it is run again.\n\n"
     "SOURCE: a folder with a folder a class, a list file, CIFAR-10's .bin files, an LMDB\n"
-    "or a .h5 file.\n\n"
+    "or a .h5 file; or a folder with train, val and test inside, whose parts OUT gets too.\n\n"
     "  --to list|folder|lmdb   what OUT becomes (lmdb)\n"
     "  --size WIDTHxHEIGHT     (256x256)\n"
     "  --resize squash|crop|fill|half_crop   where the aspect differs: ignore it; cut off;\n"
@@ -254,24 +254,39 @@ static int build(struct create *create, const struct sac_source *source, const c
     return rc;
 }
 
-static int build_part(struct create *create, const struct sac_source *source,
-                      const struct sac_split *split, int part, struct sac_error *err)
+static int build_part(struct create *create, const struct sac_source *source, int part,
+                      struct sac_error *err)
 {
-    struct sac_source *view = NULL;
     char out[4096], name[16];
 
-    if (split->counts[part] == 0)
-        return 0;
     if (snprintf(out, sizeof out, "%s/%s", create->out, sac_split_names[part]) >= (int)sizeof out)
         return sac_fail(err, SAC_EINVAL, "%.200s…: the path is too long", create->out);
     snprintf(name, sizeof name, "%s: ", sac_split_names[part]);
     create->part = name;
-    int rc = sac_split_open(&view, split, source, part, err);
-    if (rc == 0)
-        rc = build(create, view, out, create->is_mean_wanted && part == 0, err);
-    sac_source_free(view);
+    int rc = build(create, source, out, create->is_mean_wanted && part == 0, err);
     create->part = "";
     return rc;
+}
+
+static int build_split(struct create *create, const struct sac_source *source,
+                       const struct sac_split *split, int part, struct sac_error *err)
+{
+    struct sac_source *view = NULL;
+
+    if (split->counts[part] == 0)
+        return 0;
+    int rc = sac_split_open(&view, split, source, part, err);
+    if (rc == 0)
+        rc = build_part(create, view, part, err);
+    sac_source_free(view);
+    return rc;
+}
+
+static int make_out(const struct create *create, struct sac_error *err)
+{
+    if (mkdir(create->out, 0777) < 0 && errno != EEXIST)
+        return sac_fail_errno(err, errno, "the folder %s cannot be made", create->out);
+    return 0;
 }
 
 static int build_parts(struct create *create, const struct sac_source *source,
@@ -280,14 +295,32 @@ static int build_parts(struct create *create, const struct sac_source *source,
     struct sac_split split = {0};
     int rc = sac_split_plan(&split, source, &create->split, err);
 
-    if (rc == 0 && mkdir(create->out, 0777) < 0 && errno != EEXIST)
-        rc = sac_fail_errno(err, errno, "the folder %s cannot be made", create->out);
+    if (rc == 0)
+        rc = make_out(create, err);
     if (rc == 0 && split.classes < split.classes_before)
         fprintf(stderr, "saccade: %d of %d classes are left out: fewer than %" PRId64 " pictures\n",
                 split.classes_before - split.classes, split.classes_before, create->split.min);
     for (int part = 0; rc == 0 && part < SAC_SPLIT_PARTS; part++)
-        rc = build_part(create, source, &split, part, err);
+        rc = build_split(create, source, &split, part, err);
     sac_split_done(&split);
+    return rc;
+}
+
+/* As the source is divided. */
+static int build_divided(struct create *create, const struct sac_divided *divided,
+                         struct sac_error *err)
+{
+    int rc = 0;
+
+    if (create->parts || create->split.min > 0 || create->split.max > 0)
+        return sac_fail(err, SAC_EINVAL,
+                        "--val, --test, --min and --max go with one set; the source is divided "
+                        "already, or name one of its parts");
+    rc = make_out(create, err);
+    for (int part = 0; rc == 0 && part < SAC_DATA_PARTS; part++) {
+        if (divided->part[part])
+            rc = build_part(create, divided->part[part], part, err);
+    }
     return rc;
 }
 
@@ -416,9 +449,28 @@ static int fetch(struct create *create, char **ret_list, struct sac_error *err)
     return rc;
 }
 
+static int make_of(struct create *create, char *const *paths, int count, struct sac_error *err)
+{
+    struct sac_divided divided = {0};
+    struct sac_source *source = NULL;
+    bool in_folders = count == 1 && sac_sink_resumes(create->flags.to);
+    int rc = in_folders ? sac_dataset_open_divided(&divided, &create->flags, paths[0], err) : 0;
+
+    if (rc == 1) {
+        rc = build_divided(create, &divided, err);
+        sac_divided_done(&divided);
+        return rc;
+    }
+    if (rc == 0)
+        rc = sac_dataset_open(&source, &create->flags, paths, count, err);
+    if (rc == 0)
+        rc = make(create, source, err);
+    sac_source_free(source);
+    return rc;
+}
+
 static int run(struct create *create, char **argv, int argc, struct sac_error *err)
 {
-    struct sac_source *source = NULL;
     char *paths[64], *fetched = NULL;
     int count = argc - optind - 1, rc = 0;
 
@@ -433,10 +485,7 @@ static int run(struct create *create, char **argv, int argc, struct sac_error *e
         memcpy(paths, argv + optind, (size_t)count * sizeof *paths);
     }
     if (rc == 0)
-        rc = sac_dataset_open(&source, &create->flags, paths, count, err);
-    if (rc == 0)
-        rc = make(create, source, err);
-    sac_source_free(source);
+        rc = make_of(create, paths, count, err);
     free(fetched);
     return rc;
 }

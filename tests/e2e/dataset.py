@@ -290,6 +290,46 @@ def parts():
     need(len(names) == 120 and len(set(names)) == 120, len(names), len(set(names)))
 
 
+@case("a folder that is divided is taken as its parts, never as classes")
+def divided():
+    base = place("divided")
+    counts = {"train": {"a": 4, "b": 5, "c": 6}, "val": {"a": 2, "c": 3}, "test": {"c": 1}}
+    shade = 0
+    for part, classes in counts.items():
+        for c, count in classes.items():
+            for i in range(count):
+                shade += 1
+                write(os.path.join(base, part, c, "%d.png" % i), png(40, 40, shade * 5))
+    write(os.path.join(base, "val", "c", "again.png"), read(os.path.join(base, "train", "c", "0.png")))
+    write(os.path.join(base, "val", "c", "x.tif"), b"x")
+    found = check(base, status=3)
+    need(found["classes"] == [{"name": "a", "pictures": [4, 2, 0]}, {"name": "b", "pictures": [5, 0, 0]},
+                              {"name": "c", "pictures": [6, 4, 1]}], found["classes"])
+    need(found["counts"]["duplicate"] == 1 and found["counts"]["unread"] == 1 and
+         "in another part" in found["findings"][0]["why"], found)
+    out = place("divided-out")
+    run("dataset", "create", "--to", "list", *CREATE, base, out)
+    lines = {p: read(os.path.join(out, p, "list.txt")).decode().splitlines() for p in counts}
+    labels = {p: sorted(line.rsplit(" ", 1)[1] for line in lines[p]) for p in counts}
+    need(labels == {"train": ["0"] * 4 + ["1"] * 5 + ["2"] * 6, "val": ["0"] * 2 + ["2"] * 4,
+                    "test": ["2"]}, labels)
+    for part in counts:
+        need(read(os.path.join(out, part, "labels.txt")) == b"a\nb\nc\n", part)
+    need(check(out, status=3)["counts"]["duplicate"] == 1)
+    for words, says in ((["split", base, place("no")], "is divided already"),
+                        (["mean", base], "is divided already"),
+                        (["create", "--val", "25%", base, place("no")], "divided already")):
+        done = subprocess.run([binary(), "dataset"] + words, capture_output=True, text=True)
+        need(done.returncode == 1 and says in done.stderr, words, done.stderr)
+    need(not os.path.exists(place("no")))
+    write(os.path.join(base, "val", "d", "1.png"), png(40, 40, 250))
+    done = subprocess.run([binary(), "dataset", "check", base], capture_output=True, text=True)
+    need(done.returncode == 1 and 'has the class "d", which' in done.stderr, done.stderr)
+    # What create leaves divided, and what split leaves, can be checked as they lie.
+    run("dataset", "split", os.path.join(base, "train"), place("divided-lists"))
+    need(len(check(place("divided-lists"), status=0)["classes"][0]["pictures"]) == 2)
+
+
 @case("memory does not grow with the number of pictures")
 def flat_memory():
     """Peak memory of 16,000 pictures is within 6 MB of that of 1,000 (paths and labels

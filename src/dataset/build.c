@@ -59,7 +59,32 @@ static void hash_number(uint64_t *at, int64_t number)
     hash(at, &number, sizeof number);
 }
 
-/* Of the options that decide bits, and of the items' names and labels. */
+/* Size and time of change: what is replaced under its name is another picture. */
+static void hash_file(uint64_t *at, const char *path)
+{
+    struct stat info;
+
+    if (stat(path, &info) < 0)
+        info = (struct stat){.st_size = -1};
+    hash_number(at, info.st_size);
+    hash_number(at, info.st_mtim.tv_sec);
+    hash_number(at, info.st_mtim.tv_nsec);
+}
+
+/* Items without files of their own lie in the source's: itself or, of an LMDB, inside. */
+static void hash_source_file(uint64_t *at, const struct sac_source *source)
+{
+    char path[PATH_BYTES_MAX];
+
+    if (sac_source_item_path(source, 0, path, sizeof path))
+        return;
+    if (snprintf(path, sizeof path, "%s/data.mdb", source->path) >= (int)sizeof path ||
+        !sac_file_exists(path))
+        snprintf(path, sizeof path, "%s", source->path);
+    hash_file(at, path);
+}
+
+/* Of the options that decide bits, and of the items' names, labels and files. */
 static int fingerprint(struct build *build, struct sac_error *err)
 {
     const struct sac_recipe *recipe = &build->options->recipe;
@@ -73,6 +98,7 @@ static int fingerprint(struct build *build, struct sac_error *err)
 
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         hash_number(&at, numbers[i]);
+    hash_source_file(&at, build->source);
     for (int i = 0; i < build->source->labels.count; i++)
         hash(&at, build->source->labels.text[i], strlen(build->source->labels.text[i]) + 1);
     for (int64_t i = 0; rc == 0 && i < build->source->count; i++) {
@@ -86,6 +112,8 @@ static int fingerprint(struct build *build, struct sac_error *err)
         sac_source_item_name(build->source, i, name, sizeof name);
         hash(&at, name, strlen(name) + 1);
         hash_number(&at, label);
+        if (sac_source_item_path(build->source, i, name, sizeof name))
+            hash_file(&at, name);
     }
     build->progress.fingerprint = at;
     return rc;
@@ -239,9 +267,33 @@ static bool is_empty(const char *folder)
 static int refuse_other(const struct build *build, struct sac_error *err)
 {
     return sac_fail(err, SAC_EINVAL,
-                    "%s: there is another data set, of other pictures or options; name another "
-                    "place or remove it",
+                    "%s: there is another data set, of other pictures or options, or pictures have "
+                    "changed since; name another place or remove it",
                     build->options->out);
+}
+
+/* Whether what dataset.json tells of is there still. */
+static int check_data(const struct build *build, struct sac_error *err)
+{
+    struct sac_source *made = NULL;
+    struct sac_error why = {0};
+    char path[PATH_BYTES_MAX];
+    int64_t there = 0;
+    bool is_list = build->options->recipe.to == SAC_SINK_LIST;
+
+    /* without its list, it is a folder of pictures */
+    if ((!is_list || (beside(build, "list.txt", path, &why) == 0 && sac_file_exists(path))) &&
+        sac_source_open(&made, build->options->out, &why) == 0) {
+        for (int64_t i = 0; i < made->count; i++)
+            there += !sac_source_item_path(made, i, path, sizeof path) || sac_file_exists(path);
+    }
+    sac_source_free(made);
+    if (there == build->report.written)
+        return 0;
+    return sac_fail(err, SAC_EFORMAT,
+                    "%s: its dataset.json tells of %lld pictures, and %lld are there; remove it "
+                    "and run this again",
+                    build->options->out, (long long)build->report.written, (long long)there);
 }
 
 /* Whether dataset.json tells of the same. */
@@ -260,6 +312,8 @@ static int check_complete(struct build *build, const char *path, struct sac_erro
     build->report.skipped = json_integer_value(json_object_get(all, "skipped"));
     build->report.resumed = build->report.items;
     json_decref(all);
+    if (rc == 0)
+        rc = check_data(build, err);
     if (rc == 0)
         sac_progress_remove(build->options->out);
     return rc;

@@ -2,6 +2,9 @@
  * A data set made of another: pictures decoded, fitted, encoded and written, by all
  * cores, in an order that a seed decides. `saccade dataset create` and `convert`.
  *
+ * Whether it is the same data set is told by the options and by the pictures' names,
+ * labels, sizes and times of change; one that is complete is looked through.
+ *
  * Lists, folders and LMDBs are gone on with where a killed run left off: what was
  * committed is not done again, and the result is, bit for bit, that of a run that was
  * not killed. Memory does not grow with the number of pictures (but for some bytes an

@@ -225,18 +225,19 @@ int sac_dataset_part(const char *flag, const char *value, double *ret_share, int
 {
     char *end;
     double number = strtod(value, &end);
-    bool percent = *end == '%';
+    bool percent = *end == '%', fraction = !percent && number <= 1 && strchr(value, '.');
 
     *ret_share = 0;
     *ret_count = 0;
     if (end == value || end[percent] || !(number >= 0) || number > (percent ? 100 : 1e9) ||
-        (!percent && number != (double)(int64_t)number))
-        return sac_fail(err, SAC_EINVAL,
-                        "%s: expected a part such as 25%% or a number of pictures a class, found "
-                        "\"%s\"",
-                        flag, value);
-    if (percent)
-        *ret_share = number / 100;
+        (!percent && !fraction && number != (double)(int64_t)number))
+        return sac_fail(
+            err, SAC_EINVAL,
+            "%s: expected a part such as 25%% or 0.25, or a number of pictures a class, "
+            "found \"%s\"",
+            flag, value);
+    if (percent || fraction)
+        *ret_share = percent ? number / 100 : number;
     else
         *ret_count = (int64_t)number;
     return 0;

@@ -57,7 +57,7 @@ int sac_dataset_open(struct sac_source **ret, const struct sac_dataset_flags *fl
 int sac_dataset_open_divided(struct sac_divided *ret, const struct sac_dataset_flags *flags,
                              const char *path, struct sac_error *err);
 
-/* "25%" as a share, "20" as a count; the other is 0. */
+/* "25%" and "0.25" as a share, "20" as a count; the other is 0. */
 int sac_dataset_part(const char *flag, const char *value, double *ret_share, int64_t *ret_count,
                      struct sac_error *err);
 

@@ -96,11 +96,11 @@ static int parse(struct check_command *command, int argc, char **argv, bool *ret
     return 0;
 }
 
-static void on_progress(void *user, int64_t done, int64_t total, int64_t faults)
+static void on_progress(void *user, const char *what, int64_t done, int64_t total, int64_t faults)
 {
     (void)user;
-    fprintf(stderr, "\r\033[K%" PRId64 " of %" PRId64 " pictures, %" PRId64 " faults%s", done,
-            total, faults, done == total ? "\n" : "");
+    fprintf(stderr, "\r\033[K%" PRId64 " of %" PRId64 " %s, %" PRId64 " faults%s", done, total,
+            what, faults, done == total ? "\n" : "");
 }
 
 /* A file's path where there is one. */

@@ -1,6 +1,7 @@
 /* saccade dataset create and convert */
 #include <errno.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +29,12 @@ static const char create_help[] =
     "                          fill up with noise; half of either (squash)\n"
     "  --encoding png|jpg|none (png; none: plain bytes, of an LMDB)\n"
     "  --quality Q             of JPEGs (90)\n"
-    "  --grey                  one channel\n"
+    "  --grey | --color        one channel, or three (three)\n"
     "  --decode fast|exact     fast scales a JPEG by a power of two while decoding (fast)\n"
     "  --seed N                decides the order, the parts and the noise (1)\n"
     "  --keep-order            as the source has them\n"
     "  --val PART --test PART  OUT/train, OUT/val and OUT/test: so much of each class, as\n"
-    "                          25% or as a number of pictures\n"
+    "                          25% or 0.25\n"
     "  --min N --max N         leave out smaller classes (2 with parts); so many of larger ones\n"
     "  --labels F              names of classes, one a line\n"
     "  --root DIR              what a list's paths are under\n"
@@ -254,6 +255,28 @@ static int build(struct create *create, const struct sac_source *source, const c
     return rc;
 }
 
+/* A folder's sub-folders are classes: the next run would take what this one makes for
+ * one. */
+static int refuse_inside(const struct create *create, const struct sac_source *source,
+                         struct sac_error *err)
+{
+    bool folders = strcmp(source->type->kind, "folder") == 0 && sac_sink_resumes(create->flags.to);
+    char *folder = folders ? realpath(source->path, NULL) : NULL;
+    char *copy = strdup(create->out), *above = copy ? realpath(dirname(copy), NULL) : NULL;
+    size_t size = folder ? strlen(folder) : 0;
+    bool inside = folder && above && strncmp(above, folder, size) == 0 &&
+                  (above[size] == 0 || above[size] == '/' || size == 1);
+
+    free(copy);
+    free(above);
+    free(folder);
+    if (!inside)
+        return 0;
+    return sac_fail(err, SAC_EINVAL,
+                    "%s is inside the source %s, where it would be a class; name a place outside",
+                    create->out, source->path);
+}
+
 static int build_part(struct create *create, const struct sac_source *source, int part,
                       struct sac_error *err)
 {
@@ -345,6 +368,10 @@ static int build_limited(struct create *create, const struct sac_source *source,
 
 static int make(struct create *create, const struct sac_source *source, struct sac_error *err)
 {
+    int rc = refuse_inside(create, source, err);
+
+    if (rc < 0)
+        return rc;
     if (create->parts)
         return build_parts(create, source, err);
     if (create->split.min > 0 || create->split.max > 0)
@@ -427,6 +454,10 @@ static int settle_parts(struct create *create, struct sac_error *err)
         return sac_fail(err, SAC_EINVAL,
                         "--val and --test take parts such as 25%%; for numbers of pictures a "
                         "class see saccade dataset split");
+    if (split->share[1] + split->share[2] > 1)
+        return sac_fail(err, SAC_EINVAL,
+                        "--val and --test are %g %% together; expected at most 100",
+                        100 * (split->share[1] + split->share[2]));
     split->share[0] = 1 - split->share[1] - split->share[2];
     if (split->min == 0)
         split->min = 2;

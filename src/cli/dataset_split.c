@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/durable.h"
@@ -16,8 +17,8 @@ static const char help[] =
     "Divides pictures in files (folders or a list) class by class, by chance from a seed,\n"
     "and writes OUT/train.txt, OUT/val.txt, OUT/test.txt and OUT/labels.txt. Pictures stay\n"
     "where they are; classes that are left out give their numbers to those behind them.\n\n"
-    "  --train PART --val PART --test PART   of each class: a part such as 25%, or a number\n"
-    "                    of pictures (75%, 25%, 0)\n"
+    "  --train PART --val PART --test PART   of each class: a part such as 25% or 0.25, or a\n"
+    "                    number of pictures (75%, 25%, 0)\n"
     "  --min N           leave out classes of fewer pictures (2)\n"
     "  --max N           so many of larger classes\n"
     "  --recipe egi      the Portuguese flora's: classes of 30 and more, thirds\n"
@@ -46,7 +47,7 @@ static const struct option long_options[] = {
 struct split_command {
     struct sac_dataset_flags flags;
     struct sac_split_options options;
-    bool said; /* a part, by a flag */
+    bool said, recipe; /* a part, by a flag; --recipe */
     const char *out;
 };
 
@@ -57,7 +58,7 @@ static int take_recipe(struct split_command *command, const char *value, struct 
     for (int part = 0; part < SAC_SPLIT_PARTS; part++)
         command->options.share[part] = 1. / 3;
     command->options.min = 30;
-    command->said = true;
+    command->recipe = true;
     return 1;
 }
 
@@ -94,7 +95,10 @@ static int settle(struct split_command *command, struct sac_error *err)
     struct sac_split_options *options = &command->options;
     bool shares = false, counts = false;
 
-    if (!command->said) {
+    if (command->recipe && command->said)
+        return sac_fail(err, SAC_EINVAL,
+                        "--recipe says the parts; leave it or --train, --val and --test out");
+    if (!command->said && !command->recipe) {
         options->share[0] = .75;
         options->share[1] = .25;
     }
@@ -126,6 +130,13 @@ static int parse(struct split_command *command, int argc, char **argv, bool *ret
     return settle(command, err);
 }
 
+static int path_in(const char *folder, const char *name, char path[4096], struct sac_error *err)
+{
+    if (snprintf(path, 4096, "%s/%s", folder, name) < 4096)
+        return 0;
+    return sac_fail(err, SAC_EINVAL, "%.200s…: the path is too long", folder);
+}
+
 static int write_text(const char *folder, const char *name, const struct sac_buf *text,
                       struct sac_error *err)
 {
@@ -133,9 +144,36 @@ static int write_text(const char *folder, const char *name, const struct sac_buf
 
     if (text->failed)
         return sac_fail(err, SAC_ENOMEM, "%s: out of memory", name);
-    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
-        return sac_fail(err, SAC_EINVAL, "%.200s…: the path is too long", folder);
-    return sac_durable_write(path, text->data, text->len, err);
+    int rc = path_in(folder, name, path, err);
+    return rc ? rc : sac_durable_write(path, text->data, text->len, err);
+}
+
+/* What an earlier split left of a part that this one has not would go with it. */
+static int remove_text(const char *folder, const char *name, struct sac_error *err)
+{
+    char path[4096];
+    int rc = path_in(folder, name, path, err);
+
+    if (rc == 0 && unlink(path) < 0 && errno != ENOENT)
+        rc = sac_fail_errno(err, errno, "%s", path);
+    return rc;
+}
+
+/* The parts' lists are not written over the one that is divided. */
+static int check_out(const struct split_command *command, const char *source, struct sac_error *err)
+{
+    struct stat from, to;
+    char path[4096], name[16];
+    int rc = 0;
+
+    for (int part = 0; rc == 0 && part < SAC_SPLIT_PARTS; part++) {
+        snprintf(name, sizeof name, "%s.txt", sac_split_names[part]);
+        rc = path_in(command->out, name, path, err);
+        if (rc == 0 && stat(path, &to) == 0 && stat(source, &from) == 0 &&
+            from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+            rc = sac_fail(err, SAC_EINVAL, "%s is what is to be divided; name another place", path);
+    }
+    return rc;
 }
 
 /* A list is read from anywhere: its paths are whole. */
@@ -170,9 +208,9 @@ static int write_part(const struct split_command *command, const struct sac_sour
     struct sac_buf text = {0};
     char name[16];
 
-    if (split->counts[part] == 0)
-        return 0;
     snprintf(name, sizeof name, "%s.txt", sac_split_names[part]);
+    if (split->counts[part] == 0)
+        return remove_text(command->out, name, err);
     int rc = sac_split_open(&view, split, source, part, err);
     for (int64_t i = 0; rc == 0 && i < split->counts[part]; i++)
         rc = put_line(&text, view, i, err);
@@ -241,6 +279,8 @@ static int run(struct split_command *command, char **argv, struct sac_error *err
     struct sac_split split = {0};
     int rc = sac_dataset_open(&source, &command->flags, argv + optind, 1, err);
 
+    if (rc == 0)
+        rc = check_out(command, argv[optind], err);
     if (rc == 0)
         rc = sac_split_plan(&split, source, &command->options, err);
     if (rc == 0 && mkdir(command->out, 0777) < 0 && errno != EEXIST)

@@ -178,7 +178,8 @@ static int split_lines(struct sac_lines *lines, const char *path, struct sac_err
     lines->line = calloc(count, sizeof *lines->line);
     if (!lines->line)
         return sac_fail(err, SAC_ENOMEM, "%s: no memory for %zu lines", path, count);
-    for (char *at = lines->text; at;) {
+    size_t mark = strncmp(lines->text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* Windows' */
+    for (char *at = lines->text + mark; at;) {
         char *end = strchr(at, '\n');
         if (end)
             *end = 0;

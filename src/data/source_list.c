@@ -219,9 +219,15 @@ static int visit_entry(struct list *list, const char *folder, const char *name, 
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return sac_fail(err, SAC_ELIMIT, "%.200s…: a path longer than %d bytes", folder,
                         PATH_BYTES_MAX - 1);
-    if (stat(path, &info) < 0)
+    if (strpbrk(name, "\n\r"))
+        return sac_fail(err, SAC_EINVAL,
+                        "%s: a name in it has a line break, which no list and no labels.txt can "
+                        "hold; rename \"%.*s…\"",
+                        folder, (int)strcspn(name, "\n\r"), name);
+    if (stat(path, &info) < 0 && errno != ENOENT && errno != ELOOP)
         return sac_fail_errno(err, errno, "%s", path);
-    return visit(list, path, name, S_ISDIR(info.st_mode), depth, label, err);
+    bool is_folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    return visit(list, path, name, is_folder, depth, label, err); /* links to nowhere: files */
 }
 
 static int each_entry(struct list *list, const char *folder, visit_fn *visit, int depth, int label,

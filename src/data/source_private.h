@@ -13,7 +13,7 @@ int sac_item_reserve(struct sac_item *item, size_t size, struct sac_error *err);
 void *sac_source_new(size_t size, const struct sac_source_type *type, const char *path,
                      struct sac_error *err);
 
-/* A text file's lines in place, CR and blanks at the end cut, NUL-ended. */
+/* A text file's lines in place, byte order mark, CR and blanks at the end cut, NUL-ended. */
 struct sac_lines {
     char *text; /* owned */
     char **line;

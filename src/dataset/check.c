@@ -214,7 +214,7 @@ static int take(void *user, int64_t index, void *memory, struct sac_error *err)
     else
         rc = judge_shape(run, index, slot, err);
     if (run->options.on_progress && (index % 16 == 0 || index + 1 == run->count))
-        run->options.on_progress(run->options.user, index + 1, run->count,
+        run->options.on_progress(run->options.user, "pictures", index + 1, run->count,
                                  run->check.finding_count);
     return rc;
 }
@@ -367,6 +367,15 @@ static const char *class_name(const struct run *run, int label, char text[24])
     return text;
 }
 
+static void on_opinion(void *user, int64_t done, int64_t total)
+{
+    const struct run *run = user;
+
+    if (run->options.on_progress)
+        run->options.on_progress(run->options.user, "asked of the model", done, total,
+                                 run->check.finding_count);
+}
+
 static int doubt_labels(struct run *run, struct sac_error *err)
 {
     struct sac_opinion_item *items = calloc((size_t)run->count + 1, sizeof *items);
@@ -374,7 +383,9 @@ static int doubt_labels(struct run *run, struct sac_error *err)
                                           .device = run->options.device,
                                           .classes = run->check.classes,
                                           .labels = &run->parts[0]->labels,
-                                          .threads = run->options.threads};
+                                          .threads = run->options.threads,
+                                          .on_progress = on_opinion,
+                                          .user = run};
     struct sac_doubt *doubts = NULL;
     int64_t count = 0;
     int rc = items ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");

@@ -31,7 +31,8 @@ struct sac_check_options {
     const char *model;  /* a model directory that doubts labels, or NULL */
     const char *device; /* that it runs on; "auto" */
     int threads;
-    void (*on_progress)(void *user, int64_t done, int64_t total, int64_t faults);
+    /* `what`: "pictures" that are read or, after that, "asked of the model". */
+    void (*on_progress)(void *user, const char *what, int64_t done, int64_t total, int64_t faults);
     void *user;
 };
 

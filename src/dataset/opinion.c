@@ -190,10 +190,13 @@ static int work(void *user, void *memory, int64_t index, void *slot, struct sac_
 
 static int take(void *user, int64_t index, void *slot, struct sac_error *err)
 {
-    (void)user;
-    (void)index;
+    const struct opinion *opinion = user;
+    const struct sac_opinion_options *options = opinion->options;
+
     (void)slot;
     (void)err;
+    if (options->on_progress && (index % 16 == 0 || index + 1 == opinion->count))
+        options->on_progress(options->user, index + 1, opinion->count);
     return 0;
 }
 

@@ -38,6 +38,9 @@ struct sac_opinion_options {
     int classes;
     const struct sac_labels *labels; /* of the classes, or none */
     int threads;
+    /* On the calling thread, now and then and at the end; may be NULL. */
+    void (*on_progress)(void *user, int64_t done, int64_t total);
+    void *user;
 };
 
 /* Items that cannot be read or decoded are not judged, nor those of classes with fewer

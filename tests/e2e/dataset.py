@@ -330,6 +330,75 @@ def divided():
     need(len(check(place("divided-lists"), status=0)["classes"][0]["pictures"]) == 2)
 
 
+def refused(*words, says, status=1):
+    done = subprocess.run([binary(), "dataset"] + list(words), capture_output=True, text=True,
+                          timeout=120)
+    need(done.returncode == status and says in done.stderr, words, done.returncode, done.stderr)
+
+
+@case("what is complete is not called so when pictures or the data have changed")
+def changed_since():
+    base, out = place("since"), place("since-out")
+    for c in "ab":
+        for i in range(3):
+            write(os.path.join(base, c, "%d.png" % i), png(40, 40, ord(c) + 9 * i))
+    for kind in ("lmdb", "list", "folder"):
+        words = ["create", "--to", kind, *CREATE, base, out + kind]
+        run("dataset", *words)
+        need("complete already: 6 pictures" in run("dataset", *words).decode())
+    write(os.path.join(base, "a", "1.png"), png(41, 40, 5))  # another one under its name
+    for kind in ("lmdb", "list", "folder"):
+        refused("create", "--to", kind, *CREATE, base, out + kind, says="have changed since")
+    for kind, lost in (("lmdb", "data.mdb"), ("list", "list.txt"), ("folder", "a")):
+        words = ["create", "--to", kind, *CREATE, base, out + kind + "2"]
+        run("dataset", *words)
+        os.rename(os.path.join(out + kind + "2", lost), place("lost-" + kind))
+        refused(*words, says="tells of 6 pictures, and")
+    one = place("since-made")  # the same of what has no files
+    run("dataset", "convert", "--to", "lmdb", base, one + "1", status=0)
+    run("dataset", "create", *CREATE, one + "1", place("of-lmdb"))
+    need("complete already" in run("dataset", "create", *CREATE, one + "1", place("of-lmdb")).decode())
+    os.utime(os.path.join(one + "1", "data.mdb"))
+    refused("create", *CREATE, one + "1", place("of-lmdb"), says="have changed since")
+
+
+@case("split leaves no list of an earlier split, nor of the one it divides")
+def split_again():
+    base, out = place("again"), place("again-parts")
+    for c in "ab":
+        for i in range(8):
+            write(os.path.join(base, c, "%d.png" % i), png(12, 12, ord(c) + 9 * i))
+    run("dataset", "split", "--train", "50%", "--val", "0.25", "--test", "25%", base, out)
+    need(len(read(os.path.join(out, "val.txt")).splitlines()) == 4)
+    run("dataset", "split", "--train", "0.75", "--val", "25%", base, out)
+    need(sorted(os.listdir(out)) == ["labels.txt", "train.txt", "val.txt"], os.listdir(out))
+    refused("split", os.path.join(out, "train.txt"), out, says="is what is to be divided")
+    need(len(read(os.path.join(out, "train.txt")).splitlines()) == 12)
+
+
+@case("odd names and lists are read or refused with a sentence")
+def odd_names():
+    base = place("names")
+    picture = write(os.path.join(base, "a", "1.png"), png(64, 64, 3))
+    os.symlink("nowhere.png", os.path.join(base, "a", "2.png"))
+    found = check(base, status=3)
+    need([os.path.basename(f["file"]) for f in found["findings"]] == ["2.png"] and
+         found["counts"]["corrupt"] == 1 and found["pictures"] == 2, found)
+    listed = write(place("bom.txt"), b"\xef\xbb\xbf" + picture.encode() + b" 0\r\n")
+    need(check(listed, status=0)["pictures"] == 1)
+    refused("create", base, os.path.join(base, "out"), says="is inside the source")
+    refused("create", os.path.join(base, "."), os.path.join(base, "a", "out"),
+            says="is inside the source")
+    write(os.path.join(base, "b\nc", "1.png"), png(64, 64, 9))
+    refused("check", base, says='a name in it has a line break, which no list and no labels.txt '
+            'can hold; rename "b')
+    refused("create", "--val", "60%", "--test", "0.6", "a", "b", status=2,
+            says="--val and --test are 120 % together; expected at most 100")
+    refused("split", "--recipe", "egi", "--train", "50%", "a", "b", status=2,
+            says="--recipe says the parts")
+    refused("split", "--train", "1.5", "a", "b", status=2, says="such as 25% or 0.25")
+
+
 @case("memory does not grow with the number of pictures")
 def flat_memory():
     """Peak memory of 16,000 pictures is within 6 MB of that of 1,000 (paths and labels

@@ -231,10 +231,11 @@ def _():
     done = subprocess.run(
         [sys.executable, os.path.join(ROOT, "bench", "matrix"), "--saccade", binary(), "--model",
          out, "--model", os.path.join(ROOT, "models", "vgg16"), "--data", data("imagenet_samples"),
-         "--data", "/none", "--device", "cpu,cuda:9", "--precision", "f32,f16", "--seconds",
+         "--data", "/none", "--data", os.path.join(out, "labels.txt"), "--device", "cpu,cuda:9", "--precision", "f32,f16", "--seconds",
          "0.5", "--no-results"], capture_output=True, text=True, timeout=300)
     need(done.returncode == 0, done.stderr)
-    for why in ("vgg16: it has no weights", "/none: it is not there", "cuda:9: ", "f16 on cpu"):
+    for why in ("vgg16: it has no weights", "/none: it is not there",
+                out + "/labels.txt: it is no CIFAR file", "cuda:9: ", "f16 on cpu"):
         need("skipped: " + why in done.stderr, why, done.stderr)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]]
             for line in done.stdout.splitlines()]

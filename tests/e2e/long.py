@@ -17,6 +17,40 @@ from harness import (SLOW, Server, binary, case, data, folder, multipart, need, 
                      read, run, run_cases, squeezenet, Skip)
 
 
+@case("memory does not grow with 100,000 pictures")
+def _():
+    """Peak memory of 100,000 is within 12 MB of that of 10,000: the list's paths and
+    labels are some 60 bytes a picture."""
+    base = folder()
+    sizes = [os.path.join(data("imagenet_samples"), name)
+             for name in sorted(os.listdir(data("imagenet_samples")))]
+    small = os.path.join(base, "small")
+    os.mkdir(small)
+    with open(os.path.join(base, "samples.txt"), "w") as out:
+        out.write("".join("%s %d\n" % (path, i % 5) for i, path in enumerate(sizes[:40])))
+    run("dataset", "create", "--to", "list", "--size", "64x64", "--encoding", "jpg",
+        os.path.join(base, "samples.txt"), os.path.join(small, "set"))
+    pictures = sorted(os.path.join(at, name)
+                      for at, _, names in os.walk(os.path.join(small, "set"))
+                      for name in names if name.endswith(".jpg"))
+    need(len(pictures) == 40, pictures)
+    peaks = []
+    for count in (10000, 100000):
+        listing = os.path.join(base, "list%d.txt" % count)
+        with open(listing, "w") as out:
+            out.writelines("%s %d\n" % (pictures[i * 7 % 40], i % 5) for i in range(count))
+        process = subprocess.Popen(
+            [binary(), "dataset", "create", "--to", "lmdb", "--encoding", "jpg", "--size", "32x32",
+             "--threads", "2", listing, os.path.join(base, "memory%d" % count)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        need(status == 0, status)
+        peaks.append(usage.ru_maxrss)
+    print("# peak RSS: %d KB for 10,000, %d KB for 100,000" % tuple(peaks))
+    if SLOW == 1:  # a sanitizer's quarantine grows
+        need(peaks[1] - peaks[0] < 12 * 1024, peaks)
+
+
 @case("each of the 80 samples through the server gives what classify gives")
 def _():
     base = data("imagenet_samples")

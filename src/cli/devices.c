@@ -11,7 +11,8 @@ static const char help[] = "Usage: saccade devices [--json]\n\n"
                            "Example: saccade devices\n";
 
 static const enum sac_precision precisions[] = {SAC_PRECISION_F32, SAC_PRECISION_TF32,
-                                                SAC_PRECISION_F16, SAC_PRECISION_BF16};
+                                                SAC_PRECISION_F16, SAC_PRECISION_BF16,
+                                                SAC_PRECISION_INT8};
 enum { PRECISIONS = sizeof precisions / sizeof precisions[0] };
 
 static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote,
@@ -27,8 +28,27 @@ static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote
     }
 }
 
-static void put_device(struct sac_buf *out, const struct sac_device_info *info, bool json)
+/* What GPUs that train together talk through. */
+static void put_comm(struct sac_buf *out, const struct sac_device *device, bool json)
 {
+    struct sac_error why = {0};
+    char library[64];
+
+    if (!device->table->comm_library)
+        return;
+    int rc = device->table->comm_library(library, sizeof library, &why);
+    const char *text = rc == 0 ? library : why.text;
+    if (json) {
+        sac_buf_printf(out, ",\"%s\":", rc == 0 ? "ranks" : "no_ranks");
+        sac_buf_put_json(out, text, strlen(text));
+    } else
+        sac_buf_printf(out, "; %s", text);
+}
+
+static void put_device(struct sac_buf *out, const struct sac_device *device, bool json)
+{
+    const struct sac_device_info *info = &device->info;
+
     if (json) {
         sac_buf_puts(out, "{\"name\":");
         sac_buf_put_json(out, info->name, strlen(info->name));
@@ -36,10 +56,13 @@ static void put_device(struct sac_buf *out, const struct sac_device_info *info, 
         sac_buf_put_json(out, info->description, strlen(info->description));
         sac_buf_printf(out, ",\"streams\":%d,\"precisions\":[", info->streams);
         put_precisions(out, info->precisions, "\"", ",");
-        sac_buf_puts(out, "]}");
+        sac_buf_puts(out, "]");
+        put_comm(out, device, json);
+        sac_buf_puts(out, "}");
     } else {
         sac_buf_printf(out, "%-8s %s; %d streams; ", info->name, info->description, info->streams);
         put_precisions(out, info->precisions, "", ", ");
+        put_comm(out, device, json);
         sac_buf_puts(out, "\n");
     }
 }
@@ -68,7 +91,7 @@ static void put_named(struct sac_buf *out, const char *name, bool json)
         put_missing(out, name, &why, json);
         return;
     }
-    put_device(out, &device->info, json);
+    put_device(out, device, json);
     sac_device_close(device);
 }
 

@@ -21,7 +21,8 @@ const char sac_model_flags_help[] =
     "  --scale X             multiplies after the mean is subtracted (1)\n"
     "  --channels bgr|rgb|grey   the net's channel order (bgr)\n"
     "  --decode fast|exact   fast scales a JPEG by a power of two while decoding (fast)\n"
-    "  --precision auto|f32|tf32|f16|bf16   the arithmetic (auto: f32)\n"
+    "  --precision auto|f32|tf32|f16|bf16|int8   the arithmetic; int8 after saccade quantize;\n"
+    "                        auto: bf16 where that has shown its answers to agree, else f32\n"
     "  --topk K              answers a picture (5)\n"
     "  --batch N             the largest batch, 1 to 32 (8)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
@@ -352,6 +353,10 @@ int sac_flag_precision(const char *value, const struct sac_device *device, enum 
     *ret = SAC_PRECISION_F32;
     if (!value || strcmp(value, "auto") == 0)
         return 0;
+    if (strcmp(value, sac_precision_name(SAC_PRECISION_INT8)) == 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "--precision int8 goes with a model directory, beside which \"saccade "
+                        "quantize\" has put its ranges");
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (strcmp(value, sac_precision_name(all[i])) != 0)
             continue;

@@ -14,6 +14,8 @@ static const struct sac_command commands[] = {
     {"classify", "name what is in pictures, folders or lists of them", sac_command_classify},
     {"train", "train a net as a solver.prototxt says", sac_command_train},
     {"test", "say how well a net does on labelled pictures", sac_command_test},
+    {"quantize", "measure what int8 and bf16 cost a model, and make it ready for int8",
+     sac_command_quantize},
     {"time", "time a net, operation by operation and whole", sac_command_time},
     {"model", "fetch a public model, or list those that are known", sac_command_model},
     {"bench", "load a server, open loop, with honest percentiles", sac_command_bench},

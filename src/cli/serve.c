@@ -321,9 +321,13 @@ static int run(struct serve *serve, struct sac_error *err)
 {
     const char *bracket = strchr(serve->host, ':') ? "[" : "";
 
-    for (int i = 0; i < serve->model_count; i++)
-        sac_log(SAC_LOG_INFO, "model %s: %d classes", sac_model_name(serve->models[i]),
-                sac_model_class_count(serve->models[i]));
+    for (int i = 0; i < serve->model_count; i++) {
+        char why[160];
+        enum sac_precision precision =
+            sac_model_precision_why(serve->models[i], serve->devices[0], why, sizeof why);
+        sac_log(SAC_LOG_INFO, "model %s: %d classes, in %s: %s", sac_model_name(serve->models[i]),
+                sac_model_class_count(serve->models[i]), sac_precision_name(precision), why);
+    }
     sac_log(SAC_LOG_INFO, "serving on http://%s%s%s:%d", bracket, serve->host, *bracket ? "]" : "",
             sac_service_port(serve->service));
     return sac_service_run(serve->service, err);

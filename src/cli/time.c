@@ -5,12 +5,15 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/cpu.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/measure.h"
 #include "cli/pictures.h"
 #include "cli/time_training.h"
+#include "cli/timeline.h"
+#include "model/calibrate.h"
 #include "net/plan.h"
 
 static const char help[] =
@@ -21,6 +24,10 @@ static const char help[] =
     "  --net F           a deploy or train_val prototxt\n"
     "  --backward        its TRAIN phase, forward and back, and an update of SGD\n"
     "  --data PATH       what feeds that, instead of its data layer's source\n"
+    "  --timeline        that as several devices do it together: when each step back and each\n"
+    "                    sum of gradients ran, and what is hidden; with --device cuda:0,1 or\n"
+    "  --ranks N         on the CPU (2)\n"
+    "  --bucket KB       gradients that are summed at once, at least (8192)\n"
     "  --iterations N    passes to time (50)\n"
     "  --reference       the plain loops instead of the fast kernels\n"
     "  --pictures P      the pictures to go through, in memory\n"
@@ -38,6 +45,9 @@ enum {
     FLAG_WORKERS,
     FLAG_SECONDS,
     FLAG_JSON,
+    FLAG_TIMELINE,
+    FLAG_RANKS,
+    FLAG_BUCKET,
 };
 
 static const struct option long_options[] = {
@@ -50,6 +60,9 @@ static const struct option long_options[] = {
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"seconds", required_argument, NULL, FLAG_SECONDS},
     {"json", no_argument, NULL, FLAG_JSON},
+    {"timeline", no_argument, NULL, FLAG_TIMELINE},
+    {"ranks", required_argument, NULL, FLAG_RANKS},
+    {"bucket", required_argument, NULL, FLAG_BUCKET},
     SAC_MODEL_FLAGS,
     {0}};
 
@@ -58,7 +71,8 @@ struct time_command {
     const char *net, *pictures, *data;
     int iterations, workers;
     double seconds;
-    bool backward, reference, json;
+    bool backward, reference, json, timeline;
+    int ranks, bucket_kb; /* 0: not said */
     struct sac_device *device;
 };
 
@@ -86,6 +100,13 @@ static int take_own(struct time_command *t, int option, const char *value, struc
     case FLAG_REFERENCE:
         t->reference = true;
         return 0;
+    case FLAG_TIMELINE:
+        t->timeline = true;
+        return 0;
+    case FLAG_RANKS:
+        return sac_flag_int("--ranks", value, 1, SAC_GROUP_MAX, &t->ranks, err);
+    case FLAG_BUCKET:
+        return sac_flag_int("--bucket", value, 1, 1 << 20, &t->bucket_kb, err);
     default:
         t->json = true;
         return 0;
@@ -111,6 +132,10 @@ static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
         return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
     if ((t->backward && !t->net) || (t->data && !t->backward))
         return sac_fail(err, SAC_EINVAL, "--backward goes with --net, and --data with --backward");
+    if (t->timeline && (!t->net || t->backward))
+        return sac_fail(err, SAC_EINVAL, "--timeline goes with --net, without --backward");
+    if ((t->ranks || t->bucket_kb) && !t->timeline)
+        return sac_fail(err, SAC_EINVAL, "--ranks and --bucket go with --timeline");
     return 0;
 }
 
@@ -285,6 +310,55 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
     return rc;
 }
 
+/* A net without a model has no ranges. Its input is made up here; so are they, by what
+ * that input gives: the arithmetic is the same. */
+static int make_ranges(struct time_command *t, struct sac_net *net, struct sac_ranges *ret,
+                       struct sac_error *err)
+{
+    struct sac_calibration *calibration = NULL;
+    struct sac_shape shape = {0};
+    float *input = NULL;
+    int rc = t->flags.files.weights ? 0 : sac_net_fill(net, 1, err);
+
+    if (rc == 0)
+        rc = sac_calibration_new(&calibration, net, t->device, NULL, err);
+
+    if (rc == 0) {
+        sac_net_blob_shape(net, sac_net_input_name(net, 0), &shape);
+        shape.dim[0] = 1;
+        input = calloc(1, sac_tensor_bytes(&shape, SAC_F32));
+        if (!input)
+            rc = sac_fail(err, SAC_ENOMEM, "out of memory");
+    }
+    for (int64_t i = 0; input && i < sac_shape_count(&shape); i++)
+        input[i] = (float)(sac_random_mix((uint64_t)i) & 255) - 127.5f;
+    if (rc == 0)
+        rc = sac_calibration_add(calibration, input, err);
+    if (rc == 0)
+        rc = sac_calibration_ranges(calibration, SAC_CALIBRATE_MSE, ret, err);
+    if (rc == 0 && ret->blob_count <= sac_net_output_count(net))
+        rc = sac_fail(err, SAC_EINVAL,
+                      "%s: all its numbers are 0, from which no ranges come; name --weights, or "
+                      "give its layers weight fillers",
+                      t->net);
+    free(input);
+    sac_calibration_free(calibration);
+    return rc;
+}
+
+static int take_precision(struct time_command *t, enum sac_precision *ret, struct sac_error *err)
+{
+    const char *value = t->flags.overrides.precision;
+
+    if (!value || strcmp(value, sac_precision_name(SAC_PRECISION_INT8)) != 0)
+        return sac_flag_precision(value, t->device, ret, err);
+    *ret = SAC_PRECISION_INT8;
+    if (t->device->info.precisions & 1u << SAC_PRECISION_INT8)
+        return 0;
+    return sac_fail(err, SAC_EUNSUPPORTED, "--precision: device %s does not do int8",
+                    t->device->info.name);
+}
+
 static int time_net(struct time_command *t, struct sac_error *err)
 {
     const struct sac_net_options net_options = {.phase = SAC_PHASE_TEST};
@@ -297,14 +371,18 @@ static int time_net(struct time_command *t, struct sac_error *err)
     struct sac_store *store = NULL;
     struct sac_stream *stream = NULL;
     struct sac_plan *plan = NULL;
+    struct sac_ranges ranges = {0};
 
-    int rc =
-        sac_flag_precision(t->flags.overrides.precision, t->device, &options.ops.precision, err);
+    int rc = take_precision(t, &options.ops.precision, err);
     sac_cpu_pin(0);
     if (rc == 0)
         rc = sac_net_load(&net, t->net, &net_options, err);
     if (rc == 0 && t->flags.files.weights)
         rc = sac_net_load_weights(net, t->flags.files.weights, NULL, err);
+    if (rc == 0 && options.ops.precision == SAC_PRECISION_INT8) {
+        rc = make_ranges(t, net, &ranges, err);
+        options.ops.ranges = &ranges;
+    }
     if (rc == 0)
         rc = table->store_new(t->device, &store, err);
     if (rc == 0)
@@ -317,6 +395,7 @@ static int time_net(struct time_command *t, struct sac_error *err)
     table->stream_free(stream);
     table->store_free(store);
     sac_net_free(net);
+    sac_ranges_done(&ranges);
     return rc;
 }
 
@@ -338,6 +417,46 @@ static int time_training(struct time_command *t, struct sac_error *err)
     return rc == 0 ? sac_time_training(&how, err) : rc;
 }
 
+/* A rank for each device; on the CPU, for each that was asked for. */
+static int run_timeline(struct time_command *t, struct sac_device **devices, int count,
+                        struct sac_error *err)
+{
+    int batch = t->flags.overrides.batch_max;
+    struct sac_timeline how = {
+        .devices = devices,
+        .ranks = count,
+        .net = t->net,
+        .batch = batch > 0 ? batch : 0,
+        .iterations = t->iterations,
+        .bucket_bytes = (size_t)t->bucket_kb << 10,
+        .ops = {.reference = t->reference, .deterministic = t->flags.overrides.deterministic > 0},
+        .json = t->json,
+    };
+    int rc = sac_flag_precision(t->flags.overrides.precision, devices[0], &how.ops.precision, err);
+
+    if (rc == 0 && t->ranks && !devices[0]->info.host_memory)
+        return sac_fail(err, SAC_EINVAL, "--ranks is for the CPU; several GPUs: --device cuda:0,1");
+    if (rc == 0 && devices[0]->info.host_memory) {
+        how.ranks = t->ranks ? t->ranks : 2;
+        for (int i = 1; i < how.ranks; i++)
+            devices[i] = devices[0];
+    }
+    return rc == 0 ? sac_timeline(&how, err) : rc;
+}
+
+static int time_timeline(struct time_command *t, struct sac_error *err)
+{
+    struct sac_device *devices[SAC_GROUP_MAX];
+    int count = 0;
+    int rc = sac_devices_open(devices, SAC_GROUP_MAX, &count, t->flags.device, err);
+
+    if (rc == 0)
+        rc = run_timeline(t, devices, count, err);
+    while (count > 0)
+        sac_device_close(devices[--count]);
+    return rc;
+}
+
 int sac_command_time(int argc, char **argv)
 {
     struct time_command t = {.flags = sac_model_flags_none(),
@@ -355,6 +474,8 @@ int sac_command_time(int argc, char **argv)
     }
     if (rc)
         return sac_usage_error("time", "%s", err.text);
+    if (t.timeline)
+        return time_timeline(&t, &err) ? sac_command_failed(&err) : 0;
     rc = sac_device_open(&t.device, t.flags.device, &err);
     if (rc == 0)
         rc = t.backward ? time_training(&t, &err)

@@ -23,6 +23,10 @@ struct sac_classifier;
  * reference to the model and borrows the device. */
 int sac_engine_new(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
                    int batch_max, int topk, struct sac_error *err);
+/* In a precision of the caller's choice; int8 by these ranges, borrowed. */
+int sac_engine_new_in(struct sac_engine **ret, struct sac_model *model, struct sac_device *device,
+                      enum sac_precision precision, const struct sac_ranges *ranges, int batch_max,
+                      int topk, struct sac_error *err);
 void sac_engine_free(struct sac_engine *engine); /* after its classifiers; takes NULL */
 /* Gives the weights' memory back, and takes it again, if it was given back: between
  * them the device may be revived. No plan of the engine may be left. */

@@ -15,6 +15,7 @@ struct sac_engine {
     struct sac_device *device;
     struct sac_store *store;
     enum sac_precision precision;
+    const struct sac_ranges *ranges; /* int8; the model's, or the caller's */
     int batch_max, topk;
 };
 

@@ -24,7 +24,7 @@ struct sac_solver {
     struct sac_rate rate;
     struct sac_rule_values values; /* but for the rate */
     float clip_gradients;          /* below 0: none */
-    int iter_size;
+    int iter_size, ranks;
     bool l1;
     struct segment *segments;
     int segment_count;
@@ -102,6 +102,7 @@ static int read_message(struct sac_solver *solver, const Caffe__SolverParameter 
     };
     solver->clip_gradients = message->clip_gradients;
     solver->iter_size = message->iter_size;
+    solver->ranks = 1;
     return 0;
 }
 
@@ -140,6 +141,13 @@ static int add_history(struct sac_solver *solver, size_t total, struct sac_error
             return sac_fail(err, SAC_ENOMEM, "no memory for the history of %zu parameters", total);
     }
     return 0;
+}
+
+int sac_solver_check(const Caffe__SolverParameter *message, struct sac_error *err)
+{
+    struct sac_solver solver = {0};
+
+    return read_message(&solver, message, err);
 }
 
 int sac_solver_new(struct sac_solver **ret, const Caffe__SolverParameter *message,
@@ -192,6 +200,17 @@ int sac_solver_iter_size(const struct sac_solver *solver)
     return solver->iter_size;
 }
 
+void sac_solver_set_ranks(struct sac_solver *solver, int ranks)
+{
+    solver->ranks = ranks;
+}
+
+/* Of one pass of one rank. */
+static float share_of(const struct sac_solver *solver)
+{
+    return 1 / ((float)solver->iter_size * (float)solver->ranks);
+}
+
 /* Eight sums side by side: exact enough in double, vectorised, in a fixed order. */
 static double sum_of_squares(const float *values, size_t count)
 {
@@ -231,7 +250,7 @@ struct sac_solver_step sac_solver_begin_norm(const struct sac_solver *solver, do
         .rate = sac_rate_at(&solver->rate, iteration), .clip = 1, .correction = 1};
 
     if (sac_solver_clips(solver)) {
-        step.norm = norm;
+        step.norm = norm / solver->ranks;
         if (step.norm > (double)solver->clip_gradients)
             step.clip = (float)((double)solver->clip_gradients / step.norm);
     }
@@ -262,7 +281,7 @@ struct sac_update sac_solver_device_update(const struct sac_solver *solver,
         .second = solver->values.second,
         .delta = solver->values.delta,
         .clip = step->clip,
-        .share = 1 / (float)solver->iter_size,
+        .share = share_of(solver),
         .l1 = solver->l1,
     };
 }
@@ -303,7 +322,7 @@ static float sign_of(float value)
     return (float)((value > 0) - (value < 0));
 }
 
-/* Clipped, divided by iter_size, decayed: out[count], what the rule takes. */
+/* Clipped, divided by iter_size and ranks, decayed: out[count], what the rule takes. */
 static void ready_gradient(float *restrict out, const float *restrict g, const float *restrict w,
                            size_t count, float clip, float share, float decay, bool l1)
 {
@@ -326,7 +345,7 @@ static void apply_segment(struct sac_solver *solver, const struct sac_solver_ste
                           size_t first, size_t end)
 {
     struct sac_rule_values values = solver->values;
-    float share = 1 / (float)solver->iter_size;
+    float share = share_of(solver);
     float *second = solver->history[1] ? solver->history[1] : solver->history[0];
     float ready[PIECE];
 

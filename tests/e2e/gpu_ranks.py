@@ -72,6 +72,15 @@ def need_same(base):
     need(distance < 1e-5, distance)
 
 
+@case("saccade devices says which NCCL there is, or why none can be used")
+def _():
+    for version, says in (("22809", "NCCL 2.28.9"), ("2403", "NCCL 2.4.3"),
+                          ("2212", "NCCL 2.2.12 is too old: 2.4.3 is the oldest")):
+        done = subprocess.run([training.binary(), "devices"], capture_output=True, text=True,
+                              env=dict(gpus(2), SACCADE_SIM_NCCL_VERSION=version), timeout=60)
+        need(done.returncode == 0 and done.stdout.count("; " + says) == 2, done.stdout)
+
+
 @case("2, 4 and 8 GPUs train to the weights of one with the whole batch")
 def _():
     for count in (2, 4, 8):

@@ -169,10 +169,11 @@ static int check(struct sac_comm *base, struct sac_error *err)
     return rc;
 }
 
-/* Holds the lock. */
+/* Holds the lock. Of a lost device as well: its ranks' connections close. */
 static void end_now(struct comm *comm)
 {
-    if (comm->handle && sac_cuda_use(comm->device, NULL) == 0)
+    sac_cuda_use(comm->device, NULL);
+    if (comm->handle)
         comm->nccl->comm_abort(comm->handle);
     comm->handle = NULL;
 }
@@ -252,7 +253,7 @@ static int join(struct comm *comm, const unsigned char id_bytes[SAC_COMM_ID], st
 {
     const struct sac_nccl *nccl = comm->nccl;
     struct sac_nccl_config config = {sizeof config, (unsigned)SAC_NCCL_MAGIC, SAC_NCCL_NONBLOCKING,
-                                     0};
+                                     0, SAC_NCCL_NOT_SET};
     static const char what[] = "joining the ranks";
     struct sac_nccl_id id;
     int result;

@@ -11,7 +11,8 @@ static const char help[] = "Usage: saccade devices [--json]\n\n"
                            "Example: saccade devices\n";
 
 static const enum sac_precision precisions[] = {SAC_PRECISION_F32, SAC_PRECISION_TF32,
-                                                SAC_PRECISION_F16, SAC_PRECISION_BF16};
+                                                SAC_PRECISION_F16, SAC_PRECISION_BF16,
+                                                SAC_PRECISION_INT8};
 enum { PRECISIONS = sizeof precisions / sizeof precisions[0] };
 
 static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote,
@@ -112,28 +113,29 @@ static void put_cuda(struct sac_buf *out, bool json)
     }
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    (void)option; /* there is one */
+    (void)value;
+    (void)err;
+    *(bool *)user = true;
+    return 0;
+}
+
 int sac_command_devices(int argc, char **argv)
 {
     static const struct option options[] = {
         {"json", no_argument, NULL, SAC_FLAG_OWN}, {"help", no_argument, NULL, SAC_FLAG_HELP}, {0}};
     struct sac_buf out = {0};
     struct sac_error err = {0};
-    bool json = false;
-    int option;
+    bool json = false, wants_help;
 
-    while ((option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
-        if (option == SAC_FLAG_HELP) {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (option != SAC_FLAG_OWN) {
-            sac_flag_refused(option, argv, &err);
-            return sac_usage_error("devices", "%s", err.text);
-        }
-        json = true;
+    if (sac_flags_parse(argc, argv, options, take, &json, &wants_help, &err) < 0)
+        return sac_usage_error("devices", "%s", err.text);
+    if (wants_help) {
+        fputs(help, stdout);
+        return 0;
     }
-    if (optind < argc)
-        return sac_usage_error("devices", "\"%s\" is not understood", argv[optind]);
     sac_buf_puts(&out, json ? "[" : "");
     put_named(&out, "cpu", json);
     put_cuda(&out, json);

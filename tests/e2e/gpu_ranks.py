@@ -157,7 +157,8 @@ def _():
 
 @case("a GPU that is lost, or cut off from the others, ends all with its name")
 def _():
-    for fault, says in (("lost:2:900", r"rank 2 \(cuda:2\): .*cuda:2"),
+    for fault, says in (("lost:1:3", r"rank 1 \(cuda:1\): .*cuda:1"),  # while the others join
+                        ("lost:2:900", r"rank 2 \(cuda:2\): .*cuda:2"),
                         ("cut:1:60", r"rank \d \(cuda:\d\): .*(another rank is gone|NCCL says)")):
         base = parallel.place("lost", "max_iter: 1000000\n")
         log = log_of(start(base, 4, *SPLIT, faults=fault), 3)

@@ -281,11 +281,12 @@ static void worker_free(void *memory)
  * does not say either when a picture was cut short. */
 static bool has_end(const uint8_t *bytes, size_t size)
 {
-    size_t count = size < ENDING ? size : ENDING;
-    const uint8_t *tail = bytes + size - count;
-
-    return count > 0 &&
-           (memmem(tail, count, "\xff\xd9", 2) != NULL || memmem(tail, count, "IEND", 4) != NULL);
+    for (size_t i = size < ENDING ? 0 : size - ENDING; i + 1 < size; i++) {
+        bool png = i + 3 < size && memcmp(bytes + i, "IEND", 4) == 0;
+        if (png || (bytes[i] == 0xff && bytes[i + 1] == 0xd9))
+            return true;
+    }
+    return false;
 }
 
 static bool is_there_whole(const char *path)

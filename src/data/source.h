@@ -59,6 +59,7 @@ struct sac_source {
     char *path;
     int64_t count;            /* at least 1 */
     int label_count;          /* values a label: 1 but of HDF5 */
+    bool rgb;                 /* three planes that are not encoded are R, G, B, else B, G, R */
     struct sac_labels labels; /* the classes' names, or none */
 };
 
@@ -85,6 +86,12 @@ static inline bool sac_source_is_corrupt(int code)
 {
     return code == SAC_EFORMAT || code == SAC_EUNSUPPORTED || code == SAC_ELIMIT;
 }
+
+/* The file that tells the planes of the LMDB in whose folder it lies: "rgb" or "bgr".
+ * Caffe's have none and are taken for B, G, R. */
+#define SAC_SOURCE_CHANNELS "channels.txt"
+/* The attribute of an HDF5 file's dataset of items that tells the same, a number. */
+#define SAC_SOURCE_RGB "rgb"
 
 /* A folder with data.mdb, or the file itself; items in the order of their keys.
  * The file's length is compared with what its head says before it is mapped: a

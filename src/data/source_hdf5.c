@@ -194,6 +194,21 @@ static int shape_of(const struct dataset *dataset, const char *path, int ret[3],
     return 0;
 }
 
+/* What sink_hdf5.c wrote: of all files the first's counts. */
+static bool is_rgb(const struct dataset *data)
+{
+    int mark = 0;
+    hid_t id = H5Aexists(data->id, SAC_SOURCE_RGB) > 0
+                   ? H5Aopen(data->id, SAC_SOURCE_RGB, H5P_DEFAULT)
+                   : -1;
+
+    if (id >= 0 && H5Aread(id, H5T_NATIVE_INT, &mark) < 0)
+        mark = 0;
+    if (id >= 0)
+        H5Aclose(id);
+    return mark == 1;
+}
+
 static int settle_file(struct hdf5 *hdf5, struct h5_file *file, struct sac_error *err)
 {
     const struct dataset *data = &file->data, *label = &file->label;
@@ -215,6 +230,7 @@ static int settle_file(struct hdf5 *hdf5, struct h5_file *file, struct sac_error
         hdf5->height = shape[1];
         hdf5->width = shape[2];
         hdf5->source.label_count = (int)labels;
+        hdf5->source.rgb = is_rgb(data);
     } else if (shape[0] != hdf5->channels || shape[1] != hdf5->height || shape[2] != hdf5->width ||
                labels != (size_t)hdf5->source.label_count) {
         return sac_fail(err, SAC_EINVAL,
@@ -290,7 +306,7 @@ static int hdf5_item(const struct sac_source *source, int64_t index, struct sac_
     ret->channels = hdf5->channels;
     ret->height = hdf5->height;
     ret->width = hdf5->width;
-    ret->rgb = false;
+    ret->rgb = source->rgb;
     ret->floats = data;
     ret->labels = label;
     return rc;

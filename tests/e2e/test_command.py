@@ -70,6 +70,20 @@ def _():
     need(sum(b["items"] for b in out["calibration"]["bins"]) == 10000)
 
 
+@case("a set that was converted gives the accuracy of the original")
+def _():
+    base, source = os.path.join(folder(), "converted"), cifar(1000)
+    os.makedirs(base)
+    first = report(*net(FULL), "--data", source)
+    for kind, name in (("lmdb", "a"), ("hdf5", "b.h5")):
+        out = os.path.join(base, name)
+        run("dataset", "convert", "--to", kind, source, out)
+        there = report(*net(FULL), "--data", out)
+        need(there["outputs"] == first["outputs"], name, there["outputs"], first["outputs"])
+        need(there["confusion"] == first["confusion"], name)
+        source = out
+
+
 @case("cifar10_quick's weights of iteration 5000 give 0.7491 and the loss 0.7482")
 def _():
     out = report(*net(QUICK), "--data", cifar())

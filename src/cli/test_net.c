@@ -156,17 +156,19 @@ static int settle_judges(struct sac_test_net *run, struct sac_error *err)
 
 static int load_net(struct sac_test_net *run, struct sac_error *err)
 {
-    const int *shape = sac_feed_shape(run->feed);
-    int64_t batch = sac_feed_batch(run->feed);
-    struct sac_net_input inputs[2] = {
-        {run->input->top[0], {4, {batch, shape[0], shape[1], shape[2]}}},
-        {run->input->n_top > 1 ? run->input->top[1] : "",
-         {run->label_count > 1 ? 2 : 1, {batch, run->label_count}}},
-    };
     struct sac_net_options options = net_options(run->test);
+    struct sac_net_input inputs[2] = {0}; /* find_input() lets no more tops pass */
 
     options.inputs = inputs;
-    options.input_count = (int)run->input->n_top;
+    for (size_t i = 0; i < run->input->n_top; i++) {
+        struct sac_feed_top top;
+        int rc = sac_feed_top(run->feed, (int)i, &top, err);
+        if (rc != 0)
+            return rc;
+        inputs[options.input_count++] =
+            (struct sac_net_input){run->input->top[i], {.rank = top.rank}};
+        memcpy(inputs[i].shape.dim, top.dim, sizeof top.dim);
+    }
     return sac_net_load(&run->net, run->test->net, &options, err);
 }
 

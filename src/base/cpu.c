@@ -82,8 +82,11 @@ struct sac_cpu_features sac_cpu_features(void)
     out.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     out.avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         out.amx_bf16 = out.avx512 && (d & (1u << 22)) && (d & (1u << 24));
+        out.amx_int8 = out.avx512 && (d & (1u << 24)) && (d & (1u << 25));
+        out.avx512_vnni = out.avx512 && (c & (1u << 11));
+    }
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
         out.avx512_bf16 = out.avx512 && (a & (1u << 5));
     return out;

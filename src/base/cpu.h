@@ -22,6 +22,8 @@ struct sac_cpu_features {
     bool avx512;      /* F, BW, DQ and VL */
     bool avx512_bf16; /* bf16 dot products in AVX-512 */
     bool amx_bf16;    /* bf16 tiles */
+    bool avx512_vnni; /* 8-bit dot products in AVX-512 */
+    bool amx_int8;    /* 8-bit tiles */
 };
 struct sac_cpu_features sac_cpu_features(void);
 

@@ -1,5 +1,6 @@
 #include "base/team.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #ifdef _OPENMP
@@ -73,7 +74,13 @@ bool sac_team_is_patient(void)
     return getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT");
 }
 
-void sac_team_be_patient(void)
+void sac_team_be_patient(int spins)
 {
-    setenv("OMP_WAIT_POLICY", "passive", 1);
+    char text[16];
+
+    snprintf(text, sizeof text, "%d", spins);
+    if (spins > 0)
+        setenv("GOMP_SPINCOUNT", text, 1);
+    else
+        setenv("OMP_WAIT_POLICY", "passive", 1);
 }

@@ -20,6 +20,7 @@ int sac_command_devices(int argc, char **argv);
 int sac_command_train(int argc, char **argv);
 int sac_command_finetune(int argc, char **argv); /* train, with --finetune */
 int sac_command_test(int argc, char **argv);
+int sac_command_quantize(int argc, char **argv);
 int sac_command_model(int argc, char **argv);
 int sac_command_time(int argc, char **argv);
 int sac_command_bench(int argc, char **argv);

@@ -21,7 +21,8 @@ const char sac_model_flags_help[] =
     "  --scale X             multiplies after the mean is subtracted (1)\n"
     "  --channels bgr|rgb|grey   the net's channel order (bgr)\n"
     "  --decode fast|exact   fast scales a JPEG by a power of two while decoding (fast)\n"
-    "  --precision auto|f32|tf32|f16|bf16   the arithmetic (auto: f32)\n"
+    "  --precision auto|f32|tf32|f16|bf16|int8   the arithmetic; int8 after saccade quantize;\n"
+    "                        auto: bf16 where that has shown its answers to agree, else f32\n"
     "  --topk K              answers a picture (5)\n"
     "  --batch N             the largest batch, 1 to 32 (8)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
@@ -188,20 +189,28 @@ int sac_flag_augment(const char *flag, const char *value, struct sac_augment *re
     return rc;
 }
 
-int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
-                    void *user, bool *ret_help, struct sac_error *err)
+int sac_flags_options(int argc, char **argv, const char *shorts, const struct option *options,
+                      sac_flag_take *take, void *user, bool *ret_help, struct sac_error *err)
 {
     int option, rc = 0;
 
-    while (rc == 0 && (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
+    *ret_help = false;
+    while (rc >= 0 && (option = getopt_long(argc, argv, shorts, options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(user, option, optarg, err);
+        rc = option == '?' || option == ':' ? sac_flag_refused(option, argv, err)
+                                            : take(user, option, optarg, err);
     }
-    if (rc == 0 && optind < argc)
+    return rc < 0 ? rc : 0;
+}
+
+int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
+                    void *user, bool *ret_help, struct sac_error *err)
+{
+    int rc = sac_flags_options(argc, argv, SAC_FLAGS_SHORT, options, take, user, ret_help, err);
+
+    if (rc == 0 && !*ret_help && optind < argc)
         return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     return rc;
 }
@@ -344,6 +353,10 @@ int sac_flag_precision(const char *value, const struct sac_device *device, enum 
     *ret = SAC_PRECISION_F32;
     if (!value || strcmp(value, "auto") == 0)
         return 0;
+    if (strcmp(value, sac_precision_name(SAC_PRECISION_INT8)) == 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "--precision int8 goes with a model directory, beside which \"saccade "
+                        "quantize\" has put its ranges");
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (strcmp(value, sac_precision_name(all[i])) != 0)
             continue;

@@ -10,6 +10,7 @@
 
 #include "cli/flags.h"
 #include "data/feed.h"
+#include "model/classifier.h"
 #include "train/evaluate.h"
 
 /* One element of a net's outputs, averaged over the batches by their items. */
@@ -63,6 +64,10 @@ int sac_test_map_classes(const struct sac_source *source, const struct sac_class
 /* The label by such a map (NULL: as it is); −1, which no net has, where the
  * source has a label beyond its names. */
 float sac_test_map_label(const struct sac_source *source, const int *map, float label);
+
+/* An item of a source becomes a slot's pixels. */
+int sac_test_decode(struct sac_classifier *classifier, const struct sac_model *model, int slot,
+                    const struct sac_item *item, struct sac_error *err);
 
 /* What feeds the net: the data layer's own source or --data, its transform_param
  * with the flags over it; of Input and MemoryData, --data with what the flags say. */

@@ -104,15 +104,14 @@ static int copy_planes(const struct sac_preprocess *how, const struct sac_item *
     return 0;
 }
 
-static int decode(struct worker *w, int slot, struct sac_error *err)
+int sac_test_decode(struct sac_classifier *classifier, const struct sac_model *model, int slot,
+                    const struct sac_item *item, struct sac_error *err)
 {
-    const struct sac_item *item = &w->item;
-
     if (item->kind == SAC_ITEM_ENCODED)
-        return sac_classifier_decode(w->classifier, slot, item->bytes, item->size, NULL, err);
+        return sac_classifier_decode(classifier, slot, item->bytes, item->size, NULL, err);
     if (item->kind == SAC_ITEM_BYTES)
-        return copy_planes(sac_model_preprocess(w->run->model), item,
-                           sac_classifier_pixels(w->classifier, slot), err);
+        return copy_planes(sac_model_preprocess(model), item,
+                           sac_classifier_pixels(classifier, slot), err);
     return sac_fail(err, SAC_EINVAL, "float values; a model takes pictures");
 }
 
@@ -136,7 +135,7 @@ static int load_picture(struct worker *w, struct picture *picture, struct sac_er
     picture->err = (struct sac_error){0};
     int rc = sac_source_item(source, picture->index, &w->item, &picture->err);
     if (rc == 0) {
-        rc = decode(w, w->good, &picture->err);
+        rc = sac_test_decode(w->classifier, w->run->model, w->good, &w->item, &picture->err);
         if (rc == 0)
             rc = label_of(w, &w->labels[w->good], &picture->err);
         if (rc) {

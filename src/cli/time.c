@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/cpu.h"
 #include "cli/command.h"
 #include "cli/flags.h"
@@ -12,6 +13,7 @@
 #include "cli/pictures.h"
 #include "cli/time_training.h"
 #include "cli/timeline.h"
+#include "model/calibrate.h"
 #include "net/plan.h"
 
 static const char help[] =
@@ -111,26 +113,21 @@ static int take_own(struct time_command *t, int option, const char *value, struc
     }
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    struct time_command *t = user;
+    int rc = sac_model_flags_take(&t->flags, option, value, err);
+
+    return rc ? rc : take_own(t, option, value, err);
+}
+
 static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
                  struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_parse(argc, argv, long_options, take, t, ret_help, err);
 
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = sac_model_flags_take(&t->flags, option, optarg, err);
-        if (rc == 0)
-            rc = take_own(t, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
-    if (optind < argc)
-        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     if (!t->net == !t->pictures)
         return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
     if ((t->backward && !t->net) || (t->data && !t->backward))
@@ -313,6 +310,55 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
     return rc;
 }
 
+/* A net without a model has no ranges. Its input is made up here; so are they, by what
+ * that input gives: the arithmetic is the same. */
+static int make_ranges(struct time_command *t, struct sac_net *net, struct sac_ranges *ret,
+                       struct sac_error *err)
+{
+    struct sac_calibration *calibration = NULL;
+    struct sac_shape shape = {0};
+    float *input = NULL;
+    int rc = t->flags.files.weights ? 0 : sac_net_fill(net, 1, err);
+
+    if (rc == 0)
+        rc = sac_calibration_new(&calibration, net, t->device, NULL, err);
+
+    if (rc == 0) {
+        sac_net_blob_shape(net, sac_net_input_name(net, 0), &shape);
+        shape.dim[0] = 1;
+        input = calloc(1, sac_tensor_bytes(&shape, SAC_F32));
+        if (!input)
+            rc = sac_fail(err, SAC_ENOMEM, "out of memory");
+    }
+    for (int64_t i = 0; input && i < sac_shape_count(&shape); i++)
+        input[i] = (float)(sac_random_mix((uint64_t)i) & 255) - 127.5f;
+    if (rc == 0)
+        rc = sac_calibration_add(calibration, input, err);
+    if (rc == 0)
+        rc = sac_calibration_ranges(calibration, SAC_CALIBRATE_MSE, ret, err);
+    if (rc == 0 && ret->blob_count <= sac_net_output_count(net))
+        rc = sac_fail(err, SAC_EINVAL,
+                      "%s: all its numbers are 0, from which no ranges come; name --weights, or "
+                      "give its layers weight fillers",
+                      t->net);
+    free(input);
+    sac_calibration_free(calibration);
+    return rc;
+}
+
+static int take_precision(struct time_command *t, enum sac_precision *ret, struct sac_error *err)
+{
+    const char *value = t->flags.overrides.precision;
+
+    if (!value || strcmp(value, sac_precision_name(SAC_PRECISION_INT8)) != 0)
+        return sac_flag_precision(value, t->device, ret, err);
+    *ret = SAC_PRECISION_INT8;
+    if (t->device->info.precisions & 1u << SAC_PRECISION_INT8)
+        return 0;
+    return sac_fail(err, SAC_EUNSUPPORTED, "--precision: device %s does not do int8",
+                    t->device->info.name);
+}
+
 static int time_net(struct time_command *t, struct sac_error *err)
 {
     const struct sac_net_options net_options = {.phase = SAC_PHASE_TEST};
@@ -325,14 +371,18 @@ static int time_net(struct time_command *t, struct sac_error *err)
     struct sac_store *store = NULL;
     struct sac_stream *stream = NULL;
     struct sac_plan *plan = NULL;
+    struct sac_ranges ranges = {0};
 
-    int rc =
-        sac_flag_precision(t->flags.overrides.precision, t->device, &options.ops.precision, err);
+    int rc = take_precision(t, &options.ops.precision, err);
     sac_cpu_pin(0);
     if (rc == 0)
         rc = sac_net_load(&net, t->net, &net_options, err);
     if (rc == 0 && t->flags.files.weights)
         rc = sac_net_load_weights(net, t->flags.files.weights, NULL, err);
+    if (rc == 0 && options.ops.precision == SAC_PRECISION_INT8) {
+        rc = make_ranges(t, net, &ranges, err);
+        options.ops.ranges = &ranges;
+    }
     if (rc == 0)
         rc = table->store_new(t->device, &store, err);
     if (rc == 0)
@@ -345,6 +395,7 @@ static int time_net(struct time_command *t, struct sac_error *err)
     table->stream_free(stream);
     table->store_free(store);
     sac_net_free(net);
+    sac_ranges_done(&ranges);
     return rc;
 }
 

@@ -130,7 +130,8 @@ static void put_event(struct sac_train_log *t, const struct sac_train_event *e)
         put_line(t, "parallel.cpp", "Data parallel: ", e->text, "");
         break;
     case SAC_TRAIN_UNHEEDED:
-        put_line(t, "trainer", "The solver's ", e->name, " has no effect here");
+        begin_line(t, "trainer");
+        fprintf(stderr, "The solver's %s is not heeded: %s\n", e->name, e->text);
         break;
     case SAC_TRAIN_LOADED:
         put_line(t, "caffe.cpp:155", "Finetuning from ", e->name, "");

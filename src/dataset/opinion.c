@@ -63,17 +63,16 @@ static int make_plan(struct worker *worker, struct sac_error *err)
 {
     const struct opinion *opinion = worker->opinion;
     const struct sac_preprocess *how = sac_model_preprocess(opinion->model);
-    union sac_op_param pixels = {
-        .pixels = {.scale = how->scale, .swap = how->bgr, .mean_image = how->mean_image}};
+    union sac_op_param pixels = sac_model_pixels(opinion->model);
     struct sac_plan_options options = {
         .batch = 1,
-        .ops = {.precision = sac_model_precision(opinion->model, opinion->device)},
+        .ops = {.precision = sac_model_precision(opinion->model, opinion->device),
+                .ranges = sac_model_ranges(opinion->model)},
         .pixels = &pixels,
         .topk = opinion->blob ? 0 : sac_model_class_count(opinion->model),
         .wanted = &opinion->blob,
         .wanted_count = opinion->blob ? 1 : 0};
 
-    memcpy(pixels.pixels.mean, how->mean, sizeof how->mean);
     worker->picture_bytes =
         (size_t)how->crop_height * (size_t)how->crop_width * (size_t)how->channels;
     return sac_plan_new(&worker->plan, sac_model_net(opinion->model), opinion->device,

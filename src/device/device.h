@@ -30,8 +30,15 @@ struct sac_event;
 struct sac_op;
 struct sac_store;
 struct sac_recording;
+struct sac_ranges;
 
-enum sac_precision { SAC_PRECISION_F32, SAC_PRECISION_BF16, SAC_PRECISION_F16, SAC_PRECISION_TF32 };
+enum sac_precision {
+    SAC_PRECISION_F32,
+    SAC_PRECISION_BF16,
+    SAC_PRECISION_F16,
+    SAC_PRECISION_TF32,
+    SAC_PRECISION_INT8, /* inference only; what has no range is bf16 or f32 */
+};
 const char *sac_precision_name(enum sac_precision precision);
 
 enum sac_memory {
@@ -44,10 +51,11 @@ enum sac_copy { SAC_COPY_TO_DEVICE, SAC_COPY_TO_HOST, SAC_COPY_ON_DEVICE };
 /* How operations are to be chosen. */
 struct sac_op_options {
     enum sac_precision precision;
-    bool reference;     /* the plain loops only */
-    bool deterministic; /* the same numbers for a picture in every batch and place */
-    bool training;      /* keep what backward needs */
-    int threads;        /* of the host, for one operation at a time; 0: one */
+    bool reference;                  /* the plain loops only */
+    bool deterministic;              /* the same numbers for a picture in every batch and place */
+    bool training;                   /* keep what backward needs */
+    int threads;                     /* of the host, for one operation at a time; 0: one */
+    const struct sac_ranges *ranges; /* SAC_PRECISION_INT8: of the blobs (device/ranges.h) */
 };
 
 /* What a device says of one node, given the forms its sources have now. */
@@ -59,6 +67,7 @@ struct sac_op_caps {
     bool in_place;      /* dst 0 may share src 0's memory */
     bool strided_dst;   /* dst may be a view with longer strides */
     bool alias;         /* nothing to do: dst 0 is src 0's memory */
+    bool sum_in_eight;  /* takes a sum that is in 8 bits in that one's own scale */
     /* Training. */
     bool backward_src, backward_dst; /* backward reads the sources, the results */
     bool grad_in_place; /* src_grad 0 may share dst_grad 0's memory; weights come first */
@@ -97,6 +106,7 @@ struct sac_device_info {
     bool host_memory;      /* device memory is host memory: no copies needed */
     unsigned precisions;   /* bit (1 << sac_precision) where it is fast */
     bool slices;           /* a batch is faster a few pictures at a time, which stay in a cache */
+    size_t cache_bytes;    /* of that: a core's share */
 };
 
 /* Negative: not known. */
@@ -203,6 +213,8 @@ struct sac_device_table {
                    struct sac_error *err);
     int (*comm_new)(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
                     int world, struct sac_comm **ret, struct sac_error *err);
+    /* What comm_new goes through: "NCCL 2.28.9"; SAC_EUNSUPPORTED with why there is none. */
+    int (*comm_library)(char *ret, size_t size, struct sac_error *err);
 
     /* Weights on the device, packed once and shared by every plan of a model. A
      * constant is known by its name. */

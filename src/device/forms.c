@@ -114,6 +114,30 @@ static void alias_forms(const struct ask *ask, struct sac_op_caps *caps)
     caps->dst.layout = order_is_free(&dst->shape) ? usual_layout(&dst->shape) : SAC_PLAIN;
 }
 
+/* What runs in 8 bits (sac_quantize_graph) takes and stores them. */
+static void eight_forms(const struct ask *ask, struct sac_op_caps *caps)
+{
+    const struct sac_node *node = ask->node;
+    const struct sac_value *dst = dst_value(ask);
+    int sum = node->epilogue.sum;
+    bool sums = sum < 0 || ask->graph->values[sum].scale > 0;
+
+    if (node->kind == SAC_OP_POOL && sac_type_is_eight(src_value(ask, 0)->form.type))
+        caps->src = src_value(ask, 0)->form;
+    if (!node->eight_bits)
+        return;
+    if (node->kind == SAC_OP_CONV || node->kind == SAC_OP_INNER || node->kind == SAC_OP_CONCAT)
+        caps->src = sac_value_eight(src_value(ask, 0), caps->src.layout);
+    if (dst->scale > 0 && sums)
+        caps->dst = sac_value_eight(dst, caps->dst.layout);
+    caps->sum_in_eight = sum >= 0 && sac_type_is_eight(caps->dst.type);
+}
+
+struct sac_form sac_value_eight(const struct sac_value *value, int layout)
+{
+    return (struct sac_form){value->has_sign ? SAC_S8 : SAC_U8, layout, value->scale};
+}
+
 static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
 {
     const struct sac_node *node = ask->node;
@@ -136,6 +160,8 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
         return;
     case SAC_OP_PIXELS:
         caps->src = (struct sac_form){SAC_U8, SAC_PLAIN};
+        if (dst->scale > 0)
+            caps->dst = sac_value_eight(dst, caps->dst.layout);
         return;
     case SAC_OP_INNER:
         /* [N × C × H × W]·axis 1 takes channels-last with its weights permuted;
@@ -162,6 +188,7 @@ static void usual_forms(const struct ask *ask, struct sac_op_caps *caps)
     /* Going back, what made them takes gradients in the precision. */
     if (!ask->training && makes_scores(node->kind) && only_scores(ask->graph, node->dst[0], 0))
         caps->dst.type = SAC_F32;
+    eight_forms(ask, caps);
     caps->in_place = is_elementwise(node->kind) && caps->src.type == caps->dst.type;
 }
 

@@ -14,6 +14,9 @@
 void sac_usual_forms(const struct sac_graph *graph, const struct sac_node *node, enum sac_type type,
                      bool training, struct sac_op_caps *caps);
 
+/* A value's 8 bits, as sac_quantize_graph wants them. */
+struct sac_form sac_value_eight(const struct sac_value *value, int layout);
+
 /* Of one forward, for the report. */
 double sac_op_flops(const struct sac_graph *graph, const struct sac_node *node);
 
@@ -23,5 +26,12 @@ void sac_fuse_norms(struct sac_graph *graph);
 /* Lets convolutions, inner products and sums do the ReLU behind them, and
  * convolutions the sum: for devices whose kernels take epilogues. */
 void sac_fuse_epilogues(struct sac_graph *graph);
+
+/* Marks what runs in 8 bits: convolutions and inner products whose source has a range,
+ * and the values between them. Max pooling, concatenations and reshapes pass 8 bits on,
+ * so their sources and result have one scale; a value that reaches below 0 is s8, others
+ * are u8, the scale the largest of the ranges over 127 or 255. After the epilogues are
+ * fused. */
+void sac_quantize_graph(struct sac_graph *graph, const struct sac_ranges *ranges);
 
 #endif

@@ -147,6 +147,10 @@ struct sac_value {
     const char *name; /* the blob's; several values may share one (in-place layers) */
     struct sac_shape shape;
     struct sac_form form; /* as the producer stores it; chosen by the plan */
+    /* Put there by sac_quantize_graph: some reader takes the value in 8 bits, of which
+     * one is worth `scale`, with a sign or from 0 on. 0: nobody does. */
+    float scale;
+    bool has_sign;
 };
 
 /* A weight blob. `name` identifies it across graphs of one net (other batch
@@ -166,9 +170,10 @@ struct sac_node {
     const char *name; /* the layer's; "conv1+bn1+relu1" after fusion */
     union sac_op_param param;
     int src_count, dst_count, weight_count;
-    int *src, *dst; /* value indices */
+    int *src, *dst;                   /* value indices */
     int weight[SAC_NODE_WEIGHTS_MAX]; /* constant indices */
     struct sac_epilogue epilogue;
+    bool eight_bits; /* takes source 0 and its weights in 8 bits; by sac_quantize_graph */
     /* Training. `cut`: no gradient goes to this source (propagate_down); NULL: none
      * is cut. The other two are what the plan found to be wanted. */
     bool *cut;

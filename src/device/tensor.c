@@ -5,18 +5,33 @@
 size_t sac_type_bytes(enum sac_type type)
 {
     static const size_t bytes[] = {
-        [SAC_F32] = 4, [SAC_BF16] = 2, [SAC_F16] = 2,
-        [SAC_U8] = 1,  [SAC_I32] = 4,  [SAC_TOPK_PAIR] = sizeof(struct sac_topk_pair),
+        [SAC_F32] = 4,
+        [SAC_BF16] = 2,
+        [SAC_F16] = 2,
+        [SAC_U8] = 1,
+        [SAC_S8] = 1,
+        [SAC_I32] = 4,
+        [SAC_TOPK_PAIR] = sizeof(struct sac_topk_pair),
     };
 
     return (size_t)type < sizeof bytes / sizeof *bytes ? bytes[type] : 0;
 }
 
+bool sac_type_is_eight(enum sac_type type)
+{
+    return type == SAC_U8 || type == SAC_S8;
+}
+
 const char *sac_type_name(enum sac_type type)
 {
     static const char *const names[] = {
-        [SAC_F32] = "f32", [SAC_BF16] = "bf16", [SAC_F16] = "f16",
-        [SAC_U8] = "u8",   [SAC_I32] = "i32",   [SAC_TOPK_PAIR] = "top-k pair",
+        [SAC_F32] = "f32",
+        [SAC_BF16] = "bf16",
+        [SAC_F16] = "f16",
+        [SAC_U8] = "u8",
+        [SAC_S8] = "s8",
+        [SAC_I32] = "i32",
+        [SAC_TOPK_PAIR] = "top-k pair",
     };
 
     return (size_t)type < sizeof names / sizeof *names ? names[type] : "unknown type";

@@ -17,7 +17,7 @@ struct sac_shape {
     int64_t dim[SAC_AXES_MAX];
 };
 
-enum sac_type { SAC_F32, SAC_BF16, SAC_F16, SAC_U8, SAC_I32, SAC_TOPK_PAIR };
+enum sac_type { SAC_F32, SAC_BF16, SAC_F16, SAC_U8, SAC_S8, SAC_I32, SAC_TOPK_PAIR };
 
 /* One entry of a top-k answer. */
 struct sac_topk_pair {
@@ -34,6 +34,7 @@ enum sac_layout {
 struct sac_form {
     enum sac_type type;
     int layout;
+    float scale; /* U8, S8: a number is scale × what is stored; 0: it is what is stored */
 };
 
 /* A value somewhere in memory. stride[i]: elements from one index of axis i to
@@ -46,6 +47,7 @@ struct sac_tensor {
 };
 
 size_t sac_type_bytes(enum sac_type type);
+bool sac_type_is_eight(enum sac_type type); /* U8 or S8 */
 const char *sac_type_name(enum sac_type type);
 
 /* The number of elements; -1 when it does not fit or a dimension is negative. */

@@ -9,11 +9,12 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "model/precision_file.h"
 #include "model/settings.h"
 
 /* The files of a model directory, found by name; owned. */
 struct paths {
-    char *deploy, *weights, *mean, *labels, *json;
+    char *deploy, *weights, *mean, *labels, *json, *precision;
 };
 
 struct sac_model {
@@ -26,6 +27,8 @@ struct sac_model {
     char (*spare_labels)[24]; /* for classes that the file has no line for */
     float *mean_image;        /* the net's input shape, or NULL */
     struct sac_preprocess preprocess;
+    struct sac_precision_report report; /* checked 0 and no ranges: there is none */
+    bool has_report;
 };
 
 static void paths_done(struct paths *paths)
@@ -35,6 +38,7 @@ static void paths_done(struct paths *paths)
     free(paths->mean);
     free(paths->labels);
     free(paths->json);
+    free(paths->precision);
 }
 
 static char *join(const char *folder, const char *name)
@@ -122,6 +126,8 @@ static int find_files(struct paths *paths, const struct sac_model_files *files,
         paths->labels = join_if_there(dir, "synset_words.txt");
     if (dir)
         paths->json = join_if_there(dir, "model.json");
+    if (dir)
+        paths->precision = join_if_there(dir, SAC_PRECISION_FILE);
     return paths->weights ? 0 : find_weights(dir, &paths->weights, err);
 }
 
@@ -371,6 +377,55 @@ static int load_settings(struct sac_model *model, const struct paths *paths,
     return rc;
 }
 
+/* Ranges and agreements hold for the weights that they were measured with. */
+static int read_report(struct sac_precision_report *ret, const struct paths *paths,
+                       struct sac_error *err)
+{
+    struct sac_precision_report report = {0}, own = {0};
+    int rc = sac_precision_read(&report, paths->precision, err);
+
+    if (rc == 0)
+        rc = sac_precision_identify(&own, paths->weights, err);
+    if (rc == 0 &&
+        (report.weights_bytes != own.weights_bytes || report.weights_crc32 != own.weights_crc32))
+        rc = sac_fail(err, SAC_EINVAL,
+                      "%s: it was measured with other weights than %s; run \"saccade quantize\" "
+                      "again",
+                      paths->precision, paths->weights);
+    if (rc == 0)
+        *ret = report;
+    else
+        sac_ranges_done(&report.ranges);
+    return rc;
+}
+
+/* int8 cannot do without it; "auto" can. */
+static int load_report(struct sac_model *model, struct sac_error *err)
+{
+    const struct paths *paths = &model->paths;
+    int precision = model->settings.precision;
+    struct sac_error why = {0};
+    int rc = 0;
+
+    if (precision >= 0 && precision != SAC_PRECISION_INT8)
+        return 0;
+    if (paths->precision)
+        rc = read_report(&model->report, paths, &why);
+    model->has_report = paths->precision && rc == 0;
+    if (rc != 0 && precision < 0) {
+        sac_log(SAC_LOG_WARNING, "%s", why.text);
+        return 0;
+    }
+    if (rc != 0)
+        *err = why;
+    else if (precision == SAC_PRECISION_INT8 && !model->report.int8.measured)
+        rc = sac_fail(err, SAC_EINVAL,
+                      "%s: int8 needs the ranges of its blobs in " SAC_PRECISION_FILE
+                      ", which \"saccade quantize MODEL_DIR --data PICTURES\" finds",
+                      paths->weights);
+    return rc;
+}
+
 /* A folder's own name, else the net's, as far as it can stand in a URL. */
 static void choose_name(struct sac_model *model, const char *dir)
 {
@@ -405,6 +460,8 @@ int sac_model_open(struct sac_model **ret, const struct sac_model_files *files,
     if (rc == 0)
         rc = load_net(model, paths, err);
     if (rc == 0)
+        rc = load_report(model, err);
+    if (rc == 0)
         rc = count_classes(model, paths->deploy, err);
     if (rc == 0 && paths->labels)
         rc = sac_labels_load(&model->labels, paths->labels, err);
@@ -437,6 +494,7 @@ void sac_model_unref(struct sac_model *model)
         return;
     sac_net_free(model->net);
     sac_labels_done(&model->labels);
+    sac_ranges_done(&model->report.ranges);
     free(model->spare_labels);
     free(model->mean_image);
     paths_done(&model->paths);
@@ -466,6 +524,16 @@ const struct sac_net *sac_model_net(const struct sac_model *model)
 const struct sac_preprocess *sac_model_preprocess(const struct sac_model *model)
 {
     return &model->preprocess;
+}
+
+union sac_op_param sac_model_pixels(const struct sac_model *model)
+{
+    const struct sac_preprocess *how = &model->preprocess;
+    union sac_op_param param = {
+        .pixels = {.scale = how->scale, .swap = how->bgr, .mean_image = how->mean_image}};
+
+    memcpy(param.pixels.mean, how->mean, sizeof how->mean);
+    return param;
 }
 
 int sac_model_class_count(const struct sac_model *model)
@@ -505,13 +573,48 @@ bool sac_model_deterministic(const struct sac_model *model)
     return model->settings.deterministic;
 }
 
+const struct sac_precision_report *sac_model_precision_report(const struct sac_model *model)
+{
+    return model->has_report ? &model->report : NULL;
+}
+
+const struct sac_ranges *sac_model_ranges(const struct sac_model *model)
+{
+    return model->has_report && model->report.int8.measured ? &model->report.ranges : NULL;
+}
+
+enum sac_precision sac_model_precision_why(const struct sac_model *model,
+                                           const struct sac_device *device, char *why, size_t size)
+{
+    const struct sac_precision_report *report = sac_model_precision_report(model);
+    const char *name = device->info.name;
+
+    if (model->settings.precision >= 0) {
+        snprintf(why, size, "as it was asked for");
+        return (enum sac_precision)model->settings.precision;
+    }
+    if (!(device->info.precisions & 1u << SAC_PRECISION_BF16))
+        snprintf(why, size, "device %s has no fast bf16", name);
+    else if (!report)
+        snprintf(why, size,
+                 "whether bf16's answers agree is not known: no " SAC_PRECISION_FILE
+                 " by \"saccade quantize\"");
+    else if (strcmp(report->device, device->table->kind) != 0)
+        snprintf(why, size, "bf16's answers were compared on a %s device only", report->device);
+    else if (report->checked < SAC_PRECISION_CHECKED)
+        snprintf(why, size, "bf16's answers were compared on %d pictures, fewer than %d",
+                 report->checked, SAC_PRECISION_CHECKED);
+    else
+        snprintf(why, size, "bf16's first label is f32's for %d of %d pictures", report->bf16.agree,
+                 report->checked);
+    bool agrees = report && strcmp(report->device, device->table->kind) == 0 &&
+                  (device->info.precisions & 1u << SAC_PRECISION_BF16) &&
+                  sac_precision_bf16_agrees(report);
+    return agrees ? SAC_PRECISION_BF16 : SAC_PRECISION_F32;
+}
+
 enum sac_precision sac_model_precision(const struct sac_model *model,
                                        const struct sac_device *device)
 {
-    (void)device;
-    /* Lower precision is the operator's choice until a model's answers have been
-     * compared on pictures: "auto" keeps fp32. */
-    if (model->settings.precision < 0)
-        return SAC_PRECISION_F32;
-    return (enum sac_precision)model->settings.precision;
+    return sac_model_precision_why(model, device, NULL, 0);
 }

@@ -10,7 +10,7 @@
  *                     "crop": 227 | [w, h], "mean": [104, 117, 123] | "image" | "none",
  *                     "scale": 1, "channels": "bgr" | "rgb" | "grey",
  *                     "decode": "fast" | "exact", "background": [0, 0, 0] },
- *     "precision": "auto" | "f32" | "bf16", "topk": 5,
+ *     "precision": "auto" | "f32" | "bf16" | "int8", "topk": 5,
  *     "batch_max": 8, "timeout_ms": 1000, "priority": 0, "deterministic": false }
  * `mean` is in the net's channel order; "image" subtracts mean.binaryproto whole
  * (centre-cropped to the input), by default its average per channel is subtracted.
@@ -58,6 +58,9 @@ const char *sac_model_deploy_path(const struct sac_model *model);
 const char *sac_model_weights_path(const struct sac_model *model);
 const struct sac_net *sac_model_net(const struct sac_model *model);
 const struct sac_preprocess *sac_model_preprocess(const struct sac_model *model);
+/* What the device's first operation does to the pixels (SAC_OP_PIXELS); its mean image is
+ * the model's. */
+union sac_op_param sac_model_pixels(const struct sac_model *model);
 int sac_model_class_count(const struct sac_model *model);
 /* The label, or "class 17" where the file has fewer lines than the net classes. */
 const char *sac_model_label(const struct sac_model *model, int index);
@@ -67,7 +70,17 @@ int sac_model_timeout_ms(const struct sac_model *model); /* 1,000 unless said */
 /* 0 to 15, 0 unless said: served sooner than lower ones (serve/scheduler.h). */
 int sac_model_priority(const struct sac_model *model);
 bool sac_model_deterministic(const struct sac_model *model);
-/* What the model asks for, else what the device does best ("auto"). */
+/* Of its precision.json (model/precision_file.h), for int8 and "auto"; NULL: there is
+ * none, or it is not of these weights. */
+struct sac_precision_report;
+const struct sac_precision_report *sac_model_precision_report(const struct sac_model *model);
+/* Those of the report, or NULL. */
+const struct sac_ranges *sac_model_ranges(const struct sac_model *model);
+/* What the model asks for. "auto": bf16 where the device is fast at it and the model's
+ * answers were found to agree with f32's on a device of that kind; else f32. `why`
+ * gets a sentence; NULL: not wanted. */
+enum sac_precision sac_model_precision_why(const struct sac_model *model,
+                                           const struct sac_device *device, char *why, size_t size);
 enum sac_precision sac_model_precision(const struct sac_model *model,
                                        const struct sac_device *device);
 

@@ -42,6 +42,7 @@ static const struct word precision_words[] = {{"auto", -1},
                                               {"f16", SAC_PRECISION_F16},
                                               {"fp16", SAC_PRECISION_F16},
                                               {"tf32", SAC_PRECISION_TF32},
+                                              {"int8", SAC_PRECISION_INT8},
                                               {0}};
 
 static int find_word(const struct word *words, const char *what, const char *text, int *ret,

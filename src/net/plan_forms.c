@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/forms.h"
 #include "net/passes.h"
 
 static int out_of_memory(struct sac_error *err)
@@ -134,7 +135,7 @@ bool sac_plan_same_form(const struct sac_shape *shape, struct sac_form a, struct
 {
     bool both_usual = a.layout < SAC_LAYOUT_OWN && b.layout < SAC_LAYOUT_OWN;
 
-    return a.type == b.type &&
+    return a.type == b.type && (!sac_type_is_eight(a.type) || a.scale == b.scale) &&
            (a.layout == b.layout || (both_usual && sac_plan_order_is_free(shape)));
 }
 
@@ -222,6 +223,8 @@ static int add_conversion(struct walk *walk, int from, struct sac_form form, int
     if (to < 0 || !node)
         return out_of_memory(err);
     graph->values[to].form = form;
+    graph->values[to].scale = graph->values[from].scale;
+    graph->values[to].has_sign = graph->values[from].has_sign;
     node->src[0] = from;
     node->dst[0] = to;
     *ret_index = graph->node_count - 1;
@@ -272,6 +275,12 @@ static int want(struct walk *walk, int *value, struct sac_form wanted, bool *cha
     return convert(walk, *value, form, value, err);
 }
 
+static struct sac_form sum_form(const struct sac_graph *graph, int sum,
+                                const struct sac_op_caps *caps)
+{
+    return caps->sum_in_eight ? sac_value_eight(&graph->values[sum], caps->dst.layout) : caps->dst;
+}
+
 /* The sources and the sum as the device wants them. */
 static int bring_forms(struct walk *walk, int index, bool *changed, struct sac_error *err)
 {
@@ -283,7 +292,7 @@ static int bring_forms(struct walk *walk, int index, bool *changed, struct sac_e
     for (int i = 0; i < count && rc == 0; i++)
         rc = want(walk, &src[i], caps.src, changed, err);
     if (rc == 0 && sum >= 0) {
-        rc = want(walk, &sum, caps.dst, changed, err);
+        rc = want(walk, &sum, sum_form(graph, sum, &caps), changed, err);
         graph->nodes[index].epilogue.sum = sum;
     }
     return rc;

@@ -222,6 +222,10 @@ void sac_reducer_free(struct sac_reducer *r)
 
 void sac_reducer_begin(struct sac_reducer *r)
 {
+    struct sac_error later = {0}; /* a failure stays, and is told with the spans */
+
+    if (r->stamps)
+        sac_stamps_wait(r->stamps, &later);
     r->sent = 0;
     pthread_mutex_lock(&r->lock);
     r->given = r->done = 0;

@@ -11,7 +11,7 @@
 #include "ranks/mpi_load.h"
 #include "ranks/thread.h"
 
-enum { NAME_MS = 2000 };
+enum { NAME_MS = 2000, WATCH_MS = 200 };
 
 struct crew;
 
@@ -30,8 +30,11 @@ struct crew {
     unsigned char id[SAC_COMM_ID];
     struct sac_meet *meet;
     struct member members[SAC_GROUP_MAX];
+    pthread_t watch;
+    bool watches;
     pthread_mutex_t lock; /* guards what follows, and each member's comm */
-    bool over;
+    pthread_cond_t moved;
+    bool over, through;
     struct sac_error why; /* of the first failure */
 };
 
@@ -101,6 +104,58 @@ static void fail(struct member *m, const struct sac_error *err)
     if (c->why.code == 0)
         c->why = why;
     pthread_mutex_unlock(&c->lock);
+}
+
+/* Who waits for a stream that waits for a rank which is cut off cannot ask for it. Under the
+ * lock. */
+static struct member *cut_off(struct crew *c, struct sac_error *err)
+{
+    for (int i = 0; i < c->options->count; i++)
+        if (c->members[i].comm && sac_comm_check(c->members[i].comm, err) != 0)
+            return &c->members[i];
+    return NULL;
+}
+
+static void *watch(void *argument)
+{
+    struct crew *c = argument;
+    struct member *found = NULL;
+    struct sac_error err = {0};
+    struct timespec until;
+
+    pthread_mutex_lock(&c->lock);
+    while (!c->through && !c->over && !found) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += WATCH_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        pthread_cond_timedwait(&c->moved, &c->lock, &until);
+        if (!c->through && !c->over)
+            found = cut_off(c, &err);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (found)
+        fail(found, &err);
+    return NULL;
+}
+
+static int begin_watch(struct crew *c, struct sac_error *err)
+{
+    int rc = world_of(c) > 1 ? sac_thread_start(&c->watch, watch, c, err) : 0;
+
+    c->watches = rc == 0 && world_of(c) > 1;
+    return rc;
+}
+
+static void end_watch(struct crew *c)
+{
+    if (!c->watches)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->through = true;
+    pthread_cond_broadcast(&c->moved);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->watch, NULL);
 }
 
 /* ---- One rank ---------------------------------------------------------------- */
@@ -280,12 +335,16 @@ int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
     c->process = options->process ? *options->process : (struct sac_ranks){.world = 1};
     c->trainer.sharers = options->count;
     pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->moved, NULL);
     for (int i = 0; i < options->count; i++)
         c->members[i] = (struct member){.crew = c, .index = i};
     share_cores(c);
     rc = reach(c, err);
+    if (rc == 0)
+        rc = begin_watch(c, err);
     if (rc == 0) {
         run_all(c);
+        end_watch(c);
         rc = c->why.code ? sac_fail(err, c->why.code, "%s", c->why.text) : 0;
     }
     for (int i = 0; i < options->count; i++)
@@ -293,6 +352,7 @@ int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
     if (rc == 0 && c->meet)
         rc = sac_meet_leave(c->meet, err);
     sac_meet_free(c->meet);
+    pthread_cond_destroy(&c->moved);
     pthread_mutex_destroy(&c->lock);
     free(c);
     return rc;

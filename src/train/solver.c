@@ -143,6 +143,13 @@ static int add_history(struct sac_solver *solver, size_t total, struct sac_error
     return 0;
 }
 
+int sac_solver_check(const Caffe__SolverParameter *message, struct sac_error *err)
+{
+    struct sac_solver solver = {0};
+
+    return read_message(&solver, message, err);
+}
+
 int sac_solver_new(struct sac_solver **ret, const Caffe__SolverParameter *message,
                    const struct sac_solver_segment *segments, int segment_count, size_t total,
                    struct sac_error *err)

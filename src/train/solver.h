@@ -42,6 +42,9 @@ struct sac_solver_segment {
 
 struct sac_solver;
 
+/* Whether a solver can be made of the message, before anything else is opened. */
+int sac_solver_check(const Caffe__SolverParameter *message, struct sac_error *err);
+
 /* `total`: floats in each flat array. `message` is borrowed for the solver's life. */
 int sac_solver_new(struct sac_solver **ret, const Caffe__SolverParameter *message,
                    const struct sac_solver_segment *segments, int segment_count, size_t total,

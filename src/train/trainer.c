@@ -31,7 +31,11 @@ static int read_solver(struct sac_trainer *t, struct sac_error *err)
         return rc;
     t->message = t->file.solver;
     if (!t->message->has_max_iter || t->message->max_iter < 1)
-        return sac_fail(err, SAC_EINVAL, "%s: max_iter is not set", t->options.solver);
+        return sac_fail(err, SAC_EINVAL, "%s: max_iter is %s; expected at least 1",
+                        t->options.solver, t->message->has_max_iter ? "not above 0" : "not set");
+    rc = sac_solver_check(t->message, err);
+    if (rc != 0)
+        return rc;
     t->prefix = sac_snapshot_prefix(t->message->snapshot_prefix, t->options.solver);
     if (!t->prefix)
         return sac_trainer_no_memory(err);
@@ -353,16 +357,27 @@ static void tell_end(struct sac_trainer *t)
     sac_trainer_tell(t, event);
 }
 
-/* Fields that change no number, and that are not heeded. */
-static void tell_unheeded(const struct sac_trainer *t)
+static void tell_unheeded(const struct sac_trainer *t, const char *name, const char *why)
 {
-    const char *names[] = {t->message->debug_info ? "debug_info" : NULL,
-                           t->message->snapshot_diff ? "snapshot_diff" : NULL};
+    sac_trainer_tell(
+        t, (struct sac_train_event){.kind = SAC_TRAIN_UNHEEDED, .name = name, .text = why});
+}
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (names[i])
-            sac_trainer_tell(
-                t, (struct sac_train_event){.kind = SAC_TRAIN_UNHEEDED, .name = names[i]});
+/* Fields that change no result, and that are not heeded. */
+static void tell_what_is_unheeded(const struct sac_trainer *t)
+{
+    const Caffe__SolverParameter *m = t->message;
+    bool on_host = t->options.device->info.host_memory;
+
+    if (m->debug_info)
+        tell_unheeded(t, "debug_info", "no layer's mean values are shown");
+    if (m->snapshot_diff)
+        tell_unheeded(t, "snapshot_diff", "snapshots hold no gradients");
+    if (on_host && m->has_solver_mode &&
+        m->solver_mode == CAFFE__SOLVER_PARAMETER__SOLVER_MODE__GPU)
+        tell_unheeded(t, "solver_mode: GPU", "this runs on the CPU; --device cuda takes a GPU");
+    if (!on_host && m->solver_mode == CAFFE__SOLVER_PARAMETER__SOLVER_MODE__CPU)
+        tell_unheeded(t, "solver_mode: CPU", "--device says where this runs");
 }
 
 int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
@@ -374,7 +389,7 @@ int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
                                                  .text = t->message->lr_policy});
     if (t->reducer)
         sac_trainer_tell_ranks(t);
-    tell_unheeded(t);
+    tell_what_is_unheeded(t);
     t->start_ns = t->display_ns = sac_clock_ns();
     t->display_iteration = t->iteration;
     while (rc == 0 && !t->stopped && t->iteration < t->message->max_iter)

@@ -30,7 +30,8 @@ struct sac_train_value {
 enum sac_train_event_kind {
     SAC_TRAIN_START,     /* name: the net's */
     SAC_TRAIN_PARALLEL,  /* text: how many ranks, and what a batch is for them */
-    SAC_TRAIN_UNHEEDED,  /* name: a field of the solver's that has no effect here */
+    SAC_TRAIN_UNHEEDED,  /* name: a field of the solver's that is not heeded; text: what is instead
+                          */
     SAC_TRAIN_LOADED,    /* name: the weights' file; text: what was copied */
     SAC_TRAIN_RESTORED,  /* name: the solverstate */
     SAC_TRAIN_TESTING,   /* test: which net */

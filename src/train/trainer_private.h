@@ -31,7 +31,7 @@ struct sac_trainer_metric {
 
 struct sac_trainer_best {
     bool known;
-    double value;
+    double value, loss; /* that of the test net; of two as good, the lower is better */
     int64_t iteration;
     int since;  /* tests that were no better */
     bool extra; /* its snapshot was saved for it alone */

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/cpu.h"
+#include "base/log.h"
 
 int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err)
 {
@@ -139,10 +140,12 @@ static int load_list(struct sac_trainer *t, const char *files, struct sac_error 
 static int restore(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_solver_state state = {0};
-    int rc = sac_snapshot_check_iterations(&t->from, t->message->max_iter, err);
+    struct sac_error nothing = {0};
+    int rc = load_file(t, t->from.weights, err);
 
-    if (rc == 0)
-        rc = load_file(t, t->from.weights, err);
+    /* What comes after the last iteration may be what a killed run still owes. */
+    if (sac_snapshot_check_iterations(&t->from, t->message->max_iter, &nothing) < 0)
+        sac_log(SAC_LOG_WARNING, "%s", nothing.text);
     if (rc == 0)
         rc = sac_solver_state_load(&state, t->from.state, err);
     if (rc == 0) {

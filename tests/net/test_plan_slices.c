@@ -69,6 +69,23 @@ static void a_slice_reads_no_more_weights_than_it_writes(void **state)
     assert_int_equal(slices_of(DATA CONV POOL, one), 1);
 }
 
+/* The same net as above, with a made-up cache: a slice of two writes and reads 4 · (576 +
+ * 1,152) · 2 = 13,824 bytes in the convolution and 4 · (1,152 + 288) · 2 = 11,520 in the
+ * pool, one of half as many. Two spare 4 · 1,741 / 2 = 3,482 bytes of weights a picture. */
+static void a_slice_stays_in_the_cache(void **state)
+{
+    size_t cache = rig.device->info.cache_bytes;
+    struct sac_plan_options six = {.batch = 6};
+
+    (void)state;
+    assert_true(cache > 0);
+    rig.device->info.cache_bytes = 3 * 13824; /* all of a third: nothing spills */
+    assert_int_equal(slices_of(DATA CONV POOL INNER(5), six), 3);
+    rig.device->info.cache_bytes = 3 * 10000; /* 1,912 and 760 spill: 2.5 · 2,672 is more */
+    assert_int_equal(slices_of(DATA CONV POOL INNER(5), six), 6);
+    rig.device->info.cache_bytes = cache;
+}
+
 /* What makes a picture's result depend on others, or on how many there are. */
 static void nets_that_mix_pictures_run_whole(void **state)
 {
@@ -161,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slice_reads_no_more_weights_than_it_writes),
+        cmocka_unit_test(a_slice_stays_in_the_cache),
         cmocka_unit_test(nets_that_mix_pictures_run_whole),
         cmocka_unit_test(the_reference_and_several_threads_run_whole),
         cmocka_unit_test(each_picture_gets_what_it_gets_alone),

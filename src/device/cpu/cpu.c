@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "device/cpu/kernel.h"
 #include "device/cpu/onednn.h"
@@ -155,6 +156,18 @@ static void read_model(char *text, size_t size)
         fclose(file);
 }
 
+/* Of the last cache; no more than what others on the machine are likely to leave. */
+static size_t cache_share(int cores)
+{
+    const size_t most = 16 << 20;
+    long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+
+    if (bytes <= 0)
+        return most;
+    size_t share = (size_t)bytes / (size_t)(cores > 0 ? cores : 1);
+    return share < most ? share : most;
+}
+
 static void describe(struct sac_cpu_device *device)
 {
     const struct sac_cpu_features *can = &device->features;
@@ -175,9 +188,12 @@ static void describe(struct sac_cpu_device *device)
     info->streams = cores;
     info->host_memory = true;
     info->slices = true;
+    info->cache_bytes = cache_share(cores);
     info->precisions = 1u << SAC_PRECISION_F32;
     if (can->avx512_bf16)
         info->precisions |= 1u << SAC_PRECISION_BF16;
+    if (sac_cpu_onednn_is_there() && (can->avx512_vnni || can->amx_int8))
+        info->precisions |= 1u << SAC_PRECISION_INT8;
 }
 
 int sac_cpu_device_open(struct sac_device **ret, const char *name, struct sac_error *err)

@@ -18,6 +18,11 @@ const char *sac_cpu_onednn_version(void)
     return "no oneDNN";
 }
 
+bool sac_cpu_onednn_is_there(void)
+{
+    return false;
+}
+
 #else
 
 #include <pthread.h>
@@ -47,6 +52,11 @@ bool sac_onednn_have_engine(void)
 
     pthread_once(&once, make_engine);
     return sac_onednn_engine != NULL;
+}
+
+bool sac_cpu_onednn_is_there(void)
+{
+    return sac_onednn_have_engine();
 }
 
 const char *sac_cpu_onednn_version(void)
@@ -93,7 +103,16 @@ const char *sac_onednn_intern(const char *impl)
 
 static dnnl_data_type_t type_of(enum sac_type type)
 {
-    return type == SAC_BF16 ? dnnl_bf16 : dnnl_f32;
+    switch (type) {
+    case SAC_BF16:
+        return dnnl_bf16;
+    case SAC_U8:
+        return dnnl_u8;
+    case SAC_S8:
+        return dnnl_s8;
+    default:
+        return dnnl_f32;
+    }
 }
 
 /* A row-major descriptor, or with axis 1 innermost. */
@@ -180,16 +199,26 @@ bool sac_onednn_describe(struct sac_onednn_problem *p, const struct sac_cpu_ask 
     const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
     const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
     int64_t out = dst->dim[dst->rank - 1];
+    enum sac_type src_type = ask->type;
 
-    *p = (struct sac_onednn_problem){.node = node, .type = type_of(ask->type)};
+    *p = (struct sac_onednn_problem){.node = node, .type = type_of(ask->type), .outputs = out};
+    if (node->eight_bits) {
+        src_type = sac_value_eight(&ask->graph->values[node->src[0]], 0).type;
+        p->type = dnnl_s8;
+    }
+    if (node->epilogue.sum >= 0)
+        p->sum_type = type_of(sac_type_is_eight(dst_type)
+                                  ? sac_value_eight(&ask->graph->values[node->epilogue.sum], 0).type
+                                  : dst_type);
     if (node->kind == SAC_OP_INNER) {
         int64_t in = sac_shape_count_between(src, node->param.inner.axis, src->rank);
-        return rows(&p->src, batch, in, ask->type) && rows(&p->dst, batch, out, dst_type) &&
+        return rows(&p->src, batch, in, src_type) && rows(&p->dst, batch, out, dst_type) &&
                describe_inner(p, src, out) && (node->weight_count < 2 || vector(&p->bias, out));
     }
     if (src->rank != 4)
         return false;
-    return image(&p->src, src, batch, ask->type) && image(&p->dst, dst, batch, dst_type) &&
+    p->outputs = dst->dim[1];
+    return image(&p->src, src, batch, src_type) && image(&p->dst, dst, batch, dst_type) &&
            describe_window(p, src, dst) &&
            (node->weight_count < 2 || vector(&p->bias, dst->dim[1]));
 }
@@ -204,8 +233,24 @@ int64_t sac_onednn_batch_of(const struct sac_cpu_ask *ask)
                : src->dim[0];
 }
 
-static dnnl_status_t make_attr(const struct sac_epilogue *epilogue, dnnl_primitive_attr_t *ret)
+/* One factor an output; before they are known, as many ones. */
+static dnnl_status_t set_scales(const struct sac_onednn_problem *p, dnnl_primitive_attr_t attr)
 {
+    float *ones = p->scales ? NULL : malloc((size_t)p->outputs * sizeof *ones);
+    dnnl_status_t status = dnnl_out_of_memory;
+
+    for (int64_t o = 0; ones && o < p->outputs; o++)
+        ones[o] = 1;
+    if (ones || p->scales)
+        status = dnnl_primitive_attr_set_output_scales(attr, p->outputs, 1 << 1,
+                                                       p->scales ? p->scales : ones);
+    free(ones);
+    return status;
+}
+
+static dnnl_status_t make_attr(const struct sac_onednn_problem *p, dnnl_primitive_attr_t *ret)
+{
+    const struct sac_epilogue *epilogue = &p->node->epilogue;
     dnnl_primitive_attr_t attr;
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t status = dnnl_primitive_attr_create(&attr);
@@ -213,8 +258,10 @@ static dnnl_status_t make_attr(const struct sac_epilogue *epilogue, dnnl_primiti
     if (status != dnnl_success)
         return status;
     status = dnnl_post_ops_create(&ops);
+    if (status == dnnl_success && p->node->eight_bits)
+        status = set_scales(p, attr);
     if (status == dnnl_success && epilogue->sum >= 0)
-        status = dnnl_post_ops_append_sum(ops, 1);
+        status = dnnl_post_ops_append_sum_v2(ops, p->scales ? p->sum_scale : 1, p->sum_type);
     if (status == dnnl_success && epilogue->relu)
         status = dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_relu, epilogue->slope, 0);
     if (status == dnnl_success)
@@ -315,7 +362,7 @@ static dnnl_primitive_desc_t find(const struct sac_onednn_problem *p,
             return NULL;
         weights = &any;
     }
-    if (make_attr(&p->node->epilogue, &attr) != dnnl_success)
+    if (make_attr(p, &attr) != dnnl_success)
         return NULL;
     if (make_desc(p, weights, &desc) == dnnl_success)
         pd = first_wanted(p, &desc, attr);
@@ -326,6 +373,7 @@ static dnnl_primitive_desc_t find(const struct sac_onednn_problem *p,
 /* The primitive for the node as it is, with weights in the layout that all
  * batches share where it takes that one. */
 static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type dst_type,
+                                    const struct sac_onednn_eight *eight,
                                     struct sac_onednn_problem *p)
 {
     struct sac_onednn_problem usual;
@@ -334,6 +382,10 @@ static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type
     if (!sac_onednn_have_engine() ||
         !sac_onednn_describe(p, ask, dst_type, sac_onednn_batch_of(ask)))
         return NULL;
+    if (eight) {
+        p->scales = eight->scales;
+        p->sum_scale = eight->sum_scale;
+    }
     if (sac_onednn_describe(&usual, ask, dst_type, LAYOUT_BATCH))
         shared = find(&usual, NULL);
     if (shared)
@@ -350,7 +402,7 @@ static bool can(const struct sac_cpu_ask *ask)
     struct sac_op_caps forms = {0};
 
     sac_usual_forms(ask->graph, ask->node, ask->type, ask->options->training, &forms);
-    dnnl_primitive_desc_t pd = choose(ask, forms.dst.type, &p);
+    dnnl_primitive_desc_t pd = choose(ask, forms.dst.type, NULL, &p);
     bool found = pd != NULL;
 
     dnnl_primitive_desc_destroy(pd);
@@ -360,7 +412,7 @@ static bool can(const struct sac_cpu_ask *ask)
 static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
 {
     struct sac_onednn_problem p;
-    dnnl_primitive_desc_t pd = choose(ask, caps->dst.type, &p);
+    dnnl_primitive_desc_t pd = choose(ask, caps->dst.type, NULL, &p);
 
     if (!pd)
         return sac_onednn_fail(err, ask->node->name, "find an implementation again",
@@ -380,23 +432,24 @@ struct packing {
     const float *from;
 };
 
-static int reorder(void *data, void *context, struct sac_error *err)
+int sac_onednn_reorder(const dnnl_memory_desc_t *from_layout, const void *from_data,
+                       const dnnl_memory_desc_t *to_layout, void *to_data, const char *name,
+                       struct sac_error *err)
 {
-    const struct packing *packing = context;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t primitive = NULL;
     dnnl_memory_t from = NULL, to = NULL;
     dnnl_stream_t stream = NULL;
-    dnnl_status_t status = dnnl_reorder_primitive_desc_create(
-        &pd, &packing->problem->plain, sac_onednn_engine, packing->to, sac_onednn_engine, NULL);
+    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, from_layout, sac_onednn_engine,
+                                                              to_layout, sac_onednn_engine, NULL);
 
     if (status == dnnl_success)
         status = dnnl_primitive_create(&primitive, pd);
     if (status == dnnl_success)
-        status = dnnl_memory_create(&from, &packing->problem->plain, sac_onednn_engine,
-                                    (void *)(uintptr_t)packing->from);
+        status =
+            dnnl_memory_create(&from, from_layout, sac_onednn_engine, (void *)(uintptr_t)from_data);
     if (status == dnnl_success)
-        status = dnnl_memory_create(&to, packing->to, sac_onednn_engine, data);
+        status = dnnl_memory_create(&to, to_layout, sac_onednn_engine, to_data);
     if (status == dnnl_success)
         status = dnnl_stream_create(&stream, sac_onednn_engine, dnnl_stream_default_flags);
     if (status == dnnl_success) {
@@ -410,14 +463,20 @@ static int reorder(void *data, void *context, struct sac_error *err)
     dnnl_memory_destroy(to);
     dnnl_primitive_destroy(primitive);
     dnnl_primitive_desc_destroy(pd);
-    return status == dnnl_success
-               ? 0
-               : sac_onednn_fail(err, packing->problem->node->name, "pack the weights", status);
+    return status == dnnl_success ? 0 : sac_onednn_fail(err, name, "pack the weights", status);
+}
+
+static int reorder(void *data, void *context, struct sac_error *err)
+{
+    const struct packing *packing = context;
+
+    return sac_onednn_reorder(&packing->problem->plain, packing->from, packing->to, data,
+                              packing->problem->node->name, err);
 }
 
 /* [out][C][H · W], or transposed [C][H · W][out], to [out][H · W][C]. */
-static float *weights_of_image(const struct sac_node *node, const struct sac_shape *src,
-                               const struct sac_constant *weight)
+float *sac_onednn_weights_of_image(const struct sac_node *node, const struct sac_shape *src,
+                                   const struct sac_constant *weight)
 {
     int64_t plane = src->dim[2] * src->dim[3], channels = src->dim[1], in = plane * channels;
     int64_t out = sac_shape_count(&weight->shape) / in;
@@ -444,7 +503,7 @@ static int reorder_image(void *data, void *context, struct sac_error *err)
 {
     struct image_packing *image_packing = context;
     const struct sac_node *node = image_packing->packing.problem->node;
-    float *permuted = weights_of_image(node, image_packing->src, image_packing->weight);
+    float *permuted = sac_onednn_weights_of_image(node, image_packing->src, image_packing->weight);
     int rc;
 
     if (!permuted)
@@ -486,6 +545,8 @@ static int pack(const struct sac_cpu_ask *ask, struct sac_store *store,
 
     snprintf(name, sizeof name, "oneDNN %s%016llx", is_image ? "HWC " : "",
              (unsigned long long)hash_of(layout, sizeof *layout));
+    if (node->eight_bits)
+        return sac_onednn_eight_pack(ask, store, p, layout, name, ret, err);
     int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);
     if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
         rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
@@ -630,15 +691,20 @@ struct state {
     dnnl_exec_arg_t args[ARGS_MAX];
     int arg_count;
     struct sac_onednn_repack *repack; /* of masters; NULL: the weights are the store's */
+    struct sac_onednn_eight *eight;   /* NULL: not in 8 bits */
 };
 
 static void free_state(void *memory)
 {
     struct state *state = memory;
 
+    if (!state)
+        return;
+
     for (int i = 0; i < state->arg_count; i++)
         dnnl_memory_destroy(state->args[i].memory);
     sac_onednn_repack_free(state->repack);
+    sac_onednn_eight_free(state->eight);
     dnnl_stream_destroy(state->stream);
     dnnl_primitive_destroy(state->primitive);
     free(state);
@@ -671,7 +737,8 @@ static dnnl_status_t bind(struct state *state, const struct sac_op *op,
     if (status == dnnl_success)
         status = add_arg(state, DNNL_ARG_WEIGHTS, weights_of(pd), weights);
     if (status == dnnl_success && op->weight_count > 1)
-        status = add_arg(state, DNNL_ARG_BIAS, &p->bias, op->weight[1]);
+        status = add_arg(state, DNNL_ARG_BIAS, &p->bias,
+                         state->eight ? state->eight->bias : op->weight[1]);
     if (status == dnnl_success)
         status =
             add_arg(state, DNNL_ARG_SCRATCHPAD,
@@ -697,14 +764,19 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
 {
     struct state *state = calloc(1, sizeof *state);
     struct sac_onednn_problem p;
-    dnnl_primitive_desc_t pd = choose(ask, op->dst[0].form.type, &p);
+    dnnl_primitive_desc_t pd = NULL;
     const void *weights = NULL;
     int rc = 0;
 
     op->state = state;
     if (!state)
-        rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
-    else if (!all_whole(op))
+        return sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
+    if (ask->node->eight_bits)
+        rc = sac_onednn_eight_new(&state->eight, op, ask, store, err);
+    if (rc != 0)
+        return rc;
+    pd = choose(ask, op->dst[0].form.type, state->eight, &p);
+    if (!all_whole(op))
         rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its kernel reads and writes no views", op->name);
     else if (!pd)
         rc = sac_onednn_fail(err, op->name, "find an implementation again", dnnl_unimplemented);
@@ -714,7 +786,7 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     } else if (rc == 0) {
         rc = pack(ask, store, &p, weights_of(pd), &weights, err);
     }
-    if (rc == 0 && op->weight_count > 1)
+    if (rc == 0 && op->weight_count > 1 && !state->eight)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);
     if (rc == 0) {
         dnnl_status_t status = bind(state, op, &p, pd, weights);
@@ -732,7 +804,9 @@ static void put_sum(const struct sac_op *op)
 
     if (sum->data == dst->data)
         return;
-    if (sum->form.type == dst->form.type &&
+    bool same = sum->form.type == dst->form.type ||
+                (sac_type_is_eight(sum->form.type) && sac_type_is_eight(dst->form.type));
+    if (same &&
         memcmp(sum->stride, dst->stride, (size_t)dst->shape.rank * sizeof *dst->stride) == 0)
         memcpy(dst->data, sum->data, sac_tensor_bytes(&dst->shape, dst->form.type));
     else

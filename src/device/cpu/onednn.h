@@ -13,6 +13,7 @@ extern const struct sac_cpu_backward sac_cpu_backward_onednn;
 extern const struct sac_cpu_kernel sac_cpu_matmul;
 extern const struct sac_cpu_backward sac_cpu_backward_matmul;
 
+bool sac_cpu_onednn_is_there(void);
 /* "oneDNN 2.6.3", or "no oneDNN". */
 const char *sac_cpu_onednn_version(void);
 

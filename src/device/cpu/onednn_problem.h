@@ -15,6 +15,12 @@ struct sac_onednn_problem {
     dnnl_dims_t weight_dims;
     dnnl_data_type_t type;
     dnnl_dims_t stride, dilation, pad_before, pad_after;
+    /* In 8 bits: what an output's sums are multiplied by (NULL: not known yet), and
+     * what is added to them. */
+    int64_t outputs;
+    const float *scales;
+    float sum_scale;
+    dnnl_data_type_t sum_type;
 };
 
 extern dnnl_engine_t sac_onednn_engine;
@@ -27,9 +33,33 @@ const char *sac_onednn_intern(const char *impl);
 /* `batch` stands for axis 0 (or for the rows) of source and result. */
 bool sac_onednn_describe(struct sac_onednn_problem *p, const struct sac_cpu_ask *ask,
                          enum sac_type dst_type, int64_t batch);
+/* Into another layout, once. */
+int sac_onednn_reorder(const dnnl_memory_desc_t *from_layout, const void *from,
+                       const dnnl_memory_desc_t *to_layout, void *to, const char *name,
+                       struct sac_error *err);
+/* The weights of an inner product of a channels-last picture as [out][H · W][C]; NULL:
+ * no memory. The caller frees them. */
+float *sac_onednn_weights_of_image(const struct sac_node *node, const struct sac_shape *src,
+                                   const struct sac_constant *weight);
 int64_t sac_onednn_batch_of(const struct sac_cpu_ask *ask);
 /* The weights of an inner product of a channels-last picture are permuted. */
 bool sac_onednn_inner_of_image(const struct sac_node *node, const struct sac_shape *src);
+
+/* Numbers of an operation in 8 bits: x ≈ scale(x) · q, weights by output:
+ * y = scales[o] · (Σ q(x) · q(w) + bias[o]) (+ sum · sum_scale) in steps of y's scale,
+ * with scales[o] = scale(x) · scale(w, o) / scale(y); oneDNN rounds to nearest even. */
+struct sac_onednn_eight {
+    float *scales, *bias; /* one an output; bias NULL: none */
+    float sum_scale;
+};
+int sac_onednn_eight_new(struct sac_onednn_eight **ret, const struct sac_op *op,
+                         const struct sac_cpu_ask *ask, struct sac_store *store,
+                         struct sac_error *err);
+void sac_onednn_eight_free(struct sac_onednn_eight *eight); /* takes NULL */
+/* The filter's largest number by output is ±127. */
+int sac_onednn_eight_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
+                          const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
+                          const char *name, const void **ret, struct sac_error *err);
 
 /* Weights from op->master[0] in `layout`; made again by the run that finds the
  * generation changed. */

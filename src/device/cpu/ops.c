@@ -61,9 +61,16 @@ static enum sac_type value_type(const struct sac_cpu_device *device,
                                 const struct sac_op_options *options)
 {
     bool native = device->features.avx512_bf16 || device->features.amx_bf16;
+    bool wanted = options->precision == SAC_PRECISION_BF16 ||
+                  options->precision == SAC_PRECISION_INT8; /* what is not in 8 bits */
 
-    return options->precision == SAC_PRECISION_BF16 && (native || options->reference) ? SAC_BF16
-                                                                                      : SAC_F32;
+    return wanted && (native || options->reference) ? SAC_BF16 : SAC_F32;
+}
+
+static bool has_precision(const struct sac_op_options *options)
+{
+    return options->precision == SAC_PRECISION_F32 || options->precision == SAC_PRECISION_BF16 ||
+           (options->precision == SAC_PRECISION_INT8 && options->ranges && !options->training);
 }
 
 static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const struct sac_graph *graph,
@@ -78,10 +85,11 @@ static int ask_of(struct sac_cpu_ask *ask, struct sac_device *device, const stru
     };
     ask->type = value_type(ask->device, options);
     sac_team_set(options->threads); /* libraries plan for as many as will run */
-    if (options->precision != SAC_PRECISION_F32 && options->precision != SAC_PRECISION_BF16)
+    if (!has_precision(options))
         return sac_fail(err, SAC_EUNSUPPORTED,
-                        "%s: the cpu device computes in f32 and bf16, not in %s", node->name,
-                        sac_precision_name(options->precision));
+                        "%s: the cpu device computes in f32 and bf16, and without training in "
+                        "int8 by the blobs' ranges, not in %s",
+                        node->name, sac_precision_name(options->precision));
     if ((unsigned)node->kind >= SAC_OP_KINDS || node->src_count < 1 || node->dst_count < 1)
         return sac_fail(err, SAC_EINVAL, "%s: not an operation that can run", node->name);
     return 0;
@@ -294,6 +302,8 @@ int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
     sac_fuse_norms(graph);
     if (!options->training)
         sac_fuse_epilogues(graph);
+    if (options->precision == SAC_PRECISION_INT8 && options->ranges)
+        sac_quantize_graph(graph, options->ranges);
     return 0;
 }
 

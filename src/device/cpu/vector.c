@@ -33,9 +33,9 @@ static bool weights_by_channel(const struct sac_cpu_ask *ask)
     return has_rows(shape) && ask->node->weight_count > 0 && ask->node->src_count == 1;
 }
 
-static bool is_float(enum sac_type type)
+static bool is_number(enum sac_type type)
 {
-    return type == SAC_F32 || type == SAC_BF16;
+    return type == SAC_F32 || type == SAC_BF16 || sac_type_is_eight(type);
 }
 
 static bool is_standard(int layout)
@@ -48,7 +48,7 @@ static bool can_convert(const struct sac_cpu_ask *ask)
     const struct sac_form src = ask->graph->values[ask->node->src[0]].form;
     const struct sac_form dst = ask->graph->values[ask->node->dst[0]].form;
 
-    return is_float(src.type) && is_float(dst.type) && is_standard(src.layout) &&
+    return is_number(src.type) && is_number(dst.type) && is_standard(src.layout) &&
            is_standard(dst.layout);
 }
 

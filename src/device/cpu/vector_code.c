@@ -13,8 +13,9 @@
 /* `groups` times 16 channels: sums or largest stay in registers over all taps. */
 INLINE void pool_groups(const struct rows *in, const struct rows *out, struct pool_at w,
                         int64_t base, int64_t width, int64_t row, int64_t at, int groups, bool max,
-                        enum sac_type type, enum sac_type out_type)
+                        enum sac_type type, enum sac_type out_type, float by)
 {
+    bool scales = type == SAC_U8 || type == SAC_S8 || out_type == SAC_U8 || out_type == SAC_S8;
     floats acc[4];
 
     for (int g = 0; g < groups; g++)
@@ -28,15 +29,17 @@ INLINE void pool_groups(const struct rows *in, const struct rows *out, struct po
             }
         }
     }
-    for (int g = 0; g < groups; g++)
-        put(out->data, row * out->pitch + at + g * LANES, max ? acc[g] : acc[g] / w.divisor,
-            out_type);
+    for (int g = 0; g < groups; g++) {
+        floats y = max ? acc[g] : acc[g] / w.divisor;
+        put(out->data, row * out->pitch + at + g * LANES, scales ? y * by : y, out_type);
+    }
 }
 
 INLINE void pool_one(const struct rows *in, const struct rows *out, struct pool_at w, int64_t base,
                      int64_t width, int64_t row, int64_t at, bool max, enum sac_type type,
-                     enum sac_type out_type)
+                     enum sac_type out_type, float by)
 {
+    bool scales = type == SAC_U8 || type == SAC_S8 || out_type == SAC_U8 || out_type == SAC_S8;
     float acc = max ? -FLT_MAX : 0;
 
     for (int64_t iy = w.y0; iy < w.y1; iy++) {
@@ -45,12 +48,20 @@ INLINE void pool_one(const struct rows *in, const struct rows *out, struct pool_
             acc = max ? (x > acc ? x : acc) : acc + x;
         }
     }
-    put_one(out->data, row * out->pitch + at, max ? acc : acc / w.divisor, out_type);
+    float y = max ? acc : acc / w.divisor;
+    put_one(out->data, row * out->pitch + at, scales ? y * by : y, out_type);
+}
+
+/* What one of a tensor's 8 bits is worth; of floats, 1. */
+INLINE float step_of(const struct sac_tensor *t)
+{
+    return t->form.scale != 0 ? t->form.scale : 1;
 }
 
 INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum sac_type out_type)
 {
     const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    float by = step_of(&op->src[0]) / step_of(&op->dst[0]);
     struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
     int64_t row = 0;
 
@@ -59,13 +70,13 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
             struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
             int64_t base = n * in_dim[2] * in_dim[3], at = 0, width = in_dim[3];
             for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
-                pool_groups(&in, &out, w, base, width, row, at, 4, max, type, out_type);
+                pool_groups(&in, &out, w, base, width, row, at, 4, max, type, out_type, by);
             for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
-                pool_groups(&in, &out, w, base, width, row, at, 2, max, type, out_type);
+                pool_groups(&in, &out, w, base, width, row, at, 2, max, type, out_type, by);
             for (; at + LANES <= in.columns; at += LANES)
-                pool_groups(&in, &out, w, base, width, row, at, 1, max, type, out_type);
+                pool_groups(&in, &out, w, base, width, row, at, 1, max, type, out_type, by);
             for (; at < in.columns; at++)
-                pool_one(&in, &out, w, base, width, row, at, max, type, out_type);
+                pool_one(&in, &out, w, base, width, row, at, max, type, out_type, by);
         }
     }
 }
@@ -119,9 +130,9 @@ static void pool_max_bf16(const struct sac_op *op)
             for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
                 max_keys(&in, &out, w, base, width, row, at, 1);
             for (; at + LANES <= in.columns; at += LANES)
-                pool_groups(&in, &out, w, base, width, row, at, 1, true, SAC_BF16, SAC_BF16);
+                pool_groups(&in, &out, w, base, width, row, at, 1, true, SAC_BF16, SAC_BF16, 1);
             for (; at < in.columns; at++)
-                pool_one(&in, &out, w, base, width, row, at, true, SAC_BF16, SAC_BF16);
+                pool_one(&in, &out, w, base, width, row, at, true, SAC_BF16, SAC_BF16, 1);
         }
     }
 }
@@ -195,6 +206,84 @@ INLINE void pool_firsts(const struct sac_op *op, enum sac_type type)
     }
 }
 
+/* The largest of bytes in one scale, 64 at a time. */
+
+typedef uint8_t ubytes __attribute__((vector_size(64)));
+
+INLINE void max_bytes(const struct rows *in, const struct rows *out, struct pool_at w, int64_t base,
+                      int64_t width, int64_t row, int64_t at, bool sign)
+{
+    const char *from = in->data + at;
+    uint8_t flip = sign ? 0x80 : 0; /* signed bytes order as these do */
+    ubytes most = {0}, x;
+
+    for (int64_t iy = w.y0; iy < w.y1; iy++) {
+        for (int64_t ix = w.x0; ix < w.x1; ix++) {
+            memcpy(&x, from + (base + iy * width + ix) * in->pitch, sizeof x);
+            x ^= flip;
+            ubytes above = (ubytes)(x > most);
+            most = (x & above) | (most & ~above);
+        }
+    }
+    most ^= flip;
+    memcpy(out->data + row * out->pitch + at, &most, sizeof most);
+}
+
+INLINE void pool_max_bytes(const struct sac_op *op, enum sac_type type)
+{
+    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t row = 0, width = in_dim[3];
+
+    for (int64_t n = 0; n < out_dim[0]; n++) {
+        for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
+            struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
+            int64_t base = n * in_dim[2] * in_dim[3], at = 0;
+            for (; at + 64 <= in.columns; at += 64)
+                max_bytes(&in, &out, w, base, width, row, at, type == SAC_S8);
+            for (; at + LANES <= in.columns; at += LANES)
+                pool_groups(&in, &out, w, base, width, row, at, 1, true, type, type, 1);
+            for (; at < in.columns; at++)
+                pool_one(&in, &out, w, base, width, row, at, true, type, type, 1);
+        }
+    }
+}
+
+INLINE void pool_to(const struct sac_op *op, bool max, enum sac_type type)
+{
+    enum sac_type to = op->dst[0].form.type;
+
+    if (to == SAC_U8)
+        pool_as(op, max, type, SAC_U8);
+    else if (to == SAC_S8)
+        pool_as(op, max, type, SAC_S8);
+    else if (to == SAC_BF16)
+        pool_as(op, max, type, SAC_BF16);
+    else
+        pool_as(op, max, type, SAC_F32);
+}
+
+static void pool_eight(const struct sac_op *op)
+{
+    const struct sac_form *from = &op->src[0].form, *to = &op->dst[0].form;
+    bool max = op->param.pool.method == SAC_POOL_MAX;
+
+    if (max && from->type == to->type && from->scale == to->scale) {
+        if (from->type == SAC_U8)
+            pool_max_bytes(op, SAC_U8);
+        else
+            pool_max_bytes(op, SAC_S8);
+    } else if (from->type == SAC_U8) {
+        pool_to(op, max, SAC_U8);
+    } else if (from->type == SAC_S8) {
+        pool_to(op, max, SAC_S8);
+    } else if (from->type == SAC_BF16) {
+        pool_to(op, max, SAC_BF16);
+    } else {
+        pool_to(op, max, SAC_F32);
+    }
+}
+
 INLINE void pool_by(const struct sac_op *op, bool max)
 {
     if (op->src[0].form.type == SAC_F32)
@@ -209,7 +298,9 @@ static void pool(const struct sac_op *op)
 {
     bool halves_only = op->src[0].form.type == SAC_BF16 && op->dst[0].form.type == SAC_BF16;
 
-    if (op->saved && op->src[0].form.type == SAC_F32)
+    if (sac_type_is_eight(op->src[0].form.type) || sac_type_is_eight(op->dst[0].form.type))
+        pool_eight(op);
+    else if (op->saved && op->src[0].form.type == SAC_F32)
         pool_firsts(op, SAC_F32);
     else if (op->saved)
         pool_firsts(op, SAC_BF16);
@@ -607,11 +698,12 @@ INLINE void pixels_plainly(const struct sac_op *op, const uint8_t *from, void *t
                            int64_t end, int64_t channels, enum sac_type type)
 {
     bool swap = op->param.pixels.swap && channels >= 3;
+    float by = op->param.pixels.scale / step_of(&op->dst[0]);
 
     for (int64_t p = first; p < end; p++) {
         for (int64_t c = 0; c < channels; c++) {
             float x = from[p * channels + (swap && c < 3 ? 2 - c : c)];
-            x = (x - pixel_mean(op, c, p, channels)) * op->param.pixels.scale;
+            x = (x - pixel_mean(op, c, p, channels)) * by;
             put_one(to, p * channels + c, x, type);
         }
     }
@@ -621,6 +713,7 @@ INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void
                               enum sac_type type)
 {
     const float *image = op->param.pixels.mean_image;
+    float by = op->param.pixels.scale / step_of(&op->dst[0]);
     floats mean;
     int64_t p = 0;
 
@@ -636,7 +729,7 @@ INLINE int64_t pixels_by_five(const struct sac_op *op, const uint8_t *from, void
                                           12, 15);
         ints whole = __builtin_convertvector(raw, ints);
         floats x = __builtin_convertvector(whole, floats);
-        put(to, p * 3, (x - mean) * op->param.pixels.scale, type);
+        put(to, p * 3, (x - mean) * by, type);
     }
     return p;
 }
@@ -656,8 +749,14 @@ INLINE void pixels_as(const struct sac_op *op, enum sac_type type)
 
 static void pixels(const struct sac_op *op)
 {
-    if (op->dst[0].form.type == SAC_BF16)
+    enum sac_type type = op->dst[0].form.type;
+
+    if (type == SAC_BF16)
         pixels_as(op, SAC_BF16);
+    else if (type == SAC_U8)
+        pixels_as(op, SAC_U8);
+    else if (type == SAC_S8)
+        pixels_as(op, SAC_S8);
     else
         pixels_as(op, SAC_F32);
 }
@@ -710,10 +809,86 @@ INLINE void convert_as(const struct sac_op *op, enum sac_type from, enum sac_typ
                   to_last ? positions : dim[1], from, to);
 }
 
+/* transpose() to or from 8 bits: rounded by vectors, then spread. */
+INLINE void transpose_scaled(const struct sac_op *op, int64_t base, int64_t rows_in,
+                             int64_t columns, enum sac_type from, enum sac_type to, float by)
+{
+    const int64_t size = to == SAC_F32 ? 4 : to == SAC_BF16 ? 2 : 1;
+    const void *data = op->src[0].data;
+    char tile[LANES * sizeof(float)];
+
+    for (int64_t c = 0; c < columns; c += LANES) {
+        int64_t n = min64(LANES, columns - c);
+        for (int64_t r = 0; r < rows_in; r++) {
+            int64_t at = base + r * columns + c;
+            char *out = (char *)op->dst[0].data + (base + c * rows_in + r) * size;
+            if (n == LANES)
+                put(tile, 0, get(data, at, from) * by, to);
+            for (int64_t i = 0; i < n && n < LANES; i++)
+                put_one(tile, i, get_one(data, at + i, from) * by, to);
+            for (int64_t i = 0; i < n; i++)
+                memcpy(out + i * rows_in * size, tile + i * size, (size_t)size);
+        }
+    }
+}
+
+/* To or from 8 bits. */
+INLINE void convert_scaled(const struct sac_op *op, enum sac_type from, enum sac_type to)
+{
+    const struct sac_tensor *src = &op->src[0], *dst = &op->dst[0];
+    float by = step_of(src) / step_of(dst);
+    int64_t count = sac_shape_count(&src->shape), i = 0;
+
+    if (src->shape.rank >= 3 && src->form.layout != dst->form.layout) {
+        int64_t channels = src->shape.dim[1], picture = count / src->shape.dim[0];
+        bool to_last = dst->form.layout == SAC_CHANNELS_LAST;
+        for (int64_t n = 0; n < src->shape.dim[0] && picture > 0; n++)
+            transpose_scaled(op, n * picture, to_last ? channels : picture / channels,
+                             to_last ? picture / channels : channels, from, to, by);
+        return;
+    }
+    for (; i + LANES <= count; i += LANES)
+        put(dst->data, i, get(src->data, i, from) * by, to);
+    for (; i < count; i++)
+        put_one(dst->data, i, get_one(src->data, i, from) * by, to);
+}
+
+INLINE void convert_to(const struct sac_op *op, enum sac_type from)
+{
+    enum sac_type to = op->dst[0].form.type;
+
+    if (to == SAC_U8)
+        convert_scaled(op, from, SAC_U8);
+    else if (to == SAC_S8)
+        convert_scaled(op, from, SAC_S8);
+    else if (to == SAC_BF16)
+        convert_scaled(op, from, SAC_BF16);
+    else
+        convert_scaled(op, from, SAC_F32);
+}
+
+static void convert_eight(const struct sac_op *op)
+{
+    enum sac_type from = op->src[0].form.type;
+
+    if (from == SAC_U8)
+        convert_to(op, SAC_U8);
+    else if (from == SAC_S8)
+        convert_to(op, SAC_S8);
+    else if (from == SAC_BF16)
+        convert_to(op, SAC_BF16);
+    else
+        convert_to(op, SAC_F32);
+}
+
 static void convert(const struct sac_op *op)
 {
     enum sac_type from = op->src[0].form.type, to = op->dst[0].form.type;
 
+    if (sac_type_is_eight(from) || sac_type_is_eight(to)) {
+        convert_eight(op);
+        return;
+    }
     if (from == SAC_F32 && to == SAC_F32)
         convert_as(op, SAC_F32, SAC_F32);
     else if (from == SAC_F32)

@@ -13,6 +13,7 @@
 
 #include "base/bf16.h"
 #include "base/random.h"
+#include "device/cpu/element.h"
 #include "device/cpu/vector.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -81,10 +82,38 @@ INLINE bytes bytes_of_words(words x)
 }
 #endif
 
+/* 8 bits, of which one is worth 1: to nearest even, clipped. The sum's low byte is the
+ * whole number, also below 0. */
+INLINE bytes bytes_of_floats(floats x, enum sac_type type)
+{
+    float least = type == SAC_U8 ? 0 : -128, most = type == SAC_U8 ? 255 : 127;
+    words above = (words)(x > least), below;
+
+    x = (floats)(((words)x & above) | ((words)((floats){0} + least) & ~above));
+    below = (words)(x < most);
+    x = (floats)(((words)x & below) | ((words)((floats){0} + most) & ~below));
+    return bytes_of_words((words)(x + 12582912.f)); /* 1.5 · 2^23 */
+}
+
+INLINE floats floats_of_bytes(bytes x, enum sac_type type)
+{
+    words wide = words_of_bytes(x);
+
+    if (type == SAC_S8)
+        wide = (words)((ints)(wide << 24) >> 24);
+    return __builtin_convertvector((ints)wide, floats);
+}
+
 INLINE floats get(const void *from, int64_t at, enum sac_type type)
 {
     floats out;
     halves half;
+    bytes byte;
+
+    if (type == SAC_U8 || type == SAC_S8) {
+        memcpy(&byte, (const uint8_t *)from + at, sizeof byte);
+        return floats_of_bytes(byte, type);
+    }
 
     if (type == SAC_F32) {
         memcpy(&out, (const float *)from + at, sizeof out);
@@ -101,6 +130,11 @@ INLINE void put(void *to, int64_t at, floats values, enum sac_type type)
         memcpy((float *)to + at, &values, sizeof values);
         return;
     }
+    if (type == SAC_U8 || type == SAC_S8) {
+        bytes byte = bytes_of_floats(values, type);
+        memcpy((uint8_t *)to + at, &byte, sizeof byte);
+        return;
+    }
     words bits = (words)values;
     words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     words is_nan = (words)((bits & 0x7fffffffu) > 0x7f800000u);
@@ -111,6 +145,10 @@ INLINE void put(void *to, int64_t at, floats values, enum sac_type type)
 
 INLINE float get_one(const void *from, int64_t at, enum sac_type type)
 {
+    if (type == SAC_U8)
+        return ((const uint8_t *)from)[at];
+    if (type == SAC_S8)
+        return ((const int8_t *)from)[at];
     return type == SAC_F32 ? ((const float *)from)[at]
                            : sac_bf16_to_float(((const uint16_t *)from)[at]);
 }
@@ -119,6 +157,10 @@ INLINE void put_one(void *to, int64_t at, float value, enum sac_type type)
 {
     if (type == SAC_F32)
         ((float *)to)[at] = value;
+    else if (type == SAC_U8)
+        ((uint8_t *)to)[at] = (uint8_t)sac_element_round(value, 0, 255);
+    else if (type == SAC_S8)
+        ((int8_t *)to)[at] = (int8_t)sac_element_round(value, -128, 127);
     else
         ((uint16_t *)to)[at] = sac_bf16_from_float(value);
 }

@@ -11,8 +11,8 @@
 static const char help[] =
     "Usage: saccade test --net PROTOTXT --weights F[,F2] [--data PATH] [options]\n"
     "       saccade test --model DIR --data PATH [options]\n\n"
-    "Says how well a net does on labelled pictures: accuracy, loss, confusion, precision,\n"
-    "recall and F1 a class, calibration.\n\n"
+    "Says how well a net does on labelled pictures: its own losses and accuracies, confusion,\n"
+    "precision, recall and F1 a class, calibration.\n\n"
     "  --net F           a train_val prototxt, whose TEST phase counts, or a deploy prototxt\n"
     "  --data PATH       instead of the net's own source, gone through once: a CIFAR batch\n"
     "                    file, a list of pictures with labels, a folder of a folder a class,\n"

@@ -495,11 +495,11 @@ static int settle_means(const struct sac_transform *t, const struct view *view,
     if (image->dim[0] != view->channels ||
         (!whole && (image->dim[1] != crop->height || image->dim[2] != crop->width)))
         return sac_fail(err, SAC_EINVAL,
-                        "%d × %d × %d, and the mean image%s%s%s is %lld × %lld × %lld; expected "
+                        "%d × %d × %d, and the mean image is %lld × %lld × %lld (%s); expected "
                         "the same",
-                        view->channels, view->height, view->width, t->mean_path[0] ? " (" : "",
-                        t->mean_path, t->mean_path[0] ? ")" : "", (long long)image->dim[0],
-                        (long long)image->dim[1], (long long)image->dim[2]);
+                        view->channels, view->height, view->width, (long long)image->dim[0],
+                        (long long)image->dim[1], (long long)image->dim[2],
+                        t->mean_path[0] ? t->mean_path : "of no file");
     return 0;
 }
 

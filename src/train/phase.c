@@ -115,7 +115,9 @@ static int read_message(struct sac_phase_net *p, const struct sac_phase_options 
     if (rc != 0)
         return rc;
     p->message = p->file.net;
-    rc = smooth_labels(p->file.net, options->smoothing, p->file.arena, err);
+    rc = sac_caffe_net_find_means(&p->file, options->path, err);
+    if (rc == 0)
+        rc = smooth_labels(p->file.net, options->smoothing, p->file.arena, err);
     return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
 }
 

@@ -10,8 +10,7 @@
 
 #include "device/cpu/onednn_problem.h"
 
-/* Below, tiles overhang or there are too few of them to win anything. */
-enum { SIDE_MIN = 28, CHANNELS_MIN = 64, CHANNELS_MAX = 256, BLOCK = 16 };
+enum { BLOCK = 16 };
 
 static bool is_three_by_three(const struct sac_node *node)
 {
@@ -23,10 +22,18 @@ static bool is_three_by_three(const struct sac_node *node)
     return all;
 }
 
-static bool has_size(const struct sac_shape *shape)
+static bool has_blocks(const struct sac_shape *shape)
 {
-    return shape->rank == 4 && shape->dim[1] % BLOCK == 0 && shape->dim[1] >= CHANNELS_MIN &&
-           shape->dim[1] <= CHANNELS_MAX && shape->dim[2] >= SIDE_MIN && shape->dim[3] >= SIDE_MIN;
+    return shape->rank == 4 && shape->dim[1] % BLOCK == 0;
+}
+
+/* Where it was faster, reordering included: 1.5 to 1.8 times at 28 pixels and above; at 14,
+ * where tiles overhang, 1.1 to 1.2 times with up to 96 channels, and slower from 128 on. */
+static bool wins(const struct sac_shape *src, const struct sac_shape *dst)
+{
+    int64_t side = dst->dim[2] < dst->dim[3] ? dst->dim[2] : dst->dim[3];
+
+    return dst->dim[1] >= 64 && (side >= 28 || (side >= 12 && src->dim[1] <= 96));
 }
 
 static bool blocked(dnnl_memory_desc_t *md, const struct sac_shape *shape)
@@ -71,13 +78,14 @@ static dnnl_primitive_desc_t find(const struct sac_cpu_ask *ask, struct sac_oned
 static bool can(const struct sac_cpu_ask *ask)
 {
     const struct sac_node *node = ask->node;
+    const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
+    const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
     struct sac_onednn_problem p;
     struct blocks blocks;
 
     if (ask->type != SAC_F32 || node->eight_bits || ask->options->training ||
         ask->options->deterministic || node->epilogue.sum >= 0 || !is_three_by_three(node) ||
-        !has_size(&ask->graph->values[node->src[0]].shape) ||
-        !has_size(&ask->graph->values[node->dst[0]].shape))
+        !has_blocks(src) || !has_blocks(dst) || !wins(src, dst))
         return false;
     dnnl_primitive_desc_t pd = find(ask, &p, &blocks);
     bool found = pd != NULL;

@@ -22,6 +22,10 @@ def default_binary():
     return os.path.join(ROOT, "build-release", "src", "cli", "saccade")
 
 
+def test_data():
+    return os.environ.get("SACCADE_TEST_DATA", os.path.join(ROOT, "..", "shared", "data"))
+
+
 def install(*packages):
     sudo = [] if os.getuid() == 0 else ["sudo"]
     subprocess.run(sudo + ["apt-get", "update", "-q"], check=True)
@@ -48,6 +52,15 @@ def cpu_seconds(pid):
         with open("/proc/%d/stat" % pid) as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def memory_mb(pid, field):
+    """VmRSS or VmHWM of a process, in MB of 1,000,000 bytes."""
+    with open("/proc/%d/status" % pid) as file:
+        for line in file:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return None
 
 
 class Process:

@@ -120,3 +120,18 @@ void sac_buf_put_json(struct sac_buf *buf, const char *text, size_t size)
     }
     sac_buf_put(buf, "\"", 1);
 }
+
+void sac_buf_put_html(struct sac_buf *buf, const char *text)
+{
+    for (; *text; text++) {
+        const char *entity = *text == '<'   ? "&lt;"
+                             : *text == '>' ? "&gt;"
+                             : *text == '&' ? "&amp;"
+                             : *text == '"' ? "&quot;"
+                                            : NULL;
+        if (entity)
+            sac_buf_puts(buf, entity);
+        else
+            sac_buf_put(buf, text, 1);
+    }
+}

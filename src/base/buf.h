@@ -31,5 +31,7 @@ void sac_buf_printf(struct sac_buf *buf, const char *format, ...)
  * backslashes, control characters, and `<`, `>`, `&` (so that an answer pasted
  * into a page stays inert); bytes that are not valid UTF-8 become U+FFFD. */
 void sac_buf_put_json(struct sac_buf *buf, const char *text, size_t size);
+/* Writes `text` for HTML, in elements and quoted attributes: `<`, `>`, `&` and `"` escaped. */
+void sac_buf_put_html(struct sac_buf *buf, const char *text);
 
 #endif

@@ -22,7 +22,8 @@ void sac_team_set(int threads);
 /* Teams wait for work by spinning unless this was in the environment when the program
  * began; whoever else wants a core then waits for the spinning to end. */
 bool sac_team_is_patient(void);
-/* Puts it there; for the program that is started next. */
-void sac_team_be_patient(void);
+/* Puts it there; for the program that is started next. `spins`: how often a wait looks
+ * before it sleeps, 1,000 being about 15 µs. */
+void sac_team_be_patient(int spins);
 
 #endif

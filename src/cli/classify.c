@@ -147,27 +147,33 @@ static int open_output(struct classify *c, struct sac_pictures *pictures, struct
     return rc;
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    struct classify *c = user;
+
+    switch (option) {
+    case FLAG_JSON:
+        c->style = STYLE_JSON;
+        return 0;
+    case FLAG_CSV:
+        c->style = STYLE_CSV;
+        return 0;
+    case 'o':
+        c->output = value;
+        return 0;
+    case FLAG_WORKERS:
+        return sac_flag_int("--workers", value, 1, 64, &c->workers, err);
+    default:
+        return sac_model_flags_take(&c->flags, option, value, err);
+    }
+}
+
 static int parse(struct classify *c, int argc, char **argv, bool *ret_help, struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc =
+        sac_flags_options(argc, argv, SAC_FLAGS_SHORT "o:", long_options, take, c, ret_help, err);
 
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT "o:", long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        if (option == FLAG_JSON || option == FLAG_CSV)
-            c->style = option == FLAG_JSON ? STYLE_JSON : STYLE_CSV;
-        else if (option == 'o')
-            c->output = optarg;
-        else if (option == FLAG_WORKERS)
-            rc = sac_flag_int("--workers", optarg, 1, 64, &c->workers, err);
-        else
-            rc = sac_model_flags_take(&c->flags, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
     if (optind == argc)
         return sac_fail(err, SAC_EINVAL, "expected pictures, folders or lists");

@@ -50,8 +50,10 @@ struct check_command {
     int part_count;
 };
 
-static int take(struct check_command *command, int option, const char *value, struct sac_error *err)
+static int take(void *user, int option, const char *value, struct sac_error *err)
 {
+    struct check_command *command = user;
+
     int rc;
 
     switch (option) {
@@ -78,19 +80,10 @@ static int take(struct check_command *command, int option, const char *value, st
 static int parse(struct check_command *command, int argc, char **argv, bool *ret_help,
                  struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc =
+        sac_flags_options(argc, argv, SAC_FLAGS_SHORT, long_options, take, command, ret_help, err);
 
-    *ret_help = false;
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(command, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
     if (optind == argc || argc - optind > PARTS_MAX)
         return sac_fail(err, SAC_EINVAL, "expected 1 to %d data sets", PARTS_MAX);

@@ -300,8 +300,10 @@ static int take_limit(struct create *create, int option, const char *value, stru
     return rc ? rc : 1;
 }
 
-static int take(struct create *create, int option, const char *value, struct sac_error *err)
+static int take(void *user, int option, const char *value, struct sac_error *err)
 {
+    struct create *create = user;
+
     switch (option) {
     case FLAG_ORDER:
         create->keep_order = true;
@@ -323,18 +325,9 @@ static int take(struct create *create, int option, const char *value, struct sac
 static int parse(struct create *create, const struct option *options, int argc, char **argv,
                  bool *ret_help, struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_options(argc, argv, SAC_FLAGS_SHORT, options, take, create, ret_help, err);
 
-    *ret_help = false;
-    while (rc >= 0 && (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(create, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
     int words = argc - optind, least = create->url ? 1 : 2;
     if (words < least || (create->url && words > 1))

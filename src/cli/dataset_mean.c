@@ -86,22 +86,24 @@ static int run(const struct sac_dataset_flags *flags, char *source_path, const c
     return rc;
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    return sac_dataset_flags_take(user, option, value, err);
+}
+
 int sac_dataset_mean(int argc, char **argv)
 {
     struct sac_dataset_flags flags = {.recipe = {.fit = {.decode = SAC_DECODE_EXACT}}};
     struct sac_error err = {0};
-    int option, rc = 0;
+    bool wants_help;
+    int rc = sac_flags_options(argc, argv, SAC_FLAGS_SHORT, long_options, take, &flags, &wants_help,
+                               &err);
 
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        if (option == SAC_FLAG_HELP) {
-            fputs(help, stdout);
-            return 0;
-        }
-        rc = option == '?' || option == ':' ? sac_flag_refused(option, argv, &err)
-                                            : sac_dataset_flags_take(&flags, option, optarg, &err);
+    if (wants_help) {
+        fputs(help, stdout);
+        return 0;
     }
-    if (rc >= 0 && argc - optind != 1 && argc - optind != 2)
+    if (rc == 0 && argc - optind != 1 && argc - optind != 2)
         rc = sac_fail(&err, SAC_EINVAL, "expected a source and perhaps a file to write");
     if (rc < 0)
         return sac_usage_error("dataset mean", "%s", err.text);

@@ -61,8 +61,10 @@ static int take_recipe(struct split_command *command, const char *value, struct 
     return 1;
 }
 
-static int take(struct split_command *command, int option, const char *value, struct sac_error *err)
+static int take(void *user, int option, const char *value, struct sac_error *err)
 {
+    struct split_command *command = user;
+
     static const char *const flags[] = {"--train", "--val", "--test"};
     int part = option - SAC_DATASET_TRAIN, number = 0, rc;
 
@@ -113,19 +115,10 @@ static int settle(struct split_command *command, struct sac_error *err)
 static int parse(struct split_command *command, int argc, char **argv, bool *ret_help,
                  struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc =
+        sac_flags_options(argc, argv, SAC_FLAGS_SHORT, long_options, take, command, ret_help, err);
 
-    *ret_help = false;
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(command, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
     if (argc - optind != 2)
         return sac_fail(err, SAC_EINVAL, "expected a source and a place to write to");

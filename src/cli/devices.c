@@ -28,8 +28,27 @@ static void put_precisions(struct sac_buf *out, unsigned mask, const char *quote
     }
 }
 
-static void put_device(struct sac_buf *out, const struct sac_device_info *info, bool json)
+/* What GPUs that train together talk through. */
+static void put_comm(struct sac_buf *out, const struct sac_device *device, bool json)
 {
+    struct sac_error why = {0};
+    char library[64];
+
+    if (!device->table->comm_library)
+        return;
+    int rc = device->table->comm_library(library, sizeof library, &why);
+    const char *text = rc == 0 ? library : why.text;
+    if (json) {
+        sac_buf_printf(out, ",\"%s\":", rc == 0 ? "ranks" : "no_ranks");
+        sac_buf_put_json(out, text, strlen(text));
+    } else
+        sac_buf_printf(out, "; %s", text);
+}
+
+static void put_device(struct sac_buf *out, const struct sac_device *device, bool json)
+{
+    const struct sac_device_info *info = &device->info;
+
     if (json) {
         sac_buf_puts(out, "{\"name\":");
         sac_buf_put_json(out, info->name, strlen(info->name));
@@ -37,10 +56,13 @@ static void put_device(struct sac_buf *out, const struct sac_device_info *info, 
         sac_buf_put_json(out, info->description, strlen(info->description));
         sac_buf_printf(out, ",\"streams\":%d,\"precisions\":[", info->streams);
         put_precisions(out, info->precisions, "\"", ",");
-        sac_buf_puts(out, "]}");
+        sac_buf_puts(out, "]");
+        put_comm(out, device, json);
+        sac_buf_puts(out, "}");
     } else {
         sac_buf_printf(out, "%-8s %s; %d streams; ", info->name, info->description, info->streams);
         put_precisions(out, info->precisions, "", ", ");
+        put_comm(out, device, json);
         sac_buf_puts(out, "\n");
     }
 }
@@ -69,7 +91,7 @@ static void put_named(struct sac_buf *out, const char *name, bool json)
         put_missing(out, name, &why, json);
         return;
     }
-    put_device(out, &device->info, json);
+    put_device(out, device, json);
     sac_device_close(device);
 }
 
@@ -91,28 +113,29 @@ static void put_cuda(struct sac_buf *out, bool json)
     }
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    (void)option; /* there is one */
+    (void)value;
+    (void)err;
+    *(bool *)user = true;
+    return 0;
+}
+
 int sac_command_devices(int argc, char **argv)
 {
     static const struct option options[] = {
         {"json", no_argument, NULL, SAC_FLAG_OWN}, {"help", no_argument, NULL, SAC_FLAG_HELP}, {0}};
     struct sac_buf out = {0};
     struct sac_error err = {0};
-    bool json = false;
-    int option;
+    bool json = false, wants_help;
 
-    while ((option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
-        if (option == SAC_FLAG_HELP) {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (option != SAC_FLAG_OWN) {
-            sac_flag_refused(option, argv, &err);
-            return sac_usage_error("devices", "%s", err.text);
-        }
-        json = true;
+    if (sac_flags_parse(argc, argv, options, take, &json, &wants_help, &err) < 0)
+        return sac_usage_error("devices", "%s", err.text);
+    if (wants_help) {
+        fputs(help, stdout);
+        return 0;
     }
-    if (optind < argc)
-        return sac_usage_error("devices", "\"%s\" is not understood", argv[optind]);
     sac_buf_puts(&out, json ? "[" : "");
     put_named(&out, "cpu", json);
     put_cuda(&out, json);

@@ -189,20 +189,28 @@ int sac_flag_augment(const char *flag, const char *value, struct sac_augment *re
     return rc;
 }
 
-int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
-                    void *user, bool *ret_help, struct sac_error *err)
+int sac_flags_options(int argc, char **argv, const char *shorts, const struct option *options,
+                      sac_flag_take *take, void *user, bool *ret_help, struct sac_error *err)
 {
     int option, rc = 0;
 
-    while (rc == 0 && (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, options, NULL)) != -1) {
+    *ret_help = false;
+    while (rc >= 0 && (option = getopt_long(argc, argv, shorts, options, NULL)) != -1) {
         *ret_help = option == SAC_FLAG_HELP;
         if (*ret_help)
             return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = take(user, option, optarg, err);
+        rc = option == '?' || option == ':' ? sac_flag_refused(option, argv, err)
+                                            : take(user, option, optarg, err);
     }
-    if (rc == 0 && optind < argc)
+    return rc < 0 ? rc : 0;
+}
+
+int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
+                    void *user, bool *ret_help, struct sac_error *err)
+{
+    int rc = sac_flags_options(argc, argv, SAC_FLAGS_SHORT, options, take, user, ret_help, err);
+
+    if (rc == 0 && !*ret_help && optind < argc)
         return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     return rc;
 }

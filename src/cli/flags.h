@@ -105,9 +105,13 @@ int sac_flag_augment(const char *flag, const char *value, struct sac_augment *re
 int sac_flag_list(const char *flag, const char *value, const char **ret, size_t room,
                   int *ret_count, struct sac_error *err);
 
-/* Goes through the command line of a command that takes options alone. `take` gets
- * each; *ret_help: help was asked for, and the rest does not matter. */
+/* Goes through a command line's options: `take` gets each, and is negative where that is
+ * wrong; *ret_help: help was asked for, and the rest does not matter. Words stand from
+ * `optind` on. `shorts`: SAC_FLAGS_SHORT, and behind it the command's own. */
 typedef int sac_flag_take(void *user, int option, const char *value, struct sac_error *err);
+int sac_flags_options(int argc, char **argv, const char *shorts, const struct option *options,
+                      sac_flag_take *take, void *user, bool *ret_help, struct sac_error *err);
+/* The same of a command that takes no words. */
 int sac_flags_parse(int argc, char **argv, const struct option *options, sac_flag_take *take,
                     void *user, bool *ret_help, struct sac_error *err);
 

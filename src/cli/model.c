@@ -273,50 +273,54 @@ static int take_sha256(const char *value, const char **ret, struct sac_error *er
     return 0;
 }
 
-static int take(struct sac_model_get_options *options, bool *json, int option, char **argv,
-                struct sac_error *err)
+struct model_command {
+    struct sac_model_get_options options;
+    bool json;
+};
+
+static int take(void *user, int option, const char *value, struct sac_error *err)
 {
+    struct model_command *command = user;
+    struct sac_model_get_options *options = &command->options;
+
     switch (option) {
     case FLAG_OUT:
-        options->out = optarg;
+        options->out = value;
         return 0;
     case FLAG_FROM:
-        options->from = optarg;
+        options->from = value;
         return 0;
     case FLAG_SHA256:
-        return take_sha256(optarg, &options->sha256, err);
+        return take_sha256(value, &options->sha256, err);
     case SAC_FLAG_LABELS:
-        options->labels = optarg;
+        options->labels = value;
         return 0;
     case FLAG_TRIES:
-        return sac_flag_int("--tries", optarg, 1, 100, &options->fetch.tries, err);
-    case FLAG_JSON:
-        *json = true;
-        return 0;
+        return sac_flag_int("--tries", value, 1, 100, &options->fetch.tries, err);
     default:
-        return sac_flag_refused(option, argv, err);
+        command->json = true;
+        return 0;
     }
 }
 
 int sac_command_model(int argc, char **argv)
 {
-    struct sac_model_get_options options = {0};
+    struct model_command command = {0};
     struct sac_error err = {0};
-    bool json = false;
-    int option;
+    bool wants_help;
+    int rc = sac_flags_options(argc, argv, SAC_FLAGS_SHORT, long_options, take, &command,
+                               &wants_help, &err);
 
-    while ((option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        if (option == SAC_FLAG_HELP) {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (take(&options, &json, option, argv, &err) < 0)
-            return sac_usage_error("model", "%s", err.text);
+    if (rc < 0)
+        return sac_usage_error("model", "%s", err.text);
+    if (wants_help) {
+        fputs(help, stdout);
+        return 0;
     }
     const char *what = optind < argc ? argv[optind] : "";
     if (strcmp(what, "list") == 0 && argc - optind == 1)
-        return list(json);
+        return list(command.json);
     if (strcmp(what, "get") == 0 && argc - optind == 2)
-        return get(argv[optind + 1], &options, &err) < 0 ? sac_command_failed(&err) : 0;
+        return get(argv[optind + 1], &command.options, &err) < 0 ? sac_command_failed(&err) : 0;
     return sac_usage_error("model", "expected \"list\", \"get NAME\" or \"get ARCHIVE\"");
 }

@@ -25,6 +25,7 @@ static const char help[] =
     "  --allow-host NAME     one more Host name that a loopback server answers to\n"
     "  --env-file FILE       GPU REST Engine's /etc/default/gpurestengine\n"
     "  --workers N           workers of the CPU device, or decoders for GPUs (one a core)\n"
+    "  --together N          cores that join on one picture while none else is there (all)\n"
     "  --queue N             pictures that may wait (a quarter second's worth, at most 512)\n"
     "  --drain-ms N          how long SIGTERM waits for what was accepted (30000)\n"
     "  --body-max BYTES      the largest body (16777216)\n"
@@ -37,6 +38,7 @@ enum {
     FLAG_ALLOW_HOST,
     FLAG_ENV_FILE,
     FLAG_WORKERS,
+    FLAG_TOGETHER,
     FLAG_QUEUE,
     FLAG_DRAIN,
     FLAG_BODY_MAX,
@@ -50,6 +52,7 @@ static const struct option long_options[] = {
     {"allow-host", required_argument, NULL, FLAG_ALLOW_HOST},
     {"env-file", required_argument, NULL, FLAG_ENV_FILE},
     {"workers", required_argument, NULL, FLAG_WORKERS},
+    {"together", required_argument, NULL, FLAG_TOGETHER},
     {"queue", required_argument, NULL, FLAG_QUEUE},
     {"drain-ms", required_argument, NULL, FLAG_DRAIN},
     {"body-max", required_argument, NULL, FLAG_BODY_MAX},
@@ -124,6 +127,8 @@ static int take_own(struct serve *serve, int option, const char *value, struct s
         return 0;
     case FLAG_WORKERS:
         return sac_flag_int("--workers", value, 1, 64, &to->workers, err);
+    case FLAG_TOGETHER:
+        return sac_flag_int("--together", value, 1, SAC_TOGETHER_MAX, &to->together, err);
     case FLAG_QUEUE:
         return sac_flag_int("--queue", value, 1, 65536, &to->queue_max, err);
     case FLAG_DRAIN:
@@ -187,22 +192,20 @@ static int take_environment(struct serve *serve, struct sac_error *err)
     return 0;
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    struct serve *serve = user;
+    int rc = sac_model_flags_take(&serve->flags, option, value, err);
+
+    return rc ? rc : take_own(serve, option, value, err);
+}
+
 static int parse(struct serve *serve, int argc, char **argv, bool *ret_help, struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc =
+        sac_flags_options(argc, argv, SAC_FLAGS_SHORT, long_options, take, serve, ret_help, err);
 
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = sac_model_flags_take(&serve->flags, option, optarg, err);
-        if (rc == 0)
-            rc = take_own(serve, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
     rc = take_positional(&serve->flags.files, argc - optind, argv + optind, err);
     bool named = serve->flags.dir_count > 0 || serve->flags.files.deploy;

@@ -5,13 +5,14 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/cpu.h"
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/measure.h"
 #include "cli/pictures.h"
 #include "cli/time_training.h"
-#include "base/random.h"
+#include "cli/timeline.h"
 #include "model/calibrate.h"
 #include "net/plan.h"
 
@@ -23,6 +24,10 @@ static const char help[] =
     "  --net F           a deploy or train_val prototxt\n"
     "  --backward        its TRAIN phase, forward and back, and an update of SGD\n"
     "  --data PATH       what feeds that, instead of its data layer's source\n"
+    "  --timeline        that as several devices do it together: when each step back and each\n"
+    "                    sum of gradients ran, and what is hidden; with --device cuda:0,1 or\n"
+    "  --ranks N         on the CPU (2)\n"
+    "  --bucket KB       gradients that are summed at once, at least (8192)\n"
     "  --iterations N    passes to time (50)\n"
     "  --reference       the plain loops instead of the fast kernels\n"
     "  --pictures P      the pictures to go through, in memory\n"
@@ -40,6 +45,9 @@ enum {
     FLAG_WORKERS,
     FLAG_SECONDS,
     FLAG_JSON,
+    FLAG_TIMELINE,
+    FLAG_RANKS,
+    FLAG_BUCKET,
 };
 
 static const struct option long_options[] = {
@@ -52,6 +60,9 @@ static const struct option long_options[] = {
     {"workers", required_argument, NULL, FLAG_WORKERS},
     {"seconds", required_argument, NULL, FLAG_SECONDS},
     {"json", no_argument, NULL, FLAG_JSON},
+    {"timeline", no_argument, NULL, FLAG_TIMELINE},
+    {"ranks", required_argument, NULL, FLAG_RANKS},
+    {"bucket", required_argument, NULL, FLAG_BUCKET},
     SAC_MODEL_FLAGS,
     {0}};
 
@@ -60,7 +71,8 @@ struct time_command {
     const char *net, *pictures, *data;
     int iterations, workers;
     double seconds;
-    bool backward, reference, json;
+    bool backward, reference, json, timeline;
+    int ranks, bucket_kb; /* 0: not said */
     struct sac_device *device;
 };
 
@@ -88,36 +100,42 @@ static int take_own(struct time_command *t, int option, const char *value, struc
     case FLAG_REFERENCE:
         t->reference = true;
         return 0;
+    case FLAG_TIMELINE:
+        t->timeline = true;
+        return 0;
+    case FLAG_RANKS:
+        return sac_flag_int("--ranks", value, 1, SAC_GROUP_MAX, &t->ranks, err);
+    case FLAG_BUCKET:
+        return sac_flag_int("--bucket", value, 1, 1 << 20, &t->bucket_kb, err);
     default:
         t->json = true;
         return 0;
     }
 }
 
+static int take(void *user, int option, const char *value, struct sac_error *err)
+{
+    struct time_command *t = user;
+    int rc = sac_model_flags_take(&t->flags, option, value, err);
+
+    return rc ? rc : take_own(t, option, value, err);
+}
+
 static int parse(struct time_command *t, int argc, char **argv, bool *ret_help,
                  struct sac_error *err)
 {
-    int option, rc = 0;
+    int rc = sac_flags_parse(argc, argv, long_options, take, t, ret_help, err);
 
-    while (rc >= 0 &&
-           (option = getopt_long(argc, argv, SAC_FLAGS_SHORT, long_options, NULL)) != -1) {
-        *ret_help = option == SAC_FLAG_HELP;
-        if (*ret_help)
-            return 0;
-        if (option == '?' || option == ':')
-            return sac_flag_refused(option, argv, err);
-        rc = sac_model_flags_take(&t->flags, option, optarg, err);
-        if (rc == 0)
-            rc = take_own(t, option, optarg, err);
-    }
-    if (rc < 0)
+    if (rc < 0 || *ret_help)
         return rc;
-    if (optind < argc)
-        return sac_fail(err, SAC_EINVAL, "\"%s\" is not understood", argv[optind]);
     if (!t->net == !t->pictures)
         return sac_fail(err, SAC_EINVAL, "expected --net, or --model with --pictures");
     if ((t->backward && !t->net) || (t->data && !t->backward))
         return sac_fail(err, SAC_EINVAL, "--backward goes with --net, and --data with --backward");
+    if (t->timeline && (!t->net || t->backward))
+        return sac_fail(err, SAC_EINVAL, "--timeline goes with --net, without --backward");
+    if ((t->ranks || t->bucket_kb) && !t->timeline)
+        return sac_fail(err, SAC_EINVAL, "--ranks and --bucket go with --timeline");
     return 0;
 }
 
@@ -399,6 +417,46 @@ static int time_training(struct time_command *t, struct sac_error *err)
     return rc == 0 ? sac_time_training(&how, err) : rc;
 }
 
+/* A rank for each device; on the CPU, for each that was asked for. */
+static int run_timeline(struct time_command *t, struct sac_device **devices, int count,
+                        struct sac_error *err)
+{
+    int batch = t->flags.overrides.batch_max;
+    struct sac_timeline how = {
+        .devices = devices,
+        .ranks = count,
+        .net = t->net,
+        .batch = batch > 0 ? batch : 0,
+        .iterations = t->iterations,
+        .bucket_bytes = (size_t)t->bucket_kb << 10,
+        .ops = {.reference = t->reference, .deterministic = t->flags.overrides.deterministic > 0},
+        .json = t->json,
+    };
+    int rc = sac_flag_precision(t->flags.overrides.precision, devices[0], &how.ops.precision, err);
+
+    if (rc == 0 && t->ranks && !devices[0]->info.host_memory)
+        return sac_fail(err, SAC_EINVAL, "--ranks is for the CPU; several GPUs: --device cuda:0,1");
+    if (rc == 0 && devices[0]->info.host_memory) {
+        how.ranks = t->ranks ? t->ranks : 2;
+        for (int i = 1; i < how.ranks; i++)
+            devices[i] = devices[0];
+    }
+    return rc == 0 ? sac_timeline(&how, err) : rc;
+}
+
+static int time_timeline(struct time_command *t, struct sac_error *err)
+{
+    struct sac_device *devices[SAC_GROUP_MAX];
+    int count = 0;
+    int rc = sac_devices_open(devices, SAC_GROUP_MAX, &count, t->flags.device, err);
+
+    if (rc == 0)
+        rc = run_timeline(t, devices, count, err);
+    while (count > 0)
+        sac_device_close(devices[--count]);
+    return rc;
+}
+
 int sac_command_time(int argc, char **argv)
 {
     struct time_command t = {.flags = sac_model_flags_none(),
@@ -416,6 +474,8 @@ int sac_command_time(int argc, char **argv)
     }
     if (rc)
         return sac_usage_error("time", "%s", err.text);
+    if (t.timeline)
+        return time_timeline(&t, &err) ? sac_command_failed(&err) : 0;
     rc = sac_device_open(&t.device, t.flags.device, &err);
     if (rc == 0)
         rc = t.backward ? time_training(&t, &err)

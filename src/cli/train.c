@@ -9,7 +9,10 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "cli/signals.h"
+#include "cli/supervise.h"
 #include "cli/train_log.h"
+#include "ranks/group.h"
+#include "train/crew.h"
 
 static const char help[] =
     "Usage: saccade train --solver PROTOTXT [options]\n"
@@ -44,9 +47,17 @@ static const char help[] =
     "  --sigint_effect E   stop (after a snapshot), snapshot or none; stop unless said\n"
     "  --sighup_effect E   likewise; snapshot unless said\n"
     "  --log-json          a line of JSON an event, instead of Caffe's log lines\n"
-    "  --device NAME       cpu (the default) or cuda:0\n"
-    "  --deterministic     only a GPU's algorithms that give the same bits again\n\n"
-    "The log goes to standard error.\n\n"
+    "  --device NAME       cpu (the default); cuda:0; several together: cuda (all), cuda:0,2\n"
+    "  --deterministic     only a GPU's algorithms that give the same bits again\n"
+    "  --ranks N           train on the CPU as N devices together would\n"
+    "  --batch-rule R      of several devices: per-gpu, each has the layer's batch (BVLC Caffe,\n"
+    "                      the default), or split, all together have it (NVCaffe)\n"
+    "  --bucket KB         gradients that are summed at once, at least (8192)\n"
+    "  --restarts N        after a lost device or process, start again from the newest\n"
+    "                      snapshot, at most N times; with --snapshot auto\n\n"
+    "Several processes train together where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say\n"
+    "so (torchrun, Kubernetes), Slurm's variables, or mpirun. The log goes to standard error.\n"
+    "Ends with 0; 1 after an error, 3 when a device or another process was lost.\n\n"
     "Example: saccade train --solver solver.prototxt --snapshot auto\n";
 
 enum {
@@ -71,6 +82,10 @@ enum {
     FLAG_SIGHUP,
     FLAG_LOG_JSON,
     FLAG_DETERMINISTIC,
+    FLAG_RANKS,
+    FLAG_BATCH_RULE,
+    FLAG_BUCKET,
+    FLAG_RESTARTS,
 };
 
 static const struct option long_options[] = {
@@ -101,12 +116,21 @@ static const struct option long_options[] = {
     {"log-json", no_argument, NULL, FLAG_LOG_JSON},
     {"device", required_argument, NULL, SAC_FLAG_DEVICE},
     {"deterministic", no_argument, NULL, FLAG_DETERMINISTIC},
+    {"ranks", required_argument, NULL, FLAG_RANKS},
+    {"batch-rule", required_argument, NULL, FLAG_BATCH_RULE},
+    {"bucket", required_argument, NULL, FLAG_BUCKET},
+    {"restarts", required_argument, NULL, FLAG_RESTARTS},
     {"help", no_argument, NULL, SAC_FLAG_HELP},
     {0}};
 
 struct train {
     struct sac_trainer_options options;
     const char *device, *precision;
+    int ranks, restarts; /* 0: not said */
+    struct sac_ranks process;
+    struct sac_device *devices[SAC_GROUP_MAX];
+    int device_count;
+    bool running;
     enum sac_train_request on_sigint, on_sighup;
     struct sac_augment augment;
     const char *stages[16];
@@ -157,6 +181,43 @@ static int read_augment(struct train *t, const char *value, struct sac_error *er
     return sac_flag_augment("--augment", value, &t->augment, err);
 }
 
+static int read_batch_rule(const char *value, enum sac_batch_rule *ret, struct sac_error *err)
+{
+    bool split = strcmp(value, "split") == 0;
+
+    if (!split && strcmp(value, "per-gpu") != 0)
+        return sac_fail(err, SAC_EINVAL, "--batch-rule: expected per-gpu or split, found \"%.40s\"",
+                        value);
+    *ret = split ? SAC_BATCH_SPLIT : SAC_BATCH_PER_DEVICE;
+    return 0;
+}
+
+static int read_bucket(struct train *t, const char *value, struct sac_error *err)
+{
+    int kilobytes = 0;
+    int rc = sac_flag_int("--bucket", value, 1, 1 << 20, &kilobytes, err);
+
+    t->options.bucket_bytes = (size_t)kilobytes << 10;
+    return rc;
+}
+
+/* Of several devices. */
+static int take_parallel(struct train *t, int option, const char *value, struct sac_error *err)
+{
+    switch (option) {
+    case FLAG_RANKS:
+        return sac_flag_int("--ranks", value, 1, SAC_GROUP_MAX, &t->ranks, err);
+    case FLAG_RESTARTS:
+        return sac_flag_int("--restarts", value, 1, 1000, &t->restarts, err);
+    case FLAG_BUCKET:
+        return read_bucket(t, value, err);
+    case FLAG_BATCH_RULE:
+        return read_batch_rule(value, &t->options.batch_rule, err);
+    default:
+        return 1;
+    }
+}
+
 /* Numbers, and what is more than a word. */
 static int take_read(struct train *t, int option, const char *value, struct sac_error *err)
 {
@@ -199,7 +260,7 @@ static int take_read(struct train *t, int option, const char *value, struct sac_
         t->log.json = true;
         return 0;
     default:
-        return 1;
+        return take_parallel(t, option, value, err);
     }
 }
 
@@ -237,6 +298,12 @@ static int parse(struct train *t, int argc, char **argv, bool *ret_help, struct 
     if (rc == 0 && t->options.weights && t->options.snapshot &&
         strcmp(t->options.snapshot, "auto") != 0)
         return sac_fail(err, SAC_EINVAL, "--snapshot has weights of its own; leave --weights out");
+    if (rc == 0 && t->restarts > 0 &&
+        (!t->options.snapshot || strcmp(t->options.snapshot, "auto") != 0))
+        return sac_fail(err, SAC_EINVAL,
+                        "--restarts goes on from the newest snapshot: expected --snapshot auto");
+    if (rc == 0 && t->ranks > 0 && strcmp(t->device, "cpu") != 0)
+        return sac_fail(err, SAC_EINVAL, "--ranks is for the CPU; several GPUs: --device cuda:0,1");
     if (t->options.out && strcmp(t->options.out, "none") == 0)
         t->options.out = NULL;
     t->options.stages = t->stages;
@@ -245,30 +312,81 @@ static int parse(struct train *t, int argc, char **argv, bool *ret_help, struct 
 
 /* ---- The command ----------------------------------------------------------- */
 
+static const char *environment(const char *name)
+{
+    return getenv(name);
+}
+
 static void on_event(void *user, const struct sac_train_event *event)
 {
     struct train *t = user;
 
+    if (event->kind == SAC_TRAIN_START)
+        sac_signals_catch(t->on_sigint, t->on_sighup);
     sac_train_log_event(&t->log, event);
+}
+
+/* One device for each rank of this process. "cuda" among several processes is the GPU of
+ * this one's place on its machine. */
+static int open_devices(struct train *t, struct sac_error *err)
+{
+    char own[32];
+    int rc;
+
+    snprintf(own, sizeof own, "cuda:%d", t->process.local);
+    if (t->process.world > 1 && strcmp(t->device, "cuda") == 0)
+        t->device = own;
+    if (strncmp(t->device, "cuda", 4) == 0)
+        return sac_devices_open(t->devices, SAC_GROUP_MAX, &t->device_count, t->device, err);
+    rc = sac_device_open(&t->devices[0], t->device, err);
+    t->device_count = rc == 0;
+    return rc;
+}
+
+static void close_devices(struct train *t)
+{
+    while (t->device_count > 0)
+        sac_device_close(t->devices[--t->device_count]);
+}
+
+/* The CPU is one device, for any number of ranks. */
+static int run_crew(struct train *t, struct sac_error *err)
+{
+    struct sac_device *devices[SAC_GROUP_MAX];
+    struct sac_crew_options crew = {.trainer = &t->options,
+                                    .devices = devices,
+                                    .count = t->ranks > 0 ? t->ranks : t->device_count,
+                                    .process = &t->process};
+
+    for (int i = 0; i < crew.count; i++)
+        devices[i] = t->devices[t->ranks > 0 ? 0 : i];
+    int rc = sac_crew_run(&crew, err);
+    sac_train_log_clear(&t->log);
+    return rc;
 }
 
 static int run(struct train *t, struct sac_error *err)
 {
-    struct sac_trainer *trainer = NULL;
-    int rc = sac_device_open(&t->options.device, t->device, err);
+    int rc = open_devices(t, err);
 
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a sentence, as a full disk is */
     if (rc == 0)
-        rc = sac_flag_precision(t->precision, t->options.device, &t->options.precision, err);
+        rc = sac_flag_precision(t->precision, t->devices[0], &t->options.precision, err);
+    t->running = rc == 0;
     if (rc == 0)
-        rc = sac_trainer_new(&trainer, &t->options, err);
-    if (rc == 0) {
-        sac_signals_catch(t->on_sigint, t->on_sighup);
-        rc = sac_trainer_run(trainer, err);
-        sac_train_log_clear(&t->log);
-    }
-    sac_trainer_free(trainer);
-    sac_device_close(t->options.device);
+        rc = run_crew(t, err);
+    close_devices(t);
+    return rc;
+}
+
+static int read_process(struct train *t, struct sac_error *err)
+{
+    int rc = sac_ranks_read(&t->process, environment, err);
+
+    if (rc == 0 && t->process.mpi && t->process.world > 1 && t->restarts > 0)
+        rc = sac_fail(err, SAC_EINVAL,
+                      "--restarts: mpirun ends with the first process that is lost, and has to be "
+                      "started again itself");
     return rc;
 }
 
@@ -301,10 +419,16 @@ int sac_command_train(int argc, char **argv)
     }
     if (rc)
         return sac_usage_error("train", "%s", err.text);
+    if (read_process(&t, &err) != 0)
+        return sac_command_failed(&err);
+    if (t.restarts > 0 && sac_supervise(t.restarts, &rc))
+        return rc;
     t.options.on_event = on_event;
     t.options.request = sac_signals_asked;
     t.options.user = &t;
     t.log.terminal = isatty(STDERR_FILENO) && !t.log.json;
     rc = run(&t, &err);
-    return rc ? sac_command_failed(&err) : 0;
+    if (rc != 0)
+        sac_command_failed(&err);
+    return rc == 0 ? 0 : rc == SAC_EDEVICE && t.running ? SAC_EXIT_LOST : 1;
 }

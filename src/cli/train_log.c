@@ -126,6 +126,13 @@ static void put_event(struct sac_train_log *t, const struct sac_train_event *e)
         put_line(t, "solver.cpp:272", "Solving ", e->name, "");
         put_line(t, "solver.cpp:273", "Learning Rate Policy: ", e->text, "");
         break;
+    case SAC_TRAIN_PARALLEL:
+        put_line(t, "parallel.cpp", "Data parallel: ", e->text, "");
+        break;
+    case SAC_TRAIN_UNHEEDED:
+        begin_line(t, "trainer");
+        fprintf(stderr, "The solver's %s is not heeded: %s\n", e->name, e->text);
+        break;
     case SAC_TRAIN_LOADED:
         put_line(t, "caffe.cpp:155", "Finetuning from ", e->name, "");
         put_line(t, "caffe.cpp:155", e->text, "", "");
@@ -183,7 +190,8 @@ static void put_event(struct sac_train_log *t, const struct sac_train_event *e)
 static void put_json(const struct sac_train_event *e)
 {
     static const char *const kinds[] = {
-        [SAC_TRAIN_START] = "start",       [SAC_TRAIN_LOADED] = "loaded",
+        [SAC_TRAIN_START] = "start",       [SAC_TRAIN_PARALLEL] = "parallel",
+        [SAC_TRAIN_UNHEEDED] = "unheeded", [SAC_TRAIN_LOADED] = "loaded",
         [SAC_TRAIN_RESTORED] = "restored", [SAC_TRAIN_TESTING] = "testing",
         [SAC_TRAIN_TESTED] = "test",       [SAC_TRAIN_CUT_SHORT] = "test_interrupted",
         [SAC_TRAIN_STEP] = "step",         [SAC_TRAIN_DISPLAY] = "train",

@@ -51,6 +51,8 @@ int sac_feed_open(struct sac_feed **ret, struct sac_source *source,
  * (unless the options have one), shuffle, rand_skip, prefetch, transform_param. */
 int sac_feed_from_layer(struct sac_feed **ret, const Caffe__LayerParameter *layer,
                         const struct sac_feed_options *options, struct sac_error *err);
+/* The batch that such a layer says; 0: none. */
+int sac_feed_layer_batch(const Caffe__LayerParameter *layer);
 /* Takes NULL; waits for the threads. */
 void sac_feed_free(struct sac_feed *feed);
 

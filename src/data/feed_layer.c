@@ -5,6 +5,8 @@
 
 #include "data/source_private.h"
 
+enum { BATCH_MAX = 1 << 24 };
+
 /* What a layer comes to. */
 struct plan {
     struct sac_source *source;
@@ -17,8 +19,8 @@ static int set_batch(struct sac_feed_options *options, uint32_t batch, struct sa
 {
     if (options->batch > 0)
         return 0;
-    if (batch == 0 || batch > 1 << 24)
-        return sac_fail(err, SAC_EINVAL, "batch_size %u; expected 1 to %d", batch, 1 << 24);
+    if (batch == 0 || batch > BATCH_MAX)
+        return sac_fail(err, SAC_EINVAL, "batch_size %u; expected 1 to %d", batch, BATCH_MAX);
     options->batch = (int)batch;
     return 0;
 }
@@ -165,6 +167,20 @@ static int plan_layer(struct plan *plan, const Caffe__LayerParameter *layer, str
     if (rc == 0 && sac_source_has_files(plan->source) && !plan->transform.force_gray)
         plan->transform.force_color = true;
     return rc;
+}
+
+int sac_feed_layer_batch(const Caffe__LayerParameter *layer)
+{
+    const char *type = layer->type ? layer->type : "";
+    uint32_t batch = 0;
+
+    if (strcmp(type, "Data") == 0 && layer->data_param)
+        batch = layer->data_param->batch_size;
+    else if (strcmp(type, "ImageData") == 0 && layer->image_data_param)
+        batch = layer->image_data_param->batch_size;
+    else if (strcmp(type, "HDF5Data") == 0 && layer->hdf5_data_param)
+        batch = layer->hdf5_data_param->batch_size;
+    return batch > BATCH_MAX ? 0 : (int)batch;
 }
 
 int sac_feed_from_layer(struct sac_feed **ret, const Caffe__LayerParameter *layer,

@@ -150,8 +150,9 @@ static int begin(struct transfer *t)
         t->again = true;
         return SAC_EIO;
     }
-    return sac_fail(t->err, t->status == 404 || t->status == 410 ? SAC_ENOENT : SAC_EIO,
-                    "%s: the server answers %" PRId64, t->url, t->status);
+    bool none = t->status == 403 || t->status == 404 || t->status == 410;
+    return sac_fail(t->err, none ? SAC_ENOENT : SAC_EIO, "%s: the server answers %" PRId64, t->url,
+                    t->status);
 }
 
 static size_t on_body(char *bytes, size_t one, size_t size, void *context)

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "data/fetch.h"
 #include "dataset/pipeline.h"
 
 /* ---- Links ------------------------------------------------------------------ */
@@ -76,13 +77,9 @@ bool sac_fetch_name(const char *base, const char *link, char *name, size_t size,
     return name[0] != '.' && strlen(name) < 240;
 }
 
-#ifdef SAC_HAVE_CURL
-
-#include <curl/curl.h>
-
 enum { DEPTH_MAX = 16, TRIES = 3, THREADS = 4, PATH_BYTES_MAX = 4096 };
-#define PAGE_BYTES_MAX ((size_t)64 << 20)
-#define PICTURE_BYTES_MAX ((size_t)64 << 20)
+#define PAGE_BYTES_MAX ((int64_t)64 << 20)
+#define PICTURE_BYTES_MAX ((int64_t)64 << 20)
 #define FILES_MAX ((int64_t)20 << 20)
 
 struct file {
@@ -94,77 +91,13 @@ struct tree {
     int64_t count, cap, missing;
 };
 
-struct body {
-    struct sac_buf buf;
-    size_t most;
-};
-
-static size_t on_body(char *bytes, size_t size, size_t count, void *user)
+static int get(struct sac_fetcher *fetcher, const char *url, int64_t bytes_max, struct sac_buf *ret,
+               struct sac_error *err)
 {
-    struct body *body = user;
+    struct sac_fetch_options options = {.bytes_max = bytes_max, .tries = TRIES};
 
-    if (count * size > body->most - body->buf.len)
-        return 0;
-    sac_buf_put(&body->buf, bytes, count * size);
-    return body->buf.failed ? 0 : count * size;
-}
-
-static CURL *new_handle(void)
-{
-    CURL *curl = curl_easy_init();
-
-    if (!curl)
-        return NULL;
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 15L);
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 100L); /* bytes a second … */
-    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 30L);   /* … for so many */
-    curl_easy_setopt(curl, CURLOPT_USERAGENT, "saccade/" SACCADE_VERSION);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
-    return curl;
-}
-
-static int fail_status(const char *url, long status, struct sac_error *err)
-{
-    if (status >= 300 && status < 400)
-        return sac_fail(err, SAC_EIO, "%s: sends elsewhere (status %ld); name that address", url,
-                        status);
-    return sac_fail(err, status == 404 || status == 403 || status == 410 ? SAC_ENOENT : SAC_EIO,
-                    "%s: the server answers with status %ld", url, status);
-}
-
-static int get_once(CURL *curl, const char *url, struct body *body, struct sac_error *err)
-{
-    char why[CURL_ERROR_SIZE] = "";
-    long status = 0;
-
-    sac_buf_clear(&body->buf);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
-    CURLcode rc = curl_easy_perform(curl);
-    if (rc == CURLE_WRITE_ERROR)
-        return sac_fail(err, SAC_ELIMIT, "%s: more than %zu bytes", url, body->most);
-    if (rc != CURLE_OK)
-        return sac_fail(err, SAC_EIO, "%s: %s", url, why[0] ? why : curl_easy_strerror(rc));
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    return status == 200 ? 0 : fail_status(url, status, err);
-}
-
-static int get(CURL *curl, const char *url, struct body *body, struct sac_error *err)
-{
-    struct sac_error failed;
-    int rc = SAC_EIO;
-
-    for (int i = 0; rc == SAC_EIO && i < TRIES; i++) {
-        failed = (struct sac_error){0};
-        if (i > 0)
-            usleep(250000u << i);
-        rc = get_once(curl, url, body, &failed);
-    }
-    return rc ? sac_fail(err, rc, "%s", failed.text) : 0;
+    sac_buf_clear(ret);
+    return sac_fetch_page(fetcher, url, &options, ret, err);
 }
 
 /* ---- The tree --------------------------------------------------------------- */
@@ -210,10 +143,10 @@ static int make_folder(const char *path, struct sac_error *err)
     return sac_fail_errno(err, errno, "the folder %s cannot be made", path);
 }
 
-static int walk(CURL *curl, struct tree *tree, const char *url, const char *folder, int depth,
-                struct sac_error *err);
+static int walk(struct sac_fetcher *fetcher, struct tree *tree, const char *url, const char *folder,
+                int depth, struct sac_error *err);
 
-static int visit(CURL *curl, struct tree *tree, const char *url, const char *link,
+static int visit(struct sac_fetcher *fetcher, struct tree *tree, const char *url, const char *link,
                  const char *folder, int depth, struct sac_error *err)
 {
     char name[256], below[PATH_BYTES_MAX], path[PATH_BYTES_MAX];
@@ -228,12 +161,12 @@ static int visit(CURL *curl, struct tree *tree, const char *url, const char *lin
     if (snprintf(below, sizeof below, "%s%s", url, last) >= (int)sizeof below ||
         snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return sac_fail(err, SAC_ELIMIT, "%.200s…: the address is too long", url);
-    return is_folder ? walk(curl, tree, below, path, depth + 1, err)
+    return is_folder ? walk(fetcher, tree, below, path, depth + 1, err)
                      : add_file(tree, below, path, err);
 }
 
 /* Each href of a page, in place. */
-static int visit_links(CURL *curl, struct tree *tree, char *page, const char *url,
+static int visit_links(struct sac_fetcher *fetcher, struct tree *tree, char *page, const char *url,
                        const char *folder, int depth, struct sac_error *err)
 {
     int rc = 0;
@@ -244,62 +177,59 @@ static int visit_links(CURL *curl, struct tree *tree, char *page, const char *ur
         if ((quote != '"' && quote != '\'') || !(end = strchr(link, quote)))
             continue;
         *end = 0;
-        rc = visit(curl, tree, url, link, folder, depth, err);
+        rc = visit(fetcher, tree, url, link, folder, depth, err);
         at = end + 1;
     }
     return rc;
 }
 
-static int walk(CURL *curl, struct tree *tree, const char *url, const char *folder, int depth,
-                struct sac_error *err)
+static int walk(struct sac_fetcher *fetcher, struct tree *tree, const char *url, const char *folder,
+                int depth, struct sac_error *err)
 {
-    struct body page = {.most = PAGE_BYTES_MAX};
+    struct sac_buf page = {0};
     int rc = 0;
 
     if (depth > DEPTH_MAX)
         return sac_fail(err, SAC_ELIMIT, "%s: folders more than %d deep", url, DEPTH_MAX);
     rc = make_folder(folder, err);
     if (rc == 0)
-        rc = get(curl, url, &page, err);
+        rc = get(fetcher, url, PAGE_BYTES_MAX, &page, err);
     if (rc == 0) {
-        sac_buf_put(&page.buf, "", 1);
-        rc = page.buf.failed
-                 ? sac_fail(err, SAC_ENOMEM, "%s: out of memory", url)
-                 : visit_links(curl, tree, (char *)page.buf.data, url, folder, depth, err);
+        sac_buf_put(&page, "", 1);
+        rc = page.failed ? sac_fail(err, SAC_ENOMEM, "%s: out of memory", url)
+                         : visit_links(fetcher, tree, (char *)page.data, url, folder, depth, err);
     }
-    sac_buf_done(&page.buf);
+    sac_buf_done(&page);
     return rc;
 }
 
 /* ---- The pictures ----------------------------------------------------------- */
 
 struct worker {
-    CURL *curl;
-    struct body body;
+    struct sac_fetcher *fetcher;
+    struct sac_buf bytes;
 };
 
 static int worker_new(void *user, void **ret, struct sac_error *err)
 {
     struct worker *worker = calloc(1, sizeof *worker);
+    int rc = worker ? sac_fetcher_new(&worker->fetcher, err)
+                    : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     (void)user;
-    if (worker)
-        worker->curl = new_handle();
-    if (!worker || !worker->curl) {
+    if (rc == 0)
+        *ret = worker;
+    else
         free(worker);
-        return sac_fail(err, SAC_ENOMEM, "out of memory");
-    }
-    worker->body.most = PICTURE_BYTES_MAX;
-    *ret = worker;
-    return 0;
+    return rc;
 }
 
 static void worker_free(void *memory)
 {
     struct worker *worker = memory;
 
-    curl_easy_cleanup(worker->curl);
-    sac_buf_done(&worker->body.buf);
+    sac_fetcher_free(worker->fetcher);
+    sac_buf_done(&worker->bytes);
     free(worker);
 }
 
@@ -327,13 +257,13 @@ static int work(void *user, void *memory, int64_t index, void *slot, struct sac_
     *missing = false;
     if (sac_file_exists(file->path))
         return 0;
-    int rc = get(worker->curl, file->url, &worker->body, err);
+    int rc = get(worker->fetcher, file->url, PICTURE_BYTES_MAX, &worker->bytes, err);
     if (rc == SAC_ENOENT || rc == SAC_ELIMIT) {
         sac_log(SAC_LOG_WARNING, "%s", err->text);
         *missing = true;
         return 0;
     }
-    return rc ? rc : write_file(file->path, &worker->body.buf, err);
+    return rc ? rc : write_file(file->path, &worker->bytes, err);
 }
 
 static int take(void *user, int64_t index, void *slot, struct sac_error *err)
@@ -374,6 +304,7 @@ int sac_fetch_tree(const char *url, const char *out, int threads, char **ret_fol
                    struct sac_error *err)
 {
     struct tree tree = {0};
+    struct sac_fetcher *fetcher = NULL;
     char *folder = NULL, *whole = NULL;
     int rc = 0;
 
@@ -383,15 +314,12 @@ int sac_fetch_tree(const char *url, const char *out, int threads, char **ret_fol
     if (asprintf(&folder, "%s.download", out) < 0 ||
         asprintf(&whole, "%s%s", url, url[strlen(url) - 1] == '/' ? "" : "/") < 0)
         return sac_fail(err, SAC_ENOMEM, "%s: out of memory", url);
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-    CURL *curl = new_handle();
-    rc = curl ? walk(curl, &tree, whole, folder, 0, err)
-              : sac_fail(err, SAC_ENOMEM, "%s: out of memory", url);
-    if (curl)
-        curl_easy_cleanup(curl);
+    rc = sac_fetcher_new(&fetcher, err);
+    if (rc == 0)
+        rc = walk(fetcher, &tree, whole, folder, 0, err);
+    sac_fetcher_free(fetcher);
     if (rc == 0)
         rc = fetch_files(&tree, url, threads, err);
-    curl_global_cleanup();
     tree_done(&tree);
     free(whole);
     if (rc == 0)
@@ -400,16 +328,3 @@ int sac_fetch_tree(const char *url, const char *out, int threads, char **ret_fol
         free(folder);
     return rc;
 }
-
-#else
-
-int sac_fetch_tree(const char *url, const char *out, int threads, char **ret_folder,
-                   struct sac_error *err)
-{
-    (void)out;
-    (void)threads;
-    (void)ret_folder;
-    return sac_fail(err, SAC_EUNSUPPORTED, "%s: this program was built without libcurl", url);
-}
-
-#endif

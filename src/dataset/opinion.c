@@ -13,7 +13,7 @@
 enum { WIDTH_MAX = 1024, NEIGHBOURS = 10, CLASS_MIN = 5 };
 #define RIDGE 0.3
 #define MARGIN 0.3f
-#define OWN_MAX 0.2f
+#define OWN_MAX 0.3f
 
 struct opinion {
     const struct sac_opinion_item *items;
@@ -439,7 +439,7 @@ static int doubt_by_looks(struct opinion *opinion, struct doubts *doubts, struct
         if (row[other] - row[labels[i]] <= MARGIN || row[labels[i]] >= OWN_MAX)
             continue;
         count_neighbours(opinion->values, count, width, labels, i, other, &own_near, &other_near);
-        if (own_near <= 1 && other_near >= 4)
+        if (own_near <= 2 && other_near >= 2)
             rc = add_doubt(doubts, (struct sac_doubt){from[i], other, row[labels[i]], row[other]},
                            err);
     }

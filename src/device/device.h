@@ -20,6 +20,7 @@
 #define SAC_DEVICE_DEVICE_H
 
 #include "base/error.h"
+#include "device/comm.h"
 #include "device/graph.h"
 #include "device/tensor.h"
 
@@ -28,7 +29,6 @@ struct sac_stream;
 struct sac_event;
 struct sac_op;
 struct sac_store;
-struct sac_comm;
 struct sac_recording;
 struct sac_ranges;
 
@@ -206,11 +206,15 @@ struct sac_device_table {
     int (*update)(struct sac_stream *stream, const struct sac_update *update,
                   struct sac_error *err);
 
-    /* The communicator of data parallelism; NULL where the device has none. */
-    int (*all_reduce)(struct sac_comm *comm, struct sac_stream *stream, float *values, size_t count,
-                      struct sac_error *err);
-    int (*broadcast)(struct sac_comm *comm, struct sac_stream *stream, float *values, size_t count,
-                     int root, struct sac_error *err);
+    /* A communicator of the device's own (device/comm.h); both NULL where it has none.
+     * comm_id makes, on one rank, what all of them then give to comm_new, which waits for
+     * the others, at most SAC_COMM_JOIN_S. */
+    int (*comm_id)(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
+                   struct sac_error *err);
+    int (*comm_new)(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
+                    int world, struct sac_comm **ret, struct sac_error *err);
+    /* What comm_new goes through: "NCCL 2.28.9"; SAC_EUNSUPPORTED with why there is none. */
+    int (*comm_library)(char *ret, size_t size, struct sac_error *err);
 
     /* Weights on the device, packed once and shared by every plan of a model. A
      * constant is known by its name. */

@@ -22,69 +22,88 @@ static void beside_the_program(char *path, size_t size)
         *slash = 0;
 }
 
-static int check(void *handle, const char *path, const struct sac_module **ret,
+/* What is looked for. */
+struct wanted {
+    const char *file, *symbol, *beneath;
+    int version;
+};
+
+static int check(void *handle, const char *path, const struct wanted *wanted, const void **ret,
                  struct sac_error *err)
 {
-    const struct sac_module *module = dlsym(handle, "sac_cuda_module");
+    const int *module = dlsym(handle, wanted->symbol);
 
     if (!module)
         return sac_fail(err, SAC_EFORMAT, "%s: not a module of Saccade's", path);
-    if (module->version != SAC_MODULE_VERSION)
-        return sac_fail(err, SAC_EFORMAT, "%s: a module of version %d, expected %d", path,
-                        module->version, SAC_MODULE_VERSION);
+    if (*module != wanted->version)
+        return sac_fail(err, SAC_EFORMAT, "%s: a module of version %d, expected %d", path, *module,
+                        wanted->version);
     *ret = module;
     return 0;
 }
 
-/* Closed again only when it is refused: its device may outlive any caller. */
-static int load(const char *folder, const struct sac_module **ret, struct sac_error *err)
+/* Closed again only when it is refused: what it makes may outlive any caller. */
+static int load(const char *folder, const struct wanted *wanted, const void **ret,
+                struct sac_error *err)
 {
-    char path[PATH_SIZE + 64];
+    char path[PATH_SIZE + 128];
 
-    snprintf(path, sizeof path, "%s/saccade_cuda.so", folder);
+    snprintf(path, sizeof path, "%s/%s", folder, wanted->file);
     if (access(path, F_OK) != 0)
-        return sac_fail(err, SAC_ENOENT, "there is no saccade_cuda.so");
+        return sac_fail(err, SAC_ENOENT, "there is no %s", wanted->file);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle)
         return sac_fail(err, SAC_EDEVICE, "%s", dlerror());
-    int rc = check(handle, path, ret, err);
+    int rc = check(handle, path, wanted, ret, err);
     if (rc != 0)
         dlclose(handle);
     return rc;
 }
 
 /* The first that is there decides: a broken one is not passed over. */
-static int search(const struct sac_module **ret, struct sac_error *err)
+static int search(const struct wanted *wanted, const void **ret, struct sac_error *err)
 {
-    static const char *const beneath[] = {"", "/src/device/cuda", "/../device/cuda",
-                                          "/../../src/device/cuda", "/../../../src/device/cuda"};
+    static const char *const above[] = {"/", "/../", "/../../", "/../../../"};
     const char *given = getenv("SACCADE_MODULE_DIR");
-    char program[PATH_SIZE], folder[PATH_SIZE + 32];
+    char program[PATH_SIZE], folder[PATH_SIZE + 64];
     struct sac_error why = {0};
     int rc = SAC_ENOENT;
 
     if (given && *given)
-        return load(given, ret, err);
+        return load(given, wanted, ret, err);
     beside_the_program(program, sizeof program);
-    for (size_t i = 0; i < sizeof beneath / sizeof *beneath && rc == SAC_ENOENT; i++) {
+    rc = load(program, wanted, ret, &why);
+    for (size_t i = 0; i < sizeof above / sizeof *above && rc == SAC_ENOENT; i++) {
         why = (struct sac_error){0};
-        snprintf(folder, sizeof folder, "%s%s", program, beneath[i]);
-        rc = load(folder, ret, &why);
+        snprintf(folder, sizeof folder, "%s%s%s", program, above[i], wanted->beneath);
+        rc = load(folder, wanted, ret, &why);
     }
     if (rc == SAC_ENOENT) {
         why = (struct sac_error){0};
-        rc = load(SACCADE_MODULE_DIR, ret, &why);
+        rc = load(SACCADE_MODULE_DIR, wanted, ret, &why);
     }
     return rc == 0 ? 0 : sac_fail(err, rc, "%s", why.text);
 }
 
+int sac_module_load(const char *file, const char *symbol, int version, const char *beneath,
+                    const void **ret, struct sac_error *err)
+{
+    const struct wanted wanted = {file, symbol, beneath, version};
+
+    return search(&wanted, ret, err);
+}
+
 int sac_module_cuda(const struct sac_module **ret, struct sac_error *err)
 {
+    const void *found = NULL;
     int rc = 0;
 
     pthread_mutex_lock(&lock);
     if (!loaded)
-        rc = search(&loaded, err);
+        rc = sac_module_load("saccade_cuda.so", "sac_cuda_module", SAC_MODULE_VERSION,
+                             "src/device/cuda", &found, err);
+    if (found)
+        loaded = found;
     if (rc == 0)
         *ret = loaded;
     pthread_mutex_unlock(&lock);

@@ -2,7 +2,7 @@
  * Devices that live in a module loaded at run time, so that the program starts
  * without their libraries: saccade_cuda.so brings the CUDA device. Looked for in
  * $SACCADE_MODULE_DIR (and, when that is set, only there), beside the program,
- * in src/device/cuda beneath it (a build folder), and where it is installed.
+ * in the folder beneath it where it is built, and where it is installed.
  * Any thread; a module that was loaded stays.
  */
 #ifndef SAC_DEVICE_MODULE_H
@@ -11,7 +11,7 @@
 #include "device/device.h"
 
 /* Changes with this struct and with the device table. */
-enum { SAC_MODULE_VERSION = 2 };
+enum { SAC_MODULE_VERSION = 3 };
 
 /* What a module exports, by the name sac_cuda_module. */
 struct sac_module {
@@ -20,6 +20,11 @@ struct sac_module {
     int (*count)(int *ret, struct sac_error *err);
     int (*open)(struct sac_device **ret, int index, struct sac_error *err);
 };
+
+/* Loads FILE and finds `symbol`, which begins with an int that has to be `version`. It is
+ * looked for as above, in a build folder in `beneath`. */
+int sac_module_load(const char *file, const char *symbol, int version, const char *beneath,
+                    const void **ret, struct sac_error *err);
 
 /* The CUDA module; SAC_ENOENT where none can be loaded, with what the loader said. */
 int sac_module_cuda(const struct sac_module **ret, struct sac_error *err);

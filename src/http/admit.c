@@ -93,15 +93,35 @@ static struct sac_http_text head_text(const struct sac_http_request *request, st
     return (struct sac_http_text){request->head.bytes + span.at, span.size};
 }
 
+/* Most requests say the same Host as the one before. */
+static bool is_known_host(const struct sac_http_server *server, struct sac_http_text host)
+{
+    return host.size > 0 && host.size == server->host_size &&
+           memcmp(host.at, server->host, host.size) == 0;
+}
+
+static void remember_host(struct sac_http_server *server, struct sac_http_text host)
+{
+    if (host.size > sizeof server->host)
+        return;
+    memcpy(server->host, host.at, host.size);
+    server->host_size = host.size;
+}
+
 static bool check_host(struct sac_conn *conn, struct sac_http_text host)
 {
-    if (!sac_host_is_valid(host))
-        sac_conn_refuse(conn, 400, NULL, "the request's host is malformed");
-    else if (!sac_host_is_allowed(conn->server, host))
-        sac_conn_refuse(conn, 421, NULL, "this server does not answer to that host name");
-    else
+    if (is_known_host(conn->server, host))
         return true;
-    return false;
+    if (!sac_host_is_valid(host)) {
+        sac_conn_refuse(conn, 400, NULL, "the request's host is malformed");
+        return false;
+    }
+    if (!sac_host_is_allowed(conn->server, host)) {
+        sac_conn_refuse(conn, 421, NULL, "this server does not answer to that host name");
+        return false;
+    }
+    remember_host(conn->server, host);
+    return true;
 }
 
 /* "http://host/path" names its host itself; what follows is the target. */

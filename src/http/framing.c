@@ -71,9 +71,34 @@ static bool head_append(struct sac_framing_head *head, const char *data, size_t 
     return true;
 }
 
+/* Whether one of eight bytes is below 0x20 or is 0x7f. */
+static bool has_control(const char *eight)
+{
+    const uint64_t ones = 0x0101010101010101, tops = ones << 7;
+    uint64_t word, other;
+
+    memcpy(&word, eight, sizeof word);
+    other = word ^ ones * 0x7f;
+    return (((word - ones * 0x20) & ~word) | ((other - ones) & ~other)) & tops;
+}
+
+static bool has_no_control(const char *data, size_t size)
+{
+    size_t i = 0;
+
+    for (; size - i >= 8; i += 8)
+        if (has_control(data + i))
+            return false;
+    return size < 8 ? size == 0 : !has_control(data + size - 8);
+}
+
 /* No control bytes in a head, but the tab and the line end. */
 static bool is_clean(const char *data, size_t size)
 {
+    bool ends = size >= 2 && data[size - 2] == '\r' && data[size - 1] == '\n';
+
+    if (has_no_control(data, ends ? size - 2 : size))
+        return true;
     for (size_t i = 0; i < size; i++) {
         unsigned char c = (unsigned char)data[i];
         if ((c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f)

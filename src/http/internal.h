@@ -137,6 +137,8 @@ struct sac_http_server {
     } counters;     /* written by the loop thread */
     int64_t date_s; /* the second that `date` says */
     char date[SAC_DATE_TEXT];
+    char host[64]; /* the last Host that was valid and allowed: most say the same */
+    size_t host_size;
     char read_buffer[SAC_READ_BYTES];
     char scratch[SAC_SCRATCH_BYTES];
 };

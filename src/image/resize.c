@@ -88,15 +88,23 @@ static void resize_row(struct resizer *r, int y, int full_height, uint8_t *dst)
                       dst);
 }
 
-/* The columns' taps and weights, then two rows of sums. */
-static int reserve(struct resizer *r, struct sac_resize_scratch *scratch,
-                   struct sac_resize_tap **ret_taps, int16_t **ret_weights, struct sac_error *err)
+struct tables {
+    struct sac_resize_group *groups;
+    struct sac_resize_tap *taps;
+    int16_t *weights;
+};
+
+/* The columns' groups, taps and weights, then two rows of sums. */
+static int reserve(struct resizer *r, struct sac_resize_scratch *scratch, struct tables *ret,
+                   struct sac_error *err)
 {
     size_t width = (size_t)r->columns.width;
-    size_t taps = width * sizeof **ret_taps;
-    size_t weights = width * SAC_RESIZE_WEIGHTS * sizeof **ret_weights;
+    size_t groups =
+        r->kernels->groups ? (size_t)sac_resize_group_count(&r->columns) * sizeof *ret->groups : 0;
+    size_t taps = width * sizeof *ret->taps;
+    size_t weights = width * SAC_RESIZE_WEIGHTS * sizeof *ret->weights;
     size_t row = (width * (size_t)r->columns.channels + SAC_RESIZE_SPARE) * sizeof *r->sums[0];
-    size_t need = taps + weights + 2 * row;
+    size_t need = groups + taps + weights + 2 * row;
 
     if (need > scratch->size) {
         free(scratch->memory);
@@ -106,8 +114,10 @@ static int reserve(struct resizer *r, struct sac_resize_scratch *scratch,
     if (!scratch->memory)
         return sac_fail(err, SAC_ENOMEM, "resize: no memory for %zu bytes", need);
     char *memory = scratch->memory;
-    *ret_taps = (struct sac_resize_tap *)memory;
-    *ret_weights = (int16_t *)(memory + taps);
+    ret->groups = groups ? (struct sac_resize_group *)memory : NULL;
+    memory += groups;
+    ret->taps = (struct sac_resize_tap *)memory;
+    ret->weights = (int16_t *)(memory + taps);
     r->sums[0] = (int16_t *)(memory + taps + weights);
     r->sums[1] = (int16_t *)(memory + taps + weights + row);
     return 0;
@@ -116,22 +126,23 @@ static int reserve(struct resizer *r, struct sac_resize_scratch *scratch,
 static int set_columns(struct resizer *r, const struct sac_resize_window *window,
                        struct sac_resize_scratch *scratch, struct sac_error *err)
 {
-    struct sac_resize_tap *taps = NULL;
-    int16_t *weights = NULL;
-    int rc = reserve(r, scratch, &taps, &weights, err);
+    struct tables to = {0};
+    int rc = reserve(r, scratch, &to, err);
 
     for (int x = 0; rc == 0 && x < window->width; x++) {
         struct sac_resize_tap tap = column_tap(window->x + x, r->src->width, window->full_width);
         tap.at *= r->src->channels;
-        taps[x] = tap;
+        to.taps[x] = tap;
         for (int i = 0; i < SAC_RESIZE_WEIGHTS; i++)
-            weights[x * SAC_RESIZE_WEIGHTS + i] = i % 2 ? tap.second : tap.first;
+            to.weights[x * SAC_RESIZE_WEIGHTS + i] = i % 2 ? tap.second : tap.first;
     }
-    if (rc == 0) {
-        r->columns.taps = taps;
-        r->columns.weights = weights;
-    }
-    return rc;
+    if (rc < 0)
+        return rc;
+    r->columns.taps = to.taps;
+    r->columns.weights = to.weights;
+    if (to.groups && sac_resize_group_columns(&r->columns, to.groups))
+        r->columns.groups = to.groups;
+    return 0;
 }
 
 /* Of a last pixel alone, its left neighbour is read, too: column_tap. */

@@ -41,7 +41,52 @@ static void blend_plain(const int16_t *above, const int16_t *below, struct sac_r
     blend_from(above, below, tap, 0, count, dst);
 }
 
-static const struct sac_resize_kernels plain = {"plain", sum_plain, blend_plain};
+static const struct sac_resize_kernels plain = {"plain", false, sum_plain, blend_plain};
+
+/* ---- Groups ---- */
+
+int sac_resize_group_count(const struct sac_resize_columns *columns)
+{
+    return columns->channels == 3 && columns->next == 3
+               ? (columns->width + SAC_RESIZE_GROUP - 1) / SAC_RESIZE_GROUP
+               : 0;
+}
+
+static uint64_t lowest_bits(int count)
+{
+    return count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1;
+}
+
+static bool fill_group(const struct sac_resize_columns *columns, int first,
+                       struct sac_resize_group *group)
+{
+    int left = columns->width - first, count = left < SAC_RESIZE_GROUP ? left : SAC_RESIZE_GROUP;
+    const struct sac_resize_tap *taps = columns->taps + first;
+
+    if (taps[count - 1].at + 6 - taps[0].at > 64)
+        return false;
+    memset(group, 0, sizeof *group);
+    group->at = taps[0].at;
+    group->bytes = lowest_bits(columns->row_bytes - taps[0].at);
+    for (int i = 0; i < count; i++)
+        for (int c = 0; c < 3; c++) {
+            int lane = 2 * (3 * i + c), offset = taps[i].at - taps[0].at + c;
+            group->from[2 * lane] = (uint8_t)offset;
+            group->from[2 * lane + 2] = (uint8_t)(offset + 3);
+            group->weights[lane] = taps[i].first;
+            group->weights[lane + 1] = taps[i].second;
+        }
+    return true;
+}
+
+bool sac_resize_group_columns(const struct sac_resize_columns *columns,
+                              struct sac_resize_group *groups)
+{
+    for (int x = 0; x < columns->width; x += SAC_RESIZE_GROUP)
+        if (!fill_group(columns, x, groups++))
+            return false;
+    return true;
+}
 
 #if defined(__x86_64__)
 /*
@@ -182,19 +227,46 @@ AVX512 static void blend_avx512(const int16_t *above, const int16_t *below,
     }
 }
 
-static const struct sac_resize_kernels avx512 = {"AVX-512", sum_avx512, blend_avx512};
-static const struct sac_resize_kernels avx2 = {"AVX2", sum_avx2, blend_avx2};
-static const struct sac_resize_kernels sse2 = {"SSE2", sum_sse2, blend_sse2};
+/* A group: one load, its bytes to their places, 15 sums and a store that the next one covers. */
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi"))) static void
+sum_vbmi(const struct sac_resize_columns *columns, const uint8_t *row, int16_t *sums)
+{
+    const __mmask64 lower_bytes = 0x5555555555555555;
+    int count = columns->groups ? sac_resize_group_count(columns) : 0;
+
+    if (count == 0) {
+        sum_avx512(columns, row, sums);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        const struct sac_resize_group *group = &columns->groups[i];
+        __m512i pixels = _mm512_maskz_loadu_epi8(group->bytes, row + group->at);
+        pixels =
+            _mm512_maskz_permutexvar_epi8(lower_bytes, _mm512_loadu_si512(group->from), pixels);
+        __m512i sum = _mm512_madd_epi16(pixels, _mm512_loadu_si512(group->weights));
+        _mm256_storeu_si256((__m256i *)(sums + 3 * SAC_RESIZE_GROUP * i),
+                            _mm512_cvtepi32_epi16(_mm512_srai_epi32(sum, 4)));
+    }
+}
+
+static const struct sac_resize_kernels vbmi = {"AVX-512 VBMI", true, sum_vbmi, blend_avx512};
+static const struct sac_resize_kernels avx512 = {"AVX-512", false, sum_avx512, blend_avx512};
+static const struct sac_resize_kernels avx2 = {"AVX2", false, sum_avx2, blend_avx2};
+static const struct sac_resize_kernels sse2 = {"SSE2", false, sum_sse2, blend_sse2};
 #endif
 
 /* Not sac_cpu_features(): cpuid is slow where a hypervisor answers it. */
 const struct sac_resize_kernels *sac_resize_kernels_of(int index)
 {
-    const struct sac_resize_kernels *found[5] = {NULL};
+    const struct sac_resize_kernels *found[6] = {NULL};
     int count = 0;
 
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    bool wide = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512dq");
+    if (wide && __builtin_cpu_supports("avx512vbmi"))
+        found[count++] = &vbmi;
+    if (wide)
         found[count++] = &avx512;
     if (__builtin_cpu_supports("avx2"))
         found[count++] = &avx2;

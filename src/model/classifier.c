@@ -9,7 +9,8 @@ struct sac_classifier {
     struct sac_engine *engine;
     struct sac_stream *stream;
     struct sac_decoder *decoder;
-    struct sac_plan *plans[SAC_ENGINE_SIZES]; /* plans[i] takes 1 << i pictures */
+    struct sac_plan *plans[SAC_ENGINE_SIZES]; /* plans[i] takes 1 << i pictures; see engine.h */
+    struct sac_plan *team;                    /* takes one, on several threads; or NULL */
     uint8_t *pixels;                          /* batch_max pictures, staging memory */
     size_t picture_bytes;
     struct sac_topk_pair *results; /* batch_max × topk, staging memory */
@@ -62,6 +63,7 @@ void sac_classifier_free(struct sac_classifier *classifier)
     if (!classifier)
         return;
     struct sac_device *device = classifier->engine->device;
+    sac_plan_free(classifier->team); /* in the memory of the others */
     sac_engine_plans_free(classifier->plans);
     if (classifier->pixels)
         device->table->memory_free(device, SAC_MEMORY_STAGING, classifier->pixels);
@@ -70,6 +72,15 @@ void sac_classifier_free(struct sac_classifier *classifier)
     sac_decoder_free(classifier->decoder);
     device->table->stream_free(classifier->stream);
     free(classifier);
+}
+
+int sac_classifier_batch_best(const struct sac_classifier *classifier)
+{
+    int i = SAC_ENGINE_SIZES - 1;
+
+    while (i > 0 && !classifier->plans[i])
+        i--;
+    return 1 << i;
 }
 
 uint8_t *sac_classifier_pixels(struct sac_classifier *classifier, int slot)
@@ -92,12 +103,12 @@ void sac_classifier_move(struct sac_classifier *classifier, int to, int from)
                classifier->picture_bytes);
 }
 
-/* Slots first … first + (1 << i) − 1 through plan i. */
-static int run_plan(struct sac_classifier *classifier, int i, int first, struct sac_error *err)
+/* As many slots from `first` on as the plan takes. */
+static int run_plan(struct sac_classifier *classifier, struct sac_plan *plan, int first,
+                    struct sac_error *err)
 {
     const struct sac_device_table *table = classifier->engine->device->table;
-    struct sac_plan *plan = classifier->plans[i];
-    size_t count = (size_t)1 << i, topk = (size_t)classifier->engine->topk;
+    size_t count = (size_t)sac_plan_batch(plan), topk = (size_t)classifier->engine->topk;
 
     int rc = table->copy(classifier->stream, SAC_COPY_TO_DEVICE, sac_plan_input(plan, 0)->data,
                          sac_classifier_pixels(classifier, first),
@@ -117,10 +128,59 @@ int sac_classifier_run(struct sac_classifier *classifier, int count, struct sac_
 
     for (int first = 0, i = SAC_ENGINE_SIZES - 1; rc == 0 && i >= 0; i--)
         while (rc == 0 && classifier->plans[i] && count - first >= 1 << i) {
-            rc = run_plan(classifier, i, first, err);
+            rc = run_plan(classifier, classifier->plans[i], first, err);
             first += 1 << i;
         }
     return rc ? rc : classifier->engine->device->table->stream_sync(classifier->stream, err);
+}
+
+int sac_classifier_run_team(struct sac_classifier *classifier, struct sac_error *err)
+{
+    int rc = run_plan(classifier, classifier->team, 0, err);
+
+    return rc ? rc : classifier->engine->device->table->stream_sync(classifier->stream, err);
+}
+
+/* Slot 0 by one thread, kept, then by the team: the same bytes? */
+static int compare_team(struct sac_classifier *classifier, struct sac_topk_pair *alone,
+                        bool *ret_same, struct sac_error *err)
+{
+    size_t bytes = (size_t)classifier->engine->topk * sizeof *alone;
+    int rc = sac_classifier_run(classifier, 1, err);
+
+    if (rc == 0)
+        memcpy(alone, classifier->results, bytes);
+    if (rc == 0)
+        rc = sac_classifier_run_team(classifier, err);
+    if (rc == 0)
+        *ret_same = memcmp(alone, classifier->results, bytes) == 0;
+    return rc;
+}
+
+int sac_classifier_add_team(struct sac_classifier *classifier, int threads, bool *ret_same,
+                            struct sac_error *err)
+{
+    struct sac_engine *engine = classifier->engine;
+    struct sac_topk_pair *alone = calloc((size_t)engine->topk, sizeof *alone);
+    struct sac_plan *largest = NULL;
+    bool same = false;
+    int rc = alone ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+
+    for (int i = 0; i < SAC_ENGINE_SIZES; i++)
+        largest = classifier->plans[i] ? classifier->plans[i] : largest;
+    if (rc == 0)
+        rc = sac_engine_team_plan_new(engine, classifier->stream, threads, largest,
+                                      &classifier->team, err);
+    if (rc == 0)
+        rc = compare_team(classifier, alone, &same, err);
+    if (rc == 0)
+        *ret_same = same;
+    if (!same) {
+        sac_plan_free(classifier->team);
+        classifier->team = NULL;
+    }
+    free(alone);
+    return rc;
 }
 
 const struct sac_topk_pair *sac_classifier_result(const struct sac_classifier *classifier, int slot)

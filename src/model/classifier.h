@@ -43,6 +43,9 @@ int sac_classifier_new(struct sac_classifier **ret, struct sac_engine *engine,
                        struct sac_error *err);
 void sac_classifier_free(struct sac_classifier *classifier); /* takes NULL */
 
+/* The largest batch that is computed together: larger ones gain nothing over several. */
+int sac_classifier_batch_best(const struct sac_classifier *classifier);
+
 /* Decodes and preprocesses a picture into slot 0 … batch_max − 1. An error
  * leaves the other slots as they were. */
 int sac_classifier_decode(struct sac_classifier *classifier, int slot, const uint8_t *bytes,
@@ -54,6 +57,14 @@ uint8_t *sac_classifier_pixels(struct sac_classifier *classifier, int slot);
 void sac_classifier_move(struct sac_classifier *classifier, int to, int from);
 /* Classifies slots 0 … count − 1 and waits for the end. */
 int sac_classifier_run(struct sac_classifier *classifier, int count, struct sac_error *err);
+/* Makes the classifier ready to run one picture by a team of `threads` threads
+ * (base/team.h), on a device of host memory; it allocates and may be called once.
+ * *ret_same: the team's answer to slot 0 is that of one thread, to the bit; if not, no team
+ * is kept. The members belong to the calling thread. */
+int sac_classifier_add_team(struct sac_classifier *classifier, int threads, bool *ret_same,
+                            struct sac_error *err);
+/* Classifies slot 0 by the team, and waits for the end. */
+int sac_classifier_run_team(struct sac_classifier *classifier, struct sac_error *err);
 /* The topk pairs of a slot, largest first; valid until the next run. */
 const struct sac_topk_pair *sac_classifier_result(const struct sac_classifier *classifier,
                                                   int slot);

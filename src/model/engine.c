@@ -104,31 +104,60 @@ int sac_engine_topk(const struct sac_engine *engine)
     return engine->topk;
 }
 
+static int plan_new(const struct sac_engine *engine, struct sac_stream *stream, int batch,
+                    int threads, struct sac_plan *memory_of, struct sac_plan **ret,
+                    struct sac_error *err)
+{
+    union sac_op_param pixels = sac_model_pixels(engine->model);
+    struct sac_plan_options options = {
+        .batch = batch,
+        .ops = {.precision = engine->precision,
+                .ranges = engine->ranges,
+                .deterministic = sac_model_deterministic(engine->model),
+                .threads = threads},
+        .pixels = &pixels,
+        .topk = engine->topk,
+        .memory_of = memory_of,
+    };
+
+    return sac_plan_new(ret, sac_model_net(engine->model), engine->device, engine->store, stream,
+                        &options, err);
+}
+
+/* log2 of the pictures that the plan computes together. */
+static int size_together(const struct sac_plan *plan)
+{
+    return __builtin_ctz((unsigned)(sac_plan_batch(plan) / sac_plan_slices(plan)));
+}
+
+/* A plan that computes its batch in parts gives way to that of such a part. */
 int sac_engine_plans_new(const struct sac_engine *engine, struct sac_stream *stream,
                          struct sac_plan *plans[SAC_ENGINE_SIZES], struct sac_error *err)
 {
-    union sac_op_param pixels = sac_model_pixels(engine->model);
     struct sac_plan *largest = NULL;
     int rc = 0;
 
     for (int i = SAC_ENGINE_SIZES - 1; rc == 0 && i >= 0; i--) {
         if (1 << i > engine->batch_max)
             continue;
-        struct sac_plan_options options = {
-            .batch = 1 << i,
-            .ops = {.precision = engine->precision,
-                    .ranges = engine->ranges,
-                    .deterministic = sac_model_deterministic(engine->model)},
-            .pixels = &pixels,
-            .topk = engine->topk,
-            .memory_of = largest,
-        };
-        rc = sac_plan_new(&plans[i], sac_model_net(engine->model), engine->device, engine->store,
-                          stream, &options, err);
-        if (!largest)
+        rc = plan_new(engine, stream, 1 << i, 1, largest, &plans[i], err);
+        if (rc == 0 && !largest && size_together(plans[i]) < i) {
+            int together = size_together(plans[i]);
+            sac_plan_free(plans[i]);
+            plans[i] = NULL;
+            i = together + 1;
+        } else if (!largest) {
             largest = plans[i];
+        }
     }
     return rc;
+}
+
+int sac_engine_team_plan_new(const struct sac_engine *engine, struct sac_stream *stream,
+                             int threads, struct sac_plan *memory_of, struct sac_plan **ret,
+                             struct sac_error *err)
+{
+    return plan_new(engine, stream, 1, threads, memory_of, ret, err);
 }
 
 void sac_engine_plans_free(struct sac_plan *plans[SAC_ENGINE_SIZES])

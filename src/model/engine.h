@@ -19,10 +19,15 @@ struct sac_engine {
     int batch_max, topk;
 };
 
-/* plans[i] takes 1 << i pictures, up to batch_max; they share memory, so one runs
+/* plans[i] takes 1 << i pictures, up to batch_max, or up to where the device would compute
+ * a batch in parts (then the larger are NULL); they share memory, so one runs
  * at a time. On failure too, sac_engine_plans_free() takes what was made. */
 int sac_engine_plans_new(const struct sac_engine *engine, struct sac_stream *stream,
                          struct sac_plan *plans[SAC_ENGINE_SIZES], struct sac_error *err);
+/* One picture by a team of threads (base/team.h), in the memory of one of those plans. */
+int sac_engine_team_plan_new(const struct sac_engine *engine, struct sac_stream *stream,
+                             int threads, struct sac_plan *memory_of, struct sac_plan **ret,
+                             struct sac_error *err);
 void sac_engine_plans_free(struct sac_plan *plans[SAC_ENGINE_SIZES]);
 
 #endif

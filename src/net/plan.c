@@ -44,7 +44,11 @@ struct sac_plan {
     float *loss_values;       /* staging: room for any loss */
     float *seed_values;       /* staging: what the seeds are */
     struct sac_tensor *seeds; /* one a loss: the gradient that it starts; data NULL: none */
-    uint64_t generation;      /* of the weights' masters */
+    int *last_step;           /* one a parameter: of those that add to its gradient, the first
+                                 forward and so the last back; −1: none */
+    int param_count;
+    struct sac_plan_hook hook;
+    uint64_t generation; /* of the weights' masters */
     struct sac_op_random random;
 };
 
@@ -159,6 +163,8 @@ static int bind_masters(struct sac_plan *plan, const struct sac_plan_build *buil
         weight[i] = param >= 0 ? options->weights[param] : NULL;
         if (param >= 0 && options->weight_grads && node->weight_grad[i])
             grad[i] = options->weight_grads[param];
+        if (grad[i] && plan->last_step[param] < 0)
+            plan->last_step[param] = plan->step_count;
     }
     ret->weight = weight;
     ret->weight_grad = grad;
@@ -272,10 +278,23 @@ static int prepare_step(struct sac_plan *plan, const struct sac_plan_build *buil
     return rc;
 }
 
+static int take_params(struct sac_plan *plan, const struct sac_graph *graph, struct sac_error *err)
+{
+    for (int i = 0; i < graph->constant_count; i++)
+        if (graph->constants[i].param >= plan->param_count)
+            plan->param_count = graph->constants[i].param + 1;
+    plan->last_step = zalloc(plan, plan->param_count, sizeof *plan->last_step);
+    if (!plan->last_step)
+        return out_of_memory(plan, err);
+    for (int i = 0; i < plan->param_count; i++)
+        plan->last_step[i] = -1;
+    return 0;
+}
+
 static int prepare_steps(struct sac_plan *plan, const struct sac_plan_build *build,
                          struct sac_store *store, struct sac_error *err)
 {
-    int rc = 0;
+    int rc = take_params(plan, build->graph, err);
 
     plan->steps = zalloc(plan, build->graph->node_count, sizeof *plan->steps);
     if (!plan->steps)
@@ -686,9 +705,24 @@ int sac_plan_backward(struct sac_plan *plan, struct sac_error *err)
 {
     int rc = plan->seed_values ? write_seeds(plan, err) : 0;
 
-    for (int i = plan->step_count - 1; i >= 0 && rc == 0; i--)
+    for (int i = plan->step_count - 1; i >= 0 && rc == 0; i--) {
         rc = sac_plan_backward_step(plan, i, err);
+        if (rc == 0 && plan->hook.after)
+            rc = plan->hook.after(plan->hook.user, plan->step_count - 1 - i, err);
+    }
     return rc;
+}
+
+int sac_plan_gradient_step(const struct sac_plan *plan, int param)
+{
+    int step = param < plan->param_count ? plan->last_step[param] : -1;
+
+    return step < 0 ? -1 : plan->step_count - 1 - step;
+}
+
+void sac_plan_set_hook(struct sac_plan *plan, struct sac_plan_hook hook)
+{
+    plan->hook = hook;
 }
 
 void sac_plan_weights_changed(struct sac_plan *plan)

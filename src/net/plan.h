@@ -73,6 +73,16 @@ void sac_plan_set_random(struct sac_plan *plan, uint64_t seed, uint64_t iteratio
  * gradients. */
 int sac_plan_backward(struct sac_plan *plan, struct sac_error *err);
 
+/* The step of the way back behind which a parameter's gradient is whole, counted from the
+ * way's first, 0; −1: it has none. */
+int sac_plan_gradient_step(const struct sac_plan *plan, int param);
+/* Called by sac_plan_backward behind each step that was enqueued; what it returns counts. */
+struct sac_plan_hook {
+    int (*after)(void *user, int step, struct sac_error *err);
+    void *user;
+};
+void sac_plan_set_hook(struct sac_plan *plan, struct sac_plan_hook hook);
+
 /* All gradients are `scale` times what they are without; waits for the stream. */
 int sac_plan_set_loss_scale(struct sac_plan *plan, float scale, struct sac_error *err);
 

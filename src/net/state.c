@@ -17,24 +17,31 @@ static bool has_stage(const Caffe__NetState *state, const struct sac_net_options
     return false;
 }
 
-static bool meets_phase_and_level(const Caffe__NetStateRule *rule,
+/* What the caller says comes before what the net says of itself. */
+static int level_of(const Caffe__NetState *state, const struct sac_net_options *options)
+{
+    return options->level != 0 || !state ? options->level : state->level;
+}
+
+static bool meets_phase_and_level(const Caffe__NetStateRule *rule, const Caffe__NetState *state,
                                   const struct sac_net_options *options)
 {
     Caffe__Phase phase =
         options->phase == SAC_PHASE_TRAIN ? CAFFE__PHASE__TRAIN : CAFFE__PHASE__TEST;
+    int level = level_of(state, options);
 
     if (rule->has_phase && rule->phase != phase)
         return false;
-    if (rule->has_min_level && options->level < rule->min_level)
+    if (rule->has_min_level && level < rule->min_level)
         return false;
-    return !rule->has_max_level || options->level <= rule->max_level;
+    return !rule->has_max_level || level <= rule->max_level;
 }
 
 /* All conditions of one rule have to hold. */
 static bool meets_rule(const Caffe__NetStateRule *rule, const Caffe__NetState *state,
                        const struct sac_net_options *options)
 {
-    if (!meets_phase_and_level(rule, options))
+    if (!meets_phase_and_level(rule, state, options))
         return false;
     for (size_t i = 0; i < rule->n_stage; i++) {
         if (!has_stage(state, options, rule->stage[i]))

@@ -114,6 +114,13 @@ int sac_batcher_add_model(struct sac_batcher *b, int batch_max, int priority)
     return index;
 }
 
+void sac_batcher_limit(struct sac_batcher *b, int model, int batch_max)
+{
+    lock(b);
+    sac_scheduler_limit(b->scheduler, model, batch_max);
+    unlock(b);
+}
+
 int sac_batcher_add_lane(struct sac_batcher *b)
 {
     lock(b);
@@ -129,6 +136,29 @@ void sac_batcher_note_latency(struct sac_batcher *b, int lane, int model, int co
 {
     lock(b);
     sac_scheduler_note(b->scheduler, lane, model, count, decode_ns, compute_ns);
+    unlock(b);
+}
+
+void sac_batcher_lead(struct sac_batcher *b, int lane, int model)
+{
+    lock(b);
+    sac_scheduler_lead(b->scheduler, lane, model);
+    unlock(b);
+}
+
+bool sac_batcher_join(struct sac_batcher *b, int lane, int model)
+{
+    lock(b);
+    bool joined = sac_scheduler_join(b->scheduler, lane, model, b->clock());
+    unlock(b);
+    return joined;
+}
+
+void sac_batcher_note_together(struct sac_batcher *b, int model, uint64_t decode_ns,
+                               uint64_t compute_ns)
+{
+    lock(b);
+    sac_scheduler_note_together(b->scheduler, model, decode_ns, compute_ns);
     unlock(b);
 }
 

@@ -57,12 +57,17 @@ void sac_batcher_free(struct sac_batcher *batcher);
  * index, or SAC_ELIMIT. A higher priority (0 to 15) is served sooner, a lower
  * one still in its turn. */
 int sac_batcher_add_model(struct sac_batcher *batcher, int batch_max, int priority);
+/* Larger batches of the model gain nothing, so none is made; before it is warmed up. */
+void sac_batcher_limit(struct sac_batcher *batcher, int model, int batch_max);
 int sac_batcher_add_lane(struct sac_batcher *batcher);
 /* What a batch of `count` took on the lane: decoding all its pictures (0 where
  * that is not known, or not the lane's work) and computing; from warm-up and
  * after every batch (smoothed). */
 void sac_batcher_note_latency(struct sac_batcher *batcher, int lane, int model, int count,
                               uint64_t decode_ns, uint64_t compute_ns);
+/* The lane's worker can run a picture of the model on the cores of all lanes: see
+ * sac_batcher_join. One lane, for all models; once it has measured itself. */
+void sac_batcher_lead(struct sac_batcher *batcher, int lane, int model);
 /* What a batch of 1, 2, 4 … `count` is believed to take on the lane. */
 uint64_t sac_batcher_latency(struct sac_batcher *batcher, int lane, int model, int count);
 /* A lane that failed is taken out; what it had (one batch or two, oldest first) is
@@ -91,6 +96,12 @@ int sac_batcher_take(struct sac_batcher *batcher, int lane, struct sac_job **job
  * its best size if one waits whole and nobody would have it done sooner, so that
  * nothing is lost by taking it early. Does not wait; 0: nothing now. */
 int sac_batcher_take_ahead(struct sac_batcher *batcher, int lane, struct sac_job **jobs);
+/* The lane has one picture of the model and has decoded it: may it use the cores of all
+ * lanes for the rest? If so nobody else takes work until it is done, and what that took
+ * is told by sac_batcher_note_together instead of sac_batcher_note_latency. */
+bool sac_batcher_join(struct sac_batcher *batcher, int lane, int model);
+void sac_batcher_note_together(struct sac_batcher *batcher, int model, uint64_t decode_ns,
+                               uint64_t compute_ns);
 /* The lane is done with the oldest batch that it has. */
 void sac_batcher_done(struct sac_batcher *batcher, int lane);
 /* No more submissions; what is queued is still worked off. */
@@ -99,6 +110,7 @@ void sac_batcher_stop(struct sac_batcher *batcher);
 struct sac_batcher_counters {
     int queued, running, lanes_up;
     uint64_t submitted, refused_full, refused_late, timed_out, canceled, lost, completed, batches;
+    uint64_t together; /* pictures that ran on the cores of all lanes */
     uint64_t batch_sizes[SAC_BATCH_MAX + 1];
 };
 void sac_batcher_counters(struct sac_batcher *batcher, struct sac_batcher_counters *ret);

@@ -55,31 +55,12 @@ static void put_timing(const struct sac_call *call, char *headers, size_t size)
              (double)compute / 1e6);
 }
 
-static void put_html(struct sac_buf *buf, const char *text)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '<':
-            sac_buf_puts(buf, "&lt;");
-            break;
-        case '>':
-            sac_buf_puts(buf, "&gt;");
-            break;
-        case '&':
-            sac_buf_puts(buf, "&amp;");
-            break;
-        default:
-            sac_buf_put(buf, text, 1);
-        }
-    }
-}
-
 /* label:prob<br/> a line: SINGA's. */
 static void put_lines(struct sac_buf *buf, const struct sac_model *model,
                       const struct sac_topk_pair *pairs, int count)
 {
     for (int i = 0; i < count; i++) {
-        put_html(buf, sac_model_label(model, pairs[i].index));
+        sac_buf_put_html(buf, sac_model_label(model, pairs[i].index));
         sac_buf_printf(buf, ":%.4f<br/>\n", (double)pairs[i].value);
     }
 }

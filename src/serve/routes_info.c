@@ -217,6 +217,8 @@ static void put_batcher(struct sac_buf *buf, const struct sac_service *service,
     put_one(buf, "saccade_lanes_up", "gauge", "Lanes that work", c->lanes_up);
     put_one(buf, "saccade_queue_pictures", "gauge", "Pictures that wait", c->queued);
     put_one(buf, "saccade_running_pictures", "gauge", "Pictures that a lane has", c->running);
+    put_one(buf, "saccade_together_total", "counter", "Pictures that all cores joined on",
+            (double)c->together);
     put_one(buf, "saccade_refused_full_total", "counter", "Refused at the door: no room",
             (double)c->refused_full);
     put_one(buf, "saccade_refused_late_total", "counter",

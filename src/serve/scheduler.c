@@ -26,6 +26,8 @@ struct cost {
 struct table {
     struct cost decode; /* of one picture */
     struct cost compute[SAC_BATCH_SIZES];
+    struct cost together; /* one picture on the cores of all lanes; the leader's */
+    bool leads;
     int size_best; /* of the best throughput */
     double job_ns; /* what a picture takes at that size */
 };
@@ -50,6 +52,9 @@ struct sac_scheduler {
     int queued, lanes_up, lane_count, model_count;
     struct lane lanes[SAC_LANES_MAX];
     struct model *models[SAC_MODELS_MAX];
+    int leader;             /* −1: none */
+    bool lent;              /* the leader runs on the cores of all */
+    uint64_t arrived_ns[2]; /* the last submission, and the one before it; 0: none */
     struct sac_batcher_counters counters;
 };
 
@@ -60,6 +65,7 @@ int sac_scheduler_new(struct sac_scheduler **ret, int queue_max, struct sac_erro
     if (!s)
         return sac_fail(err, SAC_ENOMEM, "the scheduler: out of memory");
     s->queue_max = queue_max;
+    s->leader = -1;
     *ret = s;
     return 0;
 }
@@ -170,6 +176,31 @@ static void refresh_others(struct table *table, int size)
     }
 }
 
+/* What one picture takes the lane that does it soonest, decoding apart: lanes are cores,
+ * and one that was measured badly does not say what they can do together. */
+static uint64_t alone_ns(const struct sac_scheduler *s, const struct model *model)
+{
+    uint64_t first = UINT64_MAX;
+
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].up && model->lanes[l].compute[0].smooth < first)
+            first = model->lanes[l].compute[0].smooth;
+    return first;
+}
+
+/* What was never measured is hoped for, what was long unused hoped for again; measurements
+ * then move the hope, one hiccup does not end it. */
+static void hope_for_together(const struct sac_scheduler *s, struct model *model)
+{
+    struct cost *cost = &model->lanes[s->leader].together;
+
+    if (cost->best && ++cost->age < STALE_NOTES)
+        return;
+    cost->smooth = alone_ns(s, model) / 8 * 5;
+    cost->best = cost->smooth;
+    cost->age = 0;
+}
+
 void sac_scheduler_note(struct sac_scheduler *s, int lane, int model_index, int count,
                         uint64_t decode_ns, uint64_t compute_ns)
 {
@@ -185,8 +216,21 @@ void sac_scheduler_note(struct sac_scheduler *s, int lane, int model_index, int 
         cost_note(&table->compute[size], compute_ns);
         refresh_others(table, size);
     }
+    if (s->leader >= 0 && model->lanes[s->leader].leads)
+        hope_for_together(s, model);
     summarise_table(model, table);
     summarise(s, model);
+}
+
+void sac_scheduler_note_together(struct sac_scheduler *s, int model, uint64_t decode_ns,
+                                 uint64_t compute_ns)
+{
+    struct table *table = &s->models[model]->lanes[s->leader];
+
+    cost_note(&table->decode, decode_ns);
+    cost_note(&table->together, compute_ns);
+    summarise_table(s->models[model], table);
+    summarise(s, s->models[model]);
 }
 
 uint64_t sac_scheduler_latency(const struct sac_scheduler *s, int lane, int model, int size)
@@ -216,6 +260,12 @@ int sac_scheduler_add_model(struct sac_scheduler *s, int batch_max, int priority
     return s->model_count++;
 }
 
+void sac_scheduler_limit(struct sac_scheduler *s, int model, int batch_max)
+{
+    if (batch_max >= 1 && batch_max < s->models[model]->batch_max)
+        s->models[model]->batch_max = batch_max;
+}
+
 static void summarise_all(struct sac_scheduler *s)
 {
     for (int m = 0; m < s->model_count; m++)
@@ -230,6 +280,17 @@ int sac_scheduler_add_lane(struct sac_scheduler *s)
     s->lanes_up++;
     summarise_all(s);
     return s->lane_count - 1;
+}
+
+void sac_scheduler_lead(struct sac_scheduler *s, int lane, int model)
+{
+    struct table *table = &s->models[model]->lanes[lane];
+
+    assert(s->leader < 0 || s->leader == lane);
+    s->leader = lane;
+    table->leads = true;
+    table->together = (struct cost){0};
+    hope_for_together(s, s->models[model]);
 }
 
 void sac_scheduler_lane_up(struct sac_scheduler *s, int lane)
@@ -292,8 +353,10 @@ int sac_scheduler_queued(const struct sac_scheduler *s)
 
 /* When a lane can take the next batch. One that is over its time is believed to
  * need as long again as it is late: a lane that hangs is not waited for. */
-static uint64_t free_at(const struct lane *lane, uint64_t now)
+static uint64_t free_at(const struct sac_scheduler *s, int index, uint64_t now)
 {
+    const struct lane *lane = &s->lanes[s->lent ? s->leader : index];
+
     if (!lane->batches)
         return now;
     return lane->until_ns > now ? lane->until_ns : now + (now - lane->until_ns);
@@ -322,7 +385,7 @@ static double earliest_end(const struct sac_scheduler *s, const struct model *mo
     uint64_t first = UINT64_MAX;
 
     for (int l = 0; l < s->lane_count; l++) {
-        uint64_t wait = free_at(&s->lanes[l], now) - now;
+        uint64_t wait = free_at(s, l, now) - now;
         if (s->lanes[l].up && wait < first)
             first = wait;
     }
@@ -362,6 +425,8 @@ int sac_scheduler_submit(struct sac_scheduler *s, struct sac_job *job, uint64_t 
         return refuse(ret_retry_ms, backlog);
     }
     job->arrived_ns = now;
+    s->arrived_ns[1] = s->arrived_ns[0];
+    s->arrived_ns[0] = now;
     job->failures = 0;
     enqueue(s, job, &model->queue);
     s->counters.submitted++;
@@ -413,6 +478,50 @@ static int capacity(const struct table *table, int sizes_max, uint64_t span, int
     return done < enough ? done : enough;
 }
 
+static bool is_any_busy(const struct sac_scheduler *s)
+{
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].batches)
+            return true;
+    return false;
+}
+
+/* Whether the lane's cores and those of the others do one picture sooner together. */
+static bool is_sooner_together(const struct sac_scheduler *s, const struct model *model, int lane)
+{
+    const struct table *table = &model->lanes[lane];
+    uint64_t alone = alone_ns(s, model);
+
+    return table->leads && s->lanes_up > 1 && table->together.smooth < alone - alone / 16;
+}
+
+/* What one picture takes on the lane, as things are. */
+static uint64_t time_of_one(const struct sac_scheduler *s, const struct model *model, int lane)
+{
+    const struct table *table = &model->lanes[lane];
+
+    if (model->waiting == 1 && !is_any_busy(s) && is_sooner_together(s, model, lane))
+        return table->decode.smooth + table->together.smooth;
+    return time_of(table, 0);
+}
+
+bool sac_scheduler_join(struct sac_scheduler *s, int lane, int model_index, uint64_t now)
+{
+    const struct model *model = s->models[model_index];
+    uint64_t took = model->lanes[lane].together.smooth, before = s->arrived_ns[1];
+
+    if (lane != s->leader || s->queued > 0 || !is_sooner_together(s, model, lane) ||
+        (before && now - before < took))
+        return false;
+    for (int l = 0; l < s->lane_count; l++)
+        if (l == lane ? s->lanes[l].batches != 1 : s->lanes[l].batches > 0)
+            return false;
+    s->lanes[lane].until_ns = now + took;
+    s->lent = true;
+    s->counters.together++;
+    return true;
+}
+
 /* An idle lane that has let a picture wait so long gets no core: it is not to be
  * counted on, however fast it has been. */
 static bool is_stuck(const struct lane *lane, const struct model *model, uint64_t now)
@@ -428,12 +537,12 @@ static bool is_stuck(const struct lane *lane, const struct model *model, uint64_
 static bool others_sooner(const struct sac_scheduler *s, const struct model *model, int lane,
                           int size, uint64_t now, int work)
 {
-    uint64_t took = time_of(&model->lanes[lane], size);
-    uint64_t end = free_at(&s->lanes[lane], now) + took - took / 16;
+    uint64_t took = size == 0 ? time_of_one(s, model, lane) : time_of(&model->lanes[lane], size);
+    uint64_t end = free_at(s, lane, now) + took - took / 16;
     int done = capacity(&model->lanes[lane], size, took - 1, work);
 
     for (int l = 0; l < s->lane_count && done < work; l++) {
-        uint64_t from = free_at(&s->lanes[l], now);
+        uint64_t from = free_at(s, l, now);
         if (l != lane && s->lanes[l].up && end > from && !is_stuck(&s->lanes[l], model, now))
             done += capacity(&model->lanes[l], SAC_BATCH_SIZES, end - from, work - done);
     }
@@ -448,23 +557,15 @@ static int work_of(const struct sac_scheduler *s, const struct model *model)
     return work > 1e6 ? 1000000 : (int)work < model->waiting ? model->waiting : (int)work;
 }
 
-static bool is_any_busy(const struct sac_scheduler *s)
-{
-    for (int l = 0; l < s->lane_count; l++)
-        if (s->lanes[l].batches)
-            return true;
-    return false;
-}
-
 /* While none works, the fastest lane leaves nothing to others: they may reckon
  * likewise, and nobody would take it. */
 static bool must_take(const struct sac_scheduler *s, const struct model *model, int lane,
                       uint64_t now)
 {
-    uint64_t one = time_of(&model->lanes[lane], 0);
+    uint64_t one = time_of_one(s, model, lane);
 
     for (int l = 0; l < s->lane_count; l++)
-        if (s->lanes[l].up && l != lane && time_of(&model->lanes[l], 0) < one &&
+        if (s->lanes[l].up && l != lane && time_of_one(s, model, l) < one &&
             !is_stuck(&s->lanes[l], model, now))
             return false;
     return !is_any_busy(s);
@@ -501,7 +602,7 @@ static int choose_ahead(const struct sac_scheduler *s, const struct model *model
 {
     const struct table *table = &model->lanes[lane];
     const struct sac_job *job = model->queue.next;
-    uint64_t end = free_at(&s->lanes[lane], now) + time_of(table, table->size_best);
+    uint64_t end = free_at(s, lane, now) + time_of(table, table->size_best);
 
     if (model->waiting < 1 << table->size_best)
         return -1;
@@ -544,7 +645,7 @@ static int start(struct sac_scheduler *s, int lane_index, struct model *model, i
         unlink_job(s, jobs[i]);
         jobs[i]->started_ns = now;
     }
-    lane->until_ns = free_at(lane, now) + time_of(&model->lanes[lane_index], size);
+    lane->until_ns = free_at(s, lane_index, now) + time_of(&model->lanes[lane_index], size);
     lane->running[lane->batches++] = count;
     s->counters.running += count;
     s->counters.batches++;
@@ -575,7 +676,9 @@ static int take(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job 
 int sac_scheduler_take(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job **jobs,
                        struct sac_scheduler_drops *drops)
 {
-    return s->lanes[lane].up && s->lanes[lane].batches == 0 ? take(s, lane, now, jobs, drops) : 0;
+    if (!s->lanes[lane].up || s->lanes[lane].batches > 0 || s->lent)
+        return 0;
+    return take(s, lane, now, jobs, drops);
 }
 
 int sac_scheduler_take_ahead(struct sac_scheduler *s, int lane, uint64_t now, struct sac_job **jobs,
@@ -589,10 +692,10 @@ int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now
     uint64_t first = UINT64_MAX;
     int m = choose_model(s, 0, now), best = -1;
 
-    if (m < 0)
+    if (m < 0 || s->lent)
         return -1;
     for (int l = 0; l < s->lane_count; l++) {
-        uint64_t one = time_of(&s->models[m]->lanes[l], 0);
+        uint64_t one = time_of_one(s, s->models[m], l);
         if (s->lanes[l].up && !s->lanes[l].batches && !(but >> l & 1) && one < first) {
             first = one;
             best = l;
@@ -612,6 +715,8 @@ void sac_scheduler_done(struct sac_scheduler *s, int index)
     s->counters.completed += (uint64_t)lane->running[0];
     lane->running[0] = lane->running[1];
     lane->batches--;
+    if (index == s->leader)
+        s->lent = false;
 }
 
 static void drop_all(struct sac_scheduler *s, struct sac_scheduler_drops *drops)
@@ -639,6 +744,8 @@ void sac_scheduler_lane_down(struct sac_scheduler *s, int index, struct sac_job 
     s->counters.running -= running;
     s->counters.completed += (uint64_t)(running > count ? running - count : 0);
     *lane = (struct lane){0};
+    if (index == s->leader)
+        s->lent = false;
     summarise_all(s);
     while (count-- > 0) { /* from the last, each to the head: the order stays */
         struct sac_job *job = jobs[count];

@@ -15,6 +15,12 @@
  * A lane that has one batch running may take the next ahead, when that is whole (of
  * the size of the best throughput) and the first two points hold for its end.
  *
+ * One lane, the leader, may be able to run a picture on the cores of all lanes
+ * ("together"). It may while nothing else runs or waits, when that is believed to be
+ * sooner by a sixteenth, and when nothing came in the time that it takes before: cores
+ * that are about to be wanted do more with a picture each. The other lanes take nothing
+ * until it is done.
+ *
  * What a batch of n takes on a lane is n × decode + compute(n), both smoothed.
  * The best ever seen of each is kept beside them: what could not be met even at
  * the best is refused or dropped, so that one bad measurement refuses nothing.
@@ -39,12 +45,22 @@ void sac_scheduler_free(struct sac_scheduler *scheduler); /* takes NULL */
 
 /* The index, or SAC_ELIMIT. */
 int sac_scheduler_add_model(struct sac_scheduler *scheduler, int batch_max, int priority);
+/* Larger batches of the model gain nothing. */
+void sac_scheduler_limit(struct sac_scheduler *scheduler, int model, int batch_max);
 int sac_scheduler_add_lane(struct sac_scheduler *scheduler);
 void sac_scheduler_note(struct sac_scheduler *scheduler, int lane, int model, int count,
                         uint64_t decode_ns, uint64_t compute_ns);
 /* What a batch of 2^size is believed to take; 0 without such a lane or model. */
 uint64_t sac_scheduler_latency(const struct sac_scheduler *scheduler, int lane, int model,
                                int size);
+
+/* The lane can run pictures of the model together; one lane, for all models. */
+void sac_scheduler_lead(struct sac_scheduler *scheduler, int lane, int model);
+/* The leader has one picture of the model, decoded: may it run it together? */
+bool sac_scheduler_join(struct sac_scheduler *scheduler, int lane, int model, uint64_t now_ns);
+/* What the leader's picture took, run together. */
+void sac_scheduler_note_together(struct sac_scheduler *scheduler, int model, uint64_t decode_ns,
+                                 uint64_t compute_ns);
 
 int sac_scheduler_submit(struct sac_scheduler *scheduler, struct sac_job *job, uint64_t now_ns,
                          int *ret_retry_ms, struct sac_error *err);

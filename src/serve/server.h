@@ -10,13 +10,18 @@
 
 struct sac_service;
 
+enum { SAC_TOGETHER_MAX = 16 };
+
 struct sac_service_options {
     struct sac_http_options http;    /* routes are the service's own */
     struct sac_model *const *models; /* borrowed; the first is the default of /api/classify */
     int model_count;
     struct sac_device *const *devices; /* borrowed */
     int device_count;
-    int workers;   /* lanes on a CPU device; 0: one a core */
+    int workers; /* lanes on a CPU device; 0: one a core */
+    /* Cores of a CPU device that join on one picture while nothing else is there; 0: all
+     * workers', up to SAC_TOGETHER_MAX; 1: none do. */
+    int together;
     int queue_max; /* 0: as the batcher has it */
     int drain_ms;  /* 30,000 */
 };

@@ -88,6 +88,16 @@ static int add_lane(struct sac_service *service, int device, int core, struct sa
     return 0;
 }
 
+/* How many threads the first lane's team has. */
+static int team_of(const struct sac_service *service, int lanes)
+{
+    int wanted = service->options.together, most = min_of(lanes, SAC_TOGETHER_MAX);
+
+    return service->staging || service->options.device_count > 1 ? 1
+           : wanted > 0                                          ? min_of(wanted, most)
+                                                                 : most;
+}
+
 /* A device of host memory runs on the cores themselves: a lane each. */
 static int add_lanes(struct sac_service *service, struct sac_error *err)
 {
@@ -99,6 +109,8 @@ static int add_lanes(struct sac_service *service, struct sac_error *err)
         bool pins = device->info.host_memory && sac_cpu_is_pinning_wise(count);
         for (int i = 0; i < count && rc == 0; i++)
             rc = add_lane(service, d, pins ? i : -1, err);
+        if (rc == 0 && d == 0)
+            service->lanes[0].team = team_of(service, count);
     }
     return rc;
 }

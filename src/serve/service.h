@@ -46,6 +46,8 @@ struct sac_lane;
 struct sac_lane_work {
     /* Makes the lane's part, a lost device new, and warms up. */
     int (*open)(struct sac_lane *lane, struct sac_error *err);
+    /* NULL, or what may follow when others serve already; its failure is only told. */
+    int (*improve)(struct sac_lane *lane, struct sac_error *err);
     /* Gives all of that back; after a failed open, and twice, too. */
     void (*close)(struct sac_lane *lane);
     /* Serves until the service stops, or the device has failed (true), which has
@@ -66,7 +68,9 @@ struct sac_lane {
     atomic_bool down;
     atomic_uint failures, recoveries;
     struct sac_classifier *classifiers[SAC_MODELS_MAX]; /* a worker's */
-    struct sac_runner *runner;                          /* a submitter's */
+    int team;                      /* a worker's: threads that run one picture together */
+    bool has_team[SAC_MODELS_MAX]; /* and whose model it can run so */
+    struct sac_runner *runner;     /* a submitter's */
 };
 
 /* Fills pictures' buffers, where devices have their own memory. */
@@ -160,7 +164,7 @@ int sac_lane_start(struct sac_lane *lane, struct sac_error *err);
 void sac_lane_join(struct sac_lane *lane);
 /* Waits so long; true as soon as the service is stopping. */
 bool sac_service_pause(struct sac_service *service, int ms);
-/* The best of up to three runs: a batch's time at warm-up. */
+/* The best of up to three runs: a batch's time at warm-up. One, if that is long. */
 int sac_lane_measure(struct sac_lane *lane, int model, int count,
                      int (*run)(void *user, int model, int count, struct sac_error *err),
                      void *user, struct sac_error *err);

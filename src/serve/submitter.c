@@ -269,4 +269,4 @@ static bool serve(struct sac_lane *lane)
     }
 }
 
-const struct sac_lane_work sac_submitter = {open_submitter, close_submitter, serve};
+const struct sac_lane_work sac_submitter = {open_submitter, NULL, close_submitter, serve};

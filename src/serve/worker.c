@@ -1,12 +1,19 @@
 /*
  * The lane of a device of host memory: one thread takes jobs from decode to answer.
- * It never spins and waits only in the batcher.
+ * It waits only in the batcher, asleep.
+ *
+ * The first lane's thread has a team, a thread for each other core, which joins on one
+ * picture's net where the batcher says that nobody else wants the cores. It is made once
+ * the lanes serve, and only for a net whose answers it does not change by a bit. Its
+ * threads look for each other some 30 µs before they sleep (base/team.h).
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/log.h"
+#include "base/team.h"
 #include "serve/service.h"
 
 static void free_classifiers(struct sac_lane *lane)
@@ -14,6 +21,7 @@ static void free_classifiers(struct sac_lane *lane)
     for (int m = 0; m < lane->service->options.model_count; m++) {
         sac_classifier_free(lane->classifiers[m]);
         lane->classifiers[m] = NULL;
+        lane->has_team[m] = false;
     }
 }
 
@@ -52,11 +60,52 @@ static int warm_up(struct sac_lane *lane, struct sac_error *err)
     int rc = 0;
 
     for (int m = 0; m < lane->service->options.model_count && rc == 0; m++) {
-        int most = sac_engine_batch_max(lane->service->engines[lane->device][m]);
+        int most = sac_classifier_batch_best(lane->classifiers[m]);
+        sac_batcher_limit(lane->service->batcher, m, most);
         fill_pixels(lane, m, most);
         for (int count = 1; count <= most && rc == 0; count *= 2)
             rc = sac_lane_measure(lane, m, count, run_once, lane, err);
     }
+    return rc;
+}
+
+/* The team. */
+
+/* The calling thread, which is the first, stays where it is. */
+static void pin_members(void *context, int64_t first, int64_t end)
+{
+    (void)context;
+    (void)end;
+    if (first > 0)
+        sac_cpu_pin((int)first);
+}
+
+static int add_team(struct sac_lane *lane, int model, struct sac_error *err)
+{
+    struct sac_service *service = lane->service;
+    bool same = false;
+
+    fill_pixels(lane, model, 1);
+    int rc = sac_classifier_add_team(lane->classifiers[model], lane->team, &same, err);
+    if (rc == 0 && !same)
+        sac_log(SAC_LOG_INFO, "model %s: a picture a core always: together they round otherwise",
+                sac_model_name(service->served[model].model));
+    lane->has_team[model] = rc == 0 && same;
+    if (lane->has_team[model])
+        sac_batcher_lead(service->batcher, lane->index, model);
+    return rc;
+}
+
+static int add_teams(struct sac_lane *lane, struct sac_error *err)
+{
+    int rc = 0;
+
+    if (lane->team < 2)
+        return 0;
+    if (lane->core >= 0)
+        sac_team_run(lane->team, lane->team, pin_members, NULL);
+    for (int m = 0; m < lane->service->options.model_count && rc == 0; m++)
+        rc = add_team(lane, m, err);
     return rc;
 }
 
@@ -126,15 +175,18 @@ static void end_with_labels(struct batch *batch, uint64_t compute_ns)
     }
 }
 
-static void note(const struct sac_lane *lane, const struct batch *batch, int model,
+static void note(const struct sac_lane *lane, const struct batch *batch, int model, bool together,
                  uint64_t compute_ns)
 {
+    struct sac_batcher *batcher = lane->service->batcher;
     uint64_t decode_ns = 0;
 
     for (int i = 0; i < batch->count; i++)
         decode_ns += batch->pictures[i]->decode_ns;
-    sac_batcher_note_latency(lane->service->batcher, lane->index, model, batch->count, decode_ns,
-                             compute_ns);
+    if (together)
+        sac_batcher_note_together(batcher, model, decode_ns, compute_ns);
+    else
+        sac_batcher_note_latency(batcher, lane->index, model, batch->count, decode_ns, compute_ns);
 }
 
 /* SAC_EDEVICE: the lane has failed and the batch is given back. */
@@ -142,12 +194,15 @@ static int run_batch(struct sac_lane *lane, struct batch *batch, int model)
 {
     struct sac_error err = {0};
     struct sac_job *jobs[SAC_BATCH_MAX];
+    bool together = batch->count == 1 && lane->has_team[model] &&
+                    sac_batcher_join(lane->service->batcher, lane->index, model);
     uint64_t from = sac_clock_ns();
-    int rc = sac_classifier_run(batch->classifier, batch->count, &err);
+    int rc = together ? sac_classifier_run_team(batch->classifier, &err)
+                      : sac_classifier_run(batch->classifier, batch->count, &err);
     uint64_t compute_ns = sac_clock_ns() - from;
 
     if (rc == 0) {
-        note(lane, batch, model, compute_ns);
+        note(lane, batch, model, together, compute_ns);
         end_with_labels(batch, compute_ns);
         return 0;
     }
@@ -196,4 +251,4 @@ static bool serve(struct sac_lane *lane)
     return false;
 }
 
-const struct sac_lane_work sac_worker = {open_worker, free_classifiers, serve};
+const struct sac_lane_work sac_worker = {open_worker, add_teams, free_classifiers, serve};

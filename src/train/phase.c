@@ -161,6 +161,19 @@ static void find_classes(struct sac_phase_net *p)
     }
 }
 
+/* A batch that cannot be is for the feed to tell. */
+static int share_batch(const struct sac_phase_net *p, const struct sac_phase_options *options,
+                       struct sac_feed_options *how, struct sac_error *err)
+{
+    int batch = options->batch ? options->batch : sac_feed_layer_batch(p->input);
+
+    if (options->world <= 1 || batch < 1)
+        return 0;
+    how->shard = options->rank;
+    how->shards = options->world;
+    return sac_ranks_batch(batch, options->batch_rule, options->world, &how->batch, err);
+}
+
 static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *options,
                      struct sac_error *err)
 {
@@ -178,8 +191,10 @@ static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *op
         .resize_height = options->resize_height,
     };
 
+    int rc = share_batch(p, options, &how, err);
+
     p->position = options->position;
-    return sac_feed_from_layer(&p->feed, p->input, &how, err);
+    return rc == 0 ? sac_feed_from_layer(&p->feed, p->input, &how, err) : rc;
 }
 
 int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options *options,

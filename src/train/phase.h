@@ -8,6 +8,7 @@
 #include "data/feed.h"
 #include "net/net.h"
 #include "net/plan.h"
+#include "ranks/ranks.h"
 
 /* All borrowed, `state` and `message` for the phase's life. */
 struct sac_phase_options {
@@ -20,6 +21,9 @@ struct sac_phase_options {
     int64_t position; /* of the feed */
     int threads;
     int batch; /* 0: as the layer says */
+    /* Of `world` ranks, which one takes its part of each batch; 0: alone. */
+    int rank, world;
+    enum sac_batch_rule batch_rule;
     int level; /* added to the state, with the stages */
     const char *const *stages;
     int stage_count;

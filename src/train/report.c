@@ -6,21 +6,6 @@
 
 /* ---- Text ------------------------------------------------------------------- */
 
-static void put_text(struct sac_buf *out, const char *text)
-{
-    for (; *text; text++) {
-        const char *entity = *text == '<'   ? "&lt;"
-                             : *text == '>' ? "&gt;"
-                             : *text == '&' ? "&amp;"
-                             : *text == '"' ? "&quot;"
-                                            : NULL;
-        if (entity)
-            sac_buf_puts(out, entity);
-        else
-            sac_buf_put(out, text, 1);
-    }
-}
-
 static void put_base64(struct sac_buf *out, const uint8_t *bytes, size_t size)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -46,7 +31,7 @@ static void put_class(struct sac_buf *out, const struct sac_report *r, int index
 {
     char room[32];
 
-    put_text(out, class_name(r, index, room));
+    sac_buf_put_html(out, class_name(r, index, room));
 }
 
 /* ---- Curves ----------------------------------------------------------------- */
@@ -184,11 +169,11 @@ static void put_choices(struct sac_buf *out, const struct sac_tuning_choices *ch
     sac_buf_puts(out, "<h2>What was chosen, and why</h2>\n<table>\n");
     for (int i = 0; i < choices->count; i++) {
         sac_buf_puts(out, "<tr><th>");
-        put_text(out, choices->choice[i].name);
+        sac_buf_put_html(out, choices->choice[i].name);
         sac_buf_puts(out, "</th><td>");
-        put_text(out, choices->choice[i].value);
+        sac_buf_put_html(out, choices->choice[i].value);
         sac_buf_puts(out, "</td><td>");
-        put_text(out, choices->choice[i].why);
+        sac_buf_put_html(out, choices->choice[i].why);
         sac_buf_puts(out, "</td></tr>\n");
     }
     sac_buf_puts(out, "</table>\n");
@@ -234,10 +219,10 @@ static void put_matrix(struct sac_buf *out, const struct sac_report *r, int clas
                            "fill-opacity=\"%.2f\"><title>",
                            i == k ? "good" : "bad", k * cell, i * cell, cell, cell,
                            0.15 + 0.85 * (double)n / (double)(c.items ? c.items : 1));
-            put_text(out, class_name(r, i, truth));
+            sac_buf_put_html(out, class_name(r, i, truth));
             sac_buf_puts(out, i == k ? ": right, " : " taken for ");
             if (i != k) {
-                put_text(out, class_name(r, k, said));
+                sac_buf_put_html(out, class_name(r, k, said));
                 sac_buf_puts(out, ": ");
             }
             sac_buf_printf(out, "%lld of %lld</title></rect>\n", (long long)n, (long long)c.items);
@@ -268,7 +253,7 @@ static void put_worst(struct sac_buf *out, const struct sac_report *r)
         sac_buf_printf(out, "</b> %.0f %%<br>is ", 100 * p->confidence);
         put_class(out, r, p->label);
         sac_buf_puts(out, "<br><small>");
-        put_text(out, p->file);
+        sac_buf_put_html(out, p->file);
         sac_buf_puts(out, "</small></figcaption></figure>\n");
     }
     sac_buf_puts(out, "</div>\n");
@@ -325,13 +310,13 @@ void sac_report_html(struct sac_buf *out, const struct sac_report *r)
     sac_buf_puts(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
                       "<meta name=\"viewport\" content=\"width=device-width\">"
                       "<link rel=\"icon\" href=\"data:,\"><title>");
-    put_text(out, r->title);
+    sac_buf_put_html(out, r->title);
     sac_buf_puts(out, "</title>\n");
     sac_buf_puts(out, style);
     sac_buf_puts(out, "</head><body>\n<h1>");
-    put_text(out, r->title);
+    sac_buf_put_html(out, r->title);
     sac_buf_puts(out, "</h1>\n<p>");
-    put_text(out, r->summary);
+    sac_buf_put_html(out, r->summary);
     sac_buf_puts(out, "</p>\n");
     put_figures(out, r, &s);
     put_chart(out, r, "Loss", train_loss, "training", validation_loss, "validation");

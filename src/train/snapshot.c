@@ -220,6 +220,18 @@ char *sac_snapshot_prefix(const char *snapshot_prefix, const char *solver_path)
     return rc < 0 ? NULL : prefix;
 }
 
+static int check_folder(const char *prefix, struct sac_error *err)
+{
+    const char *slash = strrchr(prefix, '/');
+    char *folder = slash && slash > prefix ? strndup(prefix, (size_t)(slash - prefix)) : NULL;
+    int rc = !folder || sac_file_is_folder(folder)
+                 ? 0
+                 : sac_fail(err, SAC_ENOENT, "there is no folder %s", folder);
+
+    free(folder);
+    return rc;
+}
+
 int sac_snapshot_check_prefix(const char *prefix, struct sac_error *err)
 {
     struct sac_durable *file = NULL;
@@ -227,7 +239,9 @@ int sac_snapshot_check_prefix(const char *prefix, struct sac_error *err)
 
     if (asprintf(&path, "%s_iter_0.check", prefix) < 0)
         return sac_fail(err, SAC_ENOMEM, "out of memory");
-    int rc = sac_durable_open(&file, path, err);
+    int rc = check_folder(prefix, err);
+    if (rc == 0)
+        rc = sac_durable_open(&file, path, err);
     if (rc == 0)
         rc = sac_durable_sync(file, err);
     if (rc < 0)

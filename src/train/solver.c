@@ -24,7 +24,7 @@ struct sac_solver {
     struct sac_rate rate;
     struct sac_rule_values values; /* but for the rate */
     float clip_gradients;          /* below 0: none */
-    int iter_size;
+    int iter_size, ranks;
     bool l1;
     struct segment *segments;
     int segment_count;
@@ -33,13 +33,17 @@ struct sac_solver {
     int threads;
 };
 
-/* NVCaffe's additions that change numbers and that are not here. */
+/* NVCaffe's additions that change results, and that are not here. */
 static int refuse_unsupported(const Caffe__SolverParameter *message, struct sac_error *err)
 {
     if (message->momentum_policy && strcmp(message->momentum_policy, "fixed") != 0)
         return sac_fail(err, SAC_EUNSUPPORTED,
                         "momentum_policy \"%s\" is not supported; only \"fixed\" is",
                         message->momentum_policy);
+    if (message->eval_type && strcmp(message->eval_type, "classification") != 0)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "eval_type \"%s\" is not supported; only \"classification\" is",
+                        message->eval_type);
     if (message->local_lr_auto)
         return sac_fail(err, SAC_EUNSUPPORTED, "local_lr_auto is not supported");
     return 0;
@@ -98,6 +102,7 @@ static int read_message(struct sac_solver *solver, const Caffe__SolverParameter 
     };
     solver->clip_gradients = message->clip_gradients;
     solver->iter_size = message->iter_size;
+    solver->ranks = 1;
     return 0;
 }
 
@@ -136,6 +141,13 @@ static int add_history(struct sac_solver *solver, size_t total, struct sac_error
             return sac_fail(err, SAC_ENOMEM, "no memory for the history of %zu parameters", total);
     }
     return 0;
+}
+
+int sac_solver_check(const Caffe__SolverParameter *message, struct sac_error *err)
+{
+    struct sac_solver solver = {0};
+
+    return read_message(&solver, message, err);
 }
 
 int sac_solver_new(struct sac_solver **ret, const Caffe__SolverParameter *message,
@@ -188,6 +200,17 @@ int sac_solver_iter_size(const struct sac_solver *solver)
     return solver->iter_size;
 }
 
+void sac_solver_set_ranks(struct sac_solver *solver, int ranks)
+{
+    solver->ranks = ranks;
+}
+
+/* Of one pass of one rank. */
+static float share_of(const struct sac_solver *solver)
+{
+    return 1 / ((float)solver->iter_size * (float)solver->ranks);
+}
+
 /* Eight sums side by side: exact enough in double, vectorised, in a fixed order. */
 static double sum_of_squares(const float *values, size_t count)
 {
@@ -227,7 +250,7 @@ struct sac_solver_step sac_solver_begin_norm(const struct sac_solver *solver, do
         .rate = sac_rate_at(&solver->rate, iteration), .clip = 1, .correction = 1};
 
     if (sac_solver_clips(solver)) {
-        step.norm = norm;
+        step.norm = norm / solver->ranks;
         if (step.norm > (double)solver->clip_gradients)
             step.clip = (float)((double)solver->clip_gradients / step.norm);
     }
@@ -258,7 +281,7 @@ struct sac_update sac_solver_device_update(const struct sac_solver *solver,
         .second = solver->values.second,
         .delta = solver->values.delta,
         .clip = step->clip,
-        .share = 1 / (float)solver->iter_size,
+        .share = share_of(solver),
         .l1 = solver->l1,
     };
 }
@@ -299,7 +322,7 @@ static float sign_of(float value)
     return (float)((value > 0) - (value < 0));
 }
 
-/* Clipped, divided by iter_size, decayed: out[count], what the rule takes. */
+/* Clipped, divided by iter_size and ranks, decayed: out[count], what the rule takes. */
 static void ready_gradient(float *restrict out, const float *restrict g, const float *restrict w,
                            size_t count, float clip, float share, float decay, bool l1)
 {
@@ -322,7 +345,7 @@ static void apply_segment(struct sac_solver *solver, const struct sac_solver_ste
                           size_t first, size_t end)
 {
     struct sac_rule_values values = solver->values;
-    float share = 1 / (float)solver->iter_size;
+    float share = share_of(solver);
     float *second = solver->history[1] ? solver->history[1] : solver->history[0];
     float ready[PIECE];
 

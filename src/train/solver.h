@@ -42,6 +42,9 @@ struct sac_solver_segment {
 
 struct sac_solver;
 
+/* Whether a solver can be made of the message, before anything else is opened. */
+int sac_solver_check(const Caffe__SolverParameter *message, struct sac_error *err);
+
 /* `total`: floats in each flat array. `message` is borrowed for the solver's life. */
 int sac_solver_new(struct sac_solver **ret, const Caffe__SolverParameter *message,
                    const struct sac_solver_segment *segments, int segment_count, size_t total,
@@ -54,13 +57,18 @@ int sac_solver_iter_size(const struct sac_solver *solver);
 /* What one iteration's update has in common for all segments. */
 struct sac_solver_step {
     double rate;
-    double norm;      /* of the gradients, before clipping; 0 unless clip_gradients is set */
-    float clip;       /* they are multiplied by this, 1 when they were not too long */
+    double norm; /* of the gradients' mean over ranks, before clipping; 0 unless clip_gradients is
+                    set */
+    float clip;  /* they are multiplied by this, 1 when they were not too long */
     float correction; /* Adam's */
 };
 
 /* How many threads of the caller's team updates and checks may use; 1 unless set. */
 void sac_solver_set_threads(struct sac_solver *solver, int threads);
+
+/* Gradients are the sums of so many ranks', of which each has the mean of its own items;
+ * 1 unless set. */
+void sac_solver_set_ranks(struct sac_solver *solver, int ranks);
 
 /* One update, in one call. grads[total] is read only. */
 void sac_solver_update(struct sac_solver *solver, float *params, const float *grads,

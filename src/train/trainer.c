@@ -31,20 +31,22 @@ static int read_solver(struct sac_trainer *t, struct sac_error *err)
         return rc;
     t->message = t->file.solver;
     if (!t->message->has_max_iter || t->message->max_iter < 1)
-        return sac_fail(err, SAC_EINVAL, "%s: max_iter is not set", t->options.solver);
+        return sac_fail(err, SAC_EINVAL, "%s: max_iter is %s; expected at least 1",
+                        t->options.solver, t->message->has_max_iter ? "not above 0" : "not set");
+    rc = sac_solver_check(t->message, err);
+    if (rc != 0)
+        return rc;
     t->prefix = sac_snapshot_prefix(t->message->snapshot_prefix, t->options.solver);
     if (!t->prefix)
         return sac_trainer_no_memory(err);
-    rc = sac_snapshot_check_prefix(t->prefix, err);
+    if (t->rank == 0)
+        rc = sac_snapshot_check_prefix(t->prefix, err);
     return rc == 0 ? sac_loss_mean_init(&t->loss, t->message->average_loss, err) : rc;
 }
 
 static int prepare(struct sac_trainer *t, struct sac_error *err)
 {
-    const struct sac_device *device = t->options.device;
-    int rc = device->info.host_memory || device->table->update
-                 ? 0
-                 : sac_fail(err, SAC_EUNSUPPORTED, "device %s cannot train", device->info.name);
+    int rc = sac_trainer_open_device(t, err);
 
     if (rc == 0)
         rc = read_solver(t, err);
@@ -52,6 +54,8 @@ static int prepare(struct sac_trainer *t, struct sac_error *err)
         rc = sac_trainer_find_snapshot(t, err);
     if (rc == 0)
         rc = sac_trainer_choose_seed(t, err);
+    if (rc == 0)
+        rc = sac_trainer_share_seed(t, err);
     sac_trainer_choose_threads(t);
     if (rc == 0)
         rc = sac_trainer_open_train(t, err);
@@ -70,8 +74,19 @@ static int prepare(struct sac_trainer *t, struct sac_error *err)
     if (rc == 0)
         rc = sac_trainer_make_plans(t, err);
     if (rc == 0)
+        rc = sac_trainer_share_start(t, err);
+    if (rc == 0)
         rc = sac_trainer_find_metric(t, err);
     return rc == 0 ? sac_trainer_prepare_out(t, err) : rc;
+}
+
+/* Rank 0 reads, tests, tells and writes. */
+static void leave_to_rank_0(struct sac_trainer_options *o)
+{
+    o->weights = o->snapshot = o->out = o->metric = NULL;
+    o->keep_best = false;
+    o->keep_last = o->patience = 0;
+    o->on_event = NULL;
 }
 
 int sac_trainer_new(struct sac_trainer **ret, const struct sac_trainer_options *options,
@@ -84,6 +99,10 @@ int sac_trainer_new(struct sac_trainer **ret, const struct sac_trainer_options *
         return rc;
     t->options = *options;
     t->options.keep_best |= options->patience > 0 || options->metric;
+    t->rank = options->comm ? options->comm->rank : 0;
+    t->world = options->comm ? options->comm->world : 1;
+    if (t->rank > 0)
+        leave_to_rank_0(&t->options);
     t->saved_at = t->tested_at = -1;
     rc = prepare(t, err);
     if (rc == 0) {
@@ -102,8 +121,10 @@ void sac_trainer_free(struct sac_trainer *t)
         sac_phase_net_done(&t->tests[i]); /* before the plan whose memory theirs is */
         free(t->test_weight_at[i]);
     }
+    sac_reducer_free(t->reducer);
     sac_phase_net_done(&t->train);
     sac_trainer_remote_free(t);
+    sac_transfer_done(&t->transfer);
     if (t->stream)
         t->options.device->table->stream_free(t->stream);
     if (t->store)
@@ -116,7 +137,7 @@ void sac_trainer_free(struct sac_trainer *t)
     free(t->weights.layers);
     free(t->blobs);
     free(t->params);
-    free(t->grads);
+    free(t->grads_memory);
     free(t->weight_at);
     free(t->grad_at);
     free(t->values);
@@ -145,9 +166,15 @@ static uint64_t pass_of(const struct sac_trainer *t, int pass)
     return (uint64_t)t->iteration * (uint64_t)sac_solver_iter_size(t->solver) + (uint64_t)pass;
 }
 
+/* Ranks drop out elements of their own. */
+static uint64_t seed_of(const struct sac_trainer *t)
+{
+    return t->seed + (uint64_t)t->rank * 0x9e3779b97f4a7c15;
+}
+
 static int forward(struct sac_trainer *t, int pass, double *ret_loss, struct sac_error *err)
 {
-    sac_plan_set_random(t->train.plan, t->seed, pass_of(t, pass));
+    sac_plan_set_random(t->train.plan, seed_of(t), pass_of(t, pass));
     int rc = sac_phase_net_forward(&t->train, err);
     if (rc == 0)
         rc = sac_plan_loss_sum(t->train.plan, ret_loss, err);
@@ -176,6 +203,20 @@ static int begin_iteration(struct sac_trainer *t, struct sac_error *err)
     return 0;
 }
 
+/* Summed over the ranks, finite, and on a device with their norm. */
+static int take_gradients(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = t->reducer ? sac_reducer_end(t->reducer, err) : 0;
+
+    if (rc == 0)
+        rc = t->options.device->table->stream_sync(t->stream, err);
+    if (rc == 0 && t->remote)
+        return sac_trainer_remote_check(t, err);
+    if (rc == 0 && t->reducer)
+        rc = sac_trainer_hear(t, err);
+    return rc == 0 && t->head[SAC_HEAD_VOID] == 0 ? sac_trainer_check_gradients(t, err) : rc;
+}
+
 static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_error *err)
 {
     int passes = sac_solver_iter_size(t->solver), rc = begin_iteration(t, err);
@@ -187,14 +228,16 @@ static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_
         rc = forward(t, i, &loss, err);
         if (rc == 0)
             rc = keep_outputs(t, err);
+        sum += loss;
+        if (rc == 0 && t->reducer && i == passes - 1)
+            rc = sac_trainer_offer(t, sum, err);
         if (rc == 0)
             rc = sac_plan_backward(t->train.plan, err);
-        sum += loss;
     }
     if (rc == 0)
-        rc = t->options.device->table->stream_sync(t->stream, err);
-    if (rc == 0)
-        rc = t->remote ? sac_trainer_remote_check(t, err) : sac_trainer_check_gradients(t, err);
+        rc = take_gradients(t, err);
+    if (t->reducer)
+        sum = (double)t->head[SAC_HEAD_LOSS] / t->world;
     *ret_loss = sum / passes;
     return rc;
 }
@@ -236,10 +279,13 @@ static int step(struct sac_trainer *t, struct sac_error *err)
 
     if (falls_on(t->iteration, m->test_interval) && (t->iteration > 0 || m->test_initialization))
         rc = sac_trainer_test(t, err);
+    if (rc == 0 && t->stopped && t->reducer)
+        rc = sac_trainer_leave(t, err);
     if (rc != 0 || t->stopped)
         return rc;
     rc = forward_backward(t, &loss, err);
-    if (rc != 0)
+    t->stopped = t->head[SAC_HEAD_VOID] > 0;
+    if (rc != 0 || t->stopped)
         return rc;
     sac_loss_mean_add(&t->loss, loss);
     if (falls_on(t->iteration, m->display))
@@ -255,8 +301,8 @@ static int step(struct sac_trainer *t, struct sac_error *err)
                             .kind = SAC_TRAIN_STEP,
                             .loss = t->loss.mean,
                             .rate = sac_rate_at(sac_solver_rate(t->solver), t->iteration - 1)});
-    enum sac_train_request request = sac_trainer_asked(t);
-    if (falls_on(t->iteration, m->snapshot) || request == SAC_TRAIN_SNAPSHOT)
+    enum sac_train_request request = t->reducer ? sac_trainer_agreed(t) : sac_trainer_asked(t);
+    if (t->rank == 0 && (falls_on(t->iteration, m->snapshot) || request == SAC_TRAIN_SNAPSHOT))
         rc = sac_trainer_save(t, err);
     t->stopped |= request == SAC_TRAIN_STOP;
     return rc;
@@ -311,6 +357,29 @@ static void tell_end(struct sac_trainer *t)
     sac_trainer_tell(t, event);
 }
 
+static void tell_unheeded(const struct sac_trainer *t, const char *name, const char *why)
+{
+    sac_trainer_tell(
+        t, (struct sac_train_event){.kind = SAC_TRAIN_UNHEEDED, .name = name, .text = why});
+}
+
+/* Fields that change no result, and that are not heeded. */
+static void tell_what_is_unheeded(const struct sac_trainer *t)
+{
+    const Caffe__SolverParameter *m = t->message;
+    bool on_host = t->options.device->info.host_memory;
+
+    if (m->debug_info)
+        tell_unheeded(t, "debug_info", "no layer's mean values are shown");
+    if (m->snapshot_diff)
+        tell_unheeded(t, "snapshot_diff", "snapshots hold no gradients");
+    if (on_host && m->has_solver_mode &&
+        m->solver_mode == CAFFE__SOLVER_PARAMETER__SOLVER_MODE__GPU)
+        tell_unheeded(t, "solver_mode: GPU", "this runs on the CPU; --device cuda takes a GPU");
+    if (!on_host && m->solver_mode == CAFFE__SOLVER_PARAMETER__SOLVER_MODE__CPU)
+        tell_unheeded(t, "solver_mode: CPU", "--device says where this runs");
+}
+
 int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
 {
     int rc = 0;
@@ -318,6 +387,9 @@ int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
     sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_START,
                                                  .name = sac_net_name(t->train.net),
                                                  .text = t->message->lr_policy});
+    if (t->reducer)
+        sac_trainer_tell_ranks(t);
+    tell_what_is_unheeded(t);
     t->start_ns = t->display_ns = sac_clock_ns();
     t->display_iteration = t->iteration;
     while (rc == 0 && !t->stopped && t->iteration < t->message->max_iter)
@@ -326,6 +398,8 @@ int sac_trainer_run(struct sac_trainer *t, struct sac_error *err)
         sac_error_prefix(err, "iteration %lld", (long long)t->iteration);
         return rc;
     }
+    if (t->rank > 0)
+        return 0;
     if (t->message->snapshot_after_train && t->saved_at != t->iteration)
         rc = sac_trainer_save(t, err);
     if (rc == 0 && !t->stopped)

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "data/transform.h"
 #include "device/device.h"
+#include "ranks/ranks.h"
 
 /* What a net shows, one element of an output. */
 struct sac_train_value {
@@ -28,6 +29,9 @@ struct sac_train_value {
 
 enum sac_train_event_kind {
     SAC_TRAIN_START,     /* name: the net's */
+    SAC_TRAIN_PARALLEL,  /* text: how many ranks, and what a batch is for them */
+    SAC_TRAIN_UNHEEDED,  /* name: a field of the solver's that is not heeded; text: what is instead
+                          */
     SAC_TRAIN_LOADED,    /* name: the weights' file; text: what was copied */
     SAC_TRAIN_RESTORED,  /* name: the solverstate */
     SAC_TRAIN_TESTING,   /* test: which net */
@@ -92,12 +96,21 @@ struct sac_trainer_options {
     /* That compute; 0: as many as the snapshot was made with, else one a core. Results
      * depend on it where libraries add up in parts: the same number, the same bits. */
     int compute_threads;
+    int sharers; /* trainers of this process among which the cores are; 0: one */
     /* What values and their gradients are stored in, of training and test nets; weights,
      * sums and losses are fp32 in any. */
     enum sac_precision precision;
     /* Only algorithms that give the same bits again: a GPU's fastest may not. */
     bool deterministic;
     struct sac_device *device;
+    /* One rank of several, each with a trainer of these same options; NULL: alone. Rank 0
+     * reads what the run starts from and gives it to all; it alone tests, tells and
+     * writes. Of batch norm's statistics, which each rank has of its own items, rank 0's
+     * are saved. Losses and accuracies are rank 0's, but for the sum of losses. */
+    struct sac_comm *comm;
+    struct sac_comm *neighbours; /* the ranks of this process, by the host's memory; NULL: alone */
+    enum sac_batch_rule batch_rule;
+    size_t bucket_bytes; /* gradients that are summed at once, at least; 0: 8 MB */
     void (*on_event)(void *user, const struct sac_train_event *event);
     /* Asked after every iteration, and before every batch of a test. */
     enum sac_train_request (*request)(void *user);

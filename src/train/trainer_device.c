@@ -18,12 +18,14 @@ static const float scale_first = 1024, scale_most = 16777216;
 
 struct sac_trainer_remote {
     float *params, *grads, *history[2];
+    float *grads_memory;          /* a head, and the gradients behind it */
     float **weight_at, **grad_at; /* one a parameter of the training net */
     float **own;                  /* of test nets: parameters that do not train */
     int own_count;
     struct sac_update_chunk *chunks;
     size_t chunk_count;
     double *work, *norm; /* the device's; staging */
+    float *head;         /* staging */
     double sum;          /* of the gradients' squares, as they are scaled */
     bool stale;          /* the host's arrays are behind */
 };
@@ -46,7 +48,7 @@ static int take(struct sac_trainer *t, size_t bytes, void *ret, struct sac_error
 static int send(struct sac_trainer *t, void *to, const void *from, size_t bytes,
                 struct sac_error *err)
 {
-    return sac_transfer_in(device_of(t), t->stream, to, from, bytes, err);
+    return sac_transfer_in(&t->transfer, to, from, bytes, err);
 }
 
 static int take_arrays(struct sac_trainer *t, struct sac_trainer_remote *r, struct sac_error *err)
@@ -55,7 +57,8 @@ static int take_arrays(struct sac_trainer *t, struct sac_trainer_remote *r, stru
     int rc = take(t, bytes, &r->params, err);
 
     if (rc == 0)
-        rc = take(t, bytes, &r->grads, err);
+        rc = take(t, bytes + sizeof t->head, &r->grads_memory, err);
+    r->grads = r->grads_memory ? r->grads_memory + SAC_HEAD : NULL;
     for (int i = 0; rc == 0 && i < sac_solver_histories(t->solver); i++)
         rc = take(t, bytes, &r->history[i], err);
     if (rc == 0)
@@ -63,6 +66,9 @@ static int take_arrays(struct sac_trainer *t, struct sac_trainer_remote *r, stru
     if (rc == 0)
         rc = device_of(t)->table->memory_new(device_of(t), SAC_MEMORY_STAGING, sizeof(double),
                                              (void **)&r->norm, err);
+    if (rc == 0)
+        rc = device_of(t)->table->memory_new(device_of(t), SAC_MEMORY_STAGING, sizeof t->head,
+                                             (void **)&r->head, err);
     return rc;
 }
 
@@ -131,7 +137,7 @@ void sac_trainer_remote_free(struct sac_trainer *t)
 
     if (!r)
         return;
-    void *memory[] = {r->params, r->grads, r->history[0], r->history[1], r->chunks, r->work};
+    void *memory[] = {r->params, r->grads_memory, r->history[0], r->history[1], r->chunks, r->work};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         if (memory[i])
             device_of(t)->table->memory_free(device_of(t), SAC_MEMORY_DEVICE, memory[i]);
@@ -139,6 +145,8 @@ void sac_trainer_remote_free(struct sac_trainer *t)
         device_of(t)->table->memory_free(device_of(t), SAC_MEMORY_DEVICE, r->own[i]);
     if (r->norm)
         device_of(t)->table->memory_free(device_of(t), SAC_MEMORY_STAGING, r->norm);
+    if (r->head)
+        device_of(t)->table->memory_free(device_of(t), SAC_MEMORY_STAGING, r->head);
     free(r->own);
     free(r->weight_at);
     free(r->grad_at);
@@ -149,6 +157,21 @@ void sac_trainer_remote_free(struct sac_trainer *t)
 float *const *sac_trainer_plan_weights(const struct sac_trainer *t)
 {
     return t->remote ? t->remote->weight_at : t->weight_at;
+}
+
+float *sac_trainer_remote_params(const struct sac_trainer *t)
+{
+    return t->remote->params;
+}
+
+float *sac_trainer_remote_history(const struct sac_trainer *t, int index)
+{
+    return t->remote->history[index];
+}
+
+float *sac_trainer_remote_head(const struct sac_trainer *t)
+{
+    return t->remote->grads_memory;
 }
 
 float *const *sac_trainer_plan_grads(const struct sac_trainer *t)
@@ -187,10 +210,10 @@ int sac_trainer_remote_fetch(struct sac_trainer *t, struct sac_error *err)
 
     if (!r || !r->stale)
         return 0;
-    rc = sac_transfer_out(device_of(t), t->stream, t->params, r->params, bytes, err);
+    rc = sac_transfer_out(&t->transfer, t->params, r->params, bytes, err);
     for (int i = 0; rc == 0 && i < sac_solver_histories(t->solver); i++)
-        rc = sac_transfer_out(device_of(t), t->stream, sac_solver_history_flat(t->solver, i),
-                              r->history[i], bytes, err);
+        rc = sac_transfer_out(&t->transfer, sac_solver_history_flat(t->solver, i), r->history[i],
+                              bytes, err);
     r->stale = rc != 0;
     return rc;
 }
@@ -215,6 +238,16 @@ int sac_trainer_remote_begin(struct sac_trainer *t, struct sac_error *err)
     return rc == 0 ? sac_plan_set_loss_scale(t->train.plan, t->scale.factor, err) : rc;
 }
 
+/* The staging is free: the iteration before was waited for. */
+int sac_trainer_remote_offer(struct sac_trainer *t, struct sac_error *err)
+{
+    struct sac_trainer_remote *r = t->remote;
+
+    memcpy(r->head, t->head, sizeof t->head);
+    return device_of(t)->table->copy(t->stream, SAC_COPY_TO_DEVICE, r->grads_memory, r->head,
+                                     sizeof t->head, err);
+}
+
 static int sum_gradients(struct sac_trainer *t, struct sac_error *err)
 {
     const struct sac_device_table *table = device_of(t)->table;
@@ -223,8 +256,15 @@ static int sum_gradients(struct sac_trainer *t, struct sac_error *err)
 
     if (rc == 0)
         rc = table->copy(t->stream, SAC_COPY_TO_HOST, r->norm, r->work, sizeof *r->norm, err);
+    if (rc == 0 && t->reducer)
+        rc =
+            table->copy(t->stream, SAC_COPY_TO_HOST, r->head, r->grads_memory, sizeof t->head, err);
     if (rc == 0)
         rc = table->stream_sync(t->stream, err);
+    if (rc == 0 && t->reducer) {
+        memcpy(t->head, r->head, sizeof t->head);
+        rc = sac_trainer_hear(t, err);
+    }
     r->sum = rc == 0 ? *r->norm : 0;
     return rc;
 }
@@ -233,10 +273,10 @@ int sac_trainer_remote_check(struct sac_trainer *t, struct sac_error *err)
 {
     int rc = sum_gradients(t, err);
 
-    if (rc != 0 || isfinite(t->remote->sum) || (scales(t) && t->scale.factor > 1))
+    if (rc != 0 || t->head[SAC_HEAD_VOID] > 0 || isfinite(t->remote->sum) ||
+        (scales(t) && t->scale.factor > 1))
         return rc;
-    rc = sac_transfer_out(device_of(t), t->stream, t->grads, t->remote->grads,
-                          t->total * sizeof(float), err);
+    rc = sac_transfer_out(&t->transfer, t->grads, t->remote->grads, t->total * sizeof(float), err);
     if (rc == 0)
         rc = sac_trainer_remote_fetch(t, err);
     if (rc == 0)

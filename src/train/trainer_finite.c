@@ -94,7 +94,7 @@ static int64_t find_in_tensor(const struct sac_trainer *t, const struct sac_tens
     int64_t count = sac_shape_count(&tensor->shape), at = -1;
     float *values = calloc((size_t)count + 1, sizeof *values);
 
-    if (values && sac_transfer_out(t->options.device, t->stream, values, tensor->data,
+    if (values && sac_transfer_out(&t->transfer, values, tensor->data,
                                    (size_t)count * sizeof *values, NULL) == 0)
         at = find_wild(values, count);
     if (at >= 0)
@@ -121,12 +121,16 @@ static int judge_trace(const struct sac_trainer *t, const struct trace *trace,
     return 0;
 }
 
-/* Best effort: what cannot be run again, for lack of memory say, is not blamed. */
+/* Best effort: what cannot be run again, for lack of memory say, is not blamed. Nor among
+ * ranks on GPUs: memory is not to be had while others wait there for this one. */
 static int check_blobs(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_error why = {0};
     struct sac_plan *plan = NULL;
     struct trace trace = {0};
+
+    if (t->remote && t->reducer)
+        return 0;
     int rc = trace_init(&trace, t->train.net) ? 0 : SAC_ENOMEM;
     struct sac_plan_options how = {
         .weights = sac_trainer_plan_weights(t), .wanted = trace.blobs, .wanted_count = trace.count};
@@ -161,7 +165,7 @@ static int with_snapshot(const struct sac_trainer *t, int rc, struct sac_error *
 {
     size_t used = strlen(err->text);
 
-    if (rc != SAC_EINVAL)
+    if (rc != SAC_EINVAL || t->rank > 0)
         return rc;
     if (t->saved_at >= 0)
         snprintf(err->text + used, sizeof err->text - used,

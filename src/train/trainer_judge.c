@@ -7,34 +7,74 @@
 
 /* ---- The metric ------------------------------------------------------------ */
 
-static bool is_metric(const struct sac_trainer *t, const struct sac_phase_output *output)
+static const struct sac_phase_output *output_called(const struct sac_phase_net *net,
+                                                    const char *name)
 {
-    return t->options.metric ? strcmp(output->name, t->options.metric) == 0 : output->weight == 0;
+    for (int i = 0; i < net->output_count; i++)
+        if (strcmp(net->outputs[i].name, name) == 0)
+            return &net->outputs[i];
+    return NULL;
 }
 
-static void use_output(struct sac_trainer *t, int test, const struct sac_phase_output *output)
+/* The layer that an output comes from. */
+static const Caffe__LayerParameter *layer_of(const struct sac_phase_net *net, const char *output)
 {
-    t->metric.test = test;
-    t->metric.name = output->name;
-    t->metric.value = output->first;
-    t->metric.lower = output->weight != 0;
-    t->metric.known = true;
+    for (int i = net->layer_count - 1; i >= 0; i--)
+        for (size_t k = 0; k < net->layers[i]->n_top; k++)
+            if (strcmp(net->layers[i]->top[k], output) == 0)
+                return net->layers[i];
+    return NULL;
 }
 
-/* The first accuracy, or else the sum of losses of the first test net. */
+/* Of the last Accuracy layer, as a net of several heads has its own behind the auxiliary
+ * ones'; of the best answer rather than of the best five. */
+static const struct sac_phase_output *find_accuracy(const struct sac_phase_net *net)
+{
+    const struct sac_phase_output *found = NULL;
+
+    for (int i = 0; i < net->layer_count; i++) {
+        const Caffe__LayerParameter *layer = net->layers[i];
+        const struct sac_phase_output *output =
+            strcmp(layer->type, "Accuracy") == 0 && layer->n_top > 0
+                ? output_called(net, layer->top[0])
+                : NULL;
+        bool first = !layer->accuracy_param || layer->accuracy_param->top_k == 1;
+        if (output && output->count == 1 && (first || !found))
+            found = output;
+    }
+    return found;
+}
+
+static bool is_loss(const struct sac_phase_net *net, const struct sac_phase_output *output)
+{
+    const Caffe__LayerParameter *layer = layer_of(net, output->name);
+
+    return output->weight != 0 || (layer && strstr(layer->type, "Loss"));
+}
+
+/* The output that is asked for, else an accuracy, or else the sum of losses of the first
+ * test net. */
 int sac_trainer_find_metric(struct sac_trainer *t, struct sac_error *err)
 {
+    const char *name = t->options.metric;
+
     if (!t->options.keep_best)
         return 0;
-    for (int i = 0; i < t->test_count && !t->metric.known; i++)
-        for (int k = 0; k < t->tests[i].output_count && !t->metric.known; k++)
-            if (is_metric(t, &t->tests[i].outputs[k]))
-                use_output(t, i, &t->tests[i].outputs[k]);
+    for (int i = 0; i < t->test_count && !t->metric.known; i++) {
+        const struct sac_phase_net *net = &t->tests[i];
+        const struct sac_phase_output *output =
+            name ? output_called(net, name) : find_accuracy(net);
+        if (output)
+            t->metric = (struct sac_trainer_metric){.known = true,
+                                                    .test = i,
+                                                    .name = output->name,
+                                                    .value = output->first,
+                                                    .lower = is_loss(net, output)};
+    }
     if (t->metric.known)
         return 0;
-    if (t->options.metric)
-        return sac_fail(err, SAC_EINVAL, "no test net has an output \"%.64s\" to judge by",
-                        t->options.metric);
+    if (name)
+        return sac_fail(err, SAC_EINVAL, "no test net has an output \"%.64s\" to judge by", name);
     if (t->test_count == 0 || sac_plan_loss_count(t->tests[0].plan) == 0)
         return sac_fail(err, SAC_EINVAL,
                         "%s: the best iteration is that of the best test, and there is no test "
@@ -51,8 +91,8 @@ json_t *sac_trainer_best_json(const struct sac_trainer *t)
 {
     const struct sac_trainer_best *b = &t->best;
 
-    return json_pack("{s:f,s:I,s:i,s:b}", "value", b->value, "iteration", (json_int_t)b->iteration,
-                     "since", b->since, "extra", b->extra);
+    return json_pack("{s:f,s:f,s:I,s:i,s:b}", "value", b->value, "loss", b->loss, "iteration",
+                     (json_int_t)b->iteration, "since", b->since, "extra", b->extra);
 }
 
 void sac_trainer_restore_best(struct sac_trainer *t)
@@ -66,23 +106,27 @@ void sac_trainer_restore_best(struct sac_trainer *t)
     if (json_unpack((json_t *)best, "{s:F,s:I,s:i,s:b}", "value", &t->best.value, "iteration",
                     &iteration, "since", &t->best.since, "extra", &extra) != 0)
         return;
+    t->best.loss = json_number_value(json_object_get(best, "loss"));
     t->best.iteration = iteration;
     t->best.extra = extra != 0;
     t->best.known = true;
 }
 
-static bool is_better(const struct sac_trainer *t, double value)
+/* With few pictures many tests are equally right: the surest of them is the best. */
+static bool is_better(const struct sac_trainer *t, double value, double loss)
 {
     if (!isfinite(value))
         return false;
     if (!t->best.known)
         return true;
+    if (value == t->best.value)
+        return loss < t->best.loss;
     return t->metric.lower ? value < t->best.value : value > t->best.value;
 }
 
 /* A snapshot of its own, unless there is one of this iteration. What was there for the
  * former best alone goes. */
-static int keep_best(struct sac_trainer *t, double value, struct sac_error *err)
+static int keep_best(struct sac_trainer *t, double value, double loss, struct sac_error *err)
 {
     struct sac_trainer_best former = t->best;
     int rc = 0;
@@ -90,6 +134,7 @@ static int keep_best(struct sac_trainer *t, double value, struct sac_error *err)
     t->best = (struct sac_trainer_best){
         .known = true,
         .value = value,
+        .loss = loss,
         .iteration = t->iteration,
         .extra = t->saved_at != t->iteration,
     };
@@ -105,10 +150,10 @@ static int keep_best(struct sac_trainer *t, double value, struct sac_error *err)
     return rc;
 }
 
-static int judge(struct sac_trainer *t, double value, struct sac_error *err)
+static int judge(struct sac_trainer *t, double value, double loss, struct sac_error *err)
 {
-    if (is_better(t, value))
-        return keep_best(t, value, err);
+    if (is_better(t, value, loss))
+        return keep_best(t, value, loss, err);
     t->best.since++;
     t->stopped |= t->options.patience > 0 && t->best.since >= t->options.patience;
     return 0;
@@ -164,7 +209,7 @@ static int test_batch(struct sac_trainer *t, struct sac_phase_net *net, double *
 }
 
 static int test_one(struct sac_trainer *t, int index, int64_t *began, double *ret_metric,
-                    struct sac_error *err)
+                    double *ret_loss, struct sac_error *err)
 {
     struct sac_phase_net *net = &t->tests[index];
     int rounds = t->message->test_iter[index], rc = 0;
@@ -182,8 +227,10 @@ static int test_one(struct sac_trainer *t, int index, int64_t *began, double *re
     if (rc != 0)
         return rc;
     int count = sac_trainer_show(t, net, 1.0 / rounds);
-    if (t->metric.known && t->metric.test == index)
-        *ret_metric = t->metric.value < 0 ? loss / rounds : t->shown[t->metric.value].value;
+    if (t->metric.known && t->metric.test == index) {
+        *ret_loss = loss / rounds;
+        *ret_metric = t->metric.value < 0 ? *ret_loss : t->shown[t->metric.value].value;
+    }
     sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_TESTED,
                                                  .test = index,
                                                  .loss = loss / rounds,
@@ -196,7 +243,7 @@ static int test_one(struct sac_trainer *t, int index, int64_t *began, double *re
 int sac_trainer_test(struct sac_trainer *t, struct sac_error *err)
 {
     int64_t began[SAC_TRAIN_TESTS_MAX];
-    double metric = NAN;
+    double metric = NAN, loss = NAN;
     int rc = 0;
 
     if (t->tested_at == t->iteration) /* before the snapshot that the run goes on from */
@@ -204,10 +251,10 @@ int sac_trainer_test(struct sac_trainer *t, struct sac_error *err)
     for (int i = 0; i < t->test_count; i++)
         began[i] = t->tests[i].position;
     for (int i = 0; rc == 0 && !t->stopped && i < t->test_count; i++)
-        rc = test_one(t, i, began, &metric, err);
+        rc = test_one(t, i, began, &metric, &loss, err);
     if (t->stopped)
         return rc;
     t->tested_at = t->iteration;
     /* What was not trained yet is not kept. */
-    return rc == 0 && t->metric.known && t->iteration > 0 ? judge(t, metric, err) : rc;
+    return rc == 0 && t->metric.known && t->iteration > 0 ? judge(t, metric, loss, err) : rc;
 }

@@ -60,7 +60,10 @@ int sac_trainer_open_train(struct sac_trainer *t, struct sac_error *err)
         .smoothing = t->options.smoothing,
         .augment = t->options.augment,
         .source = t->options.data,
-        .position = sac_trainer_restored_position(t, -1),
+        .position = t->first_position,
+        .rank = t->rank,
+        .world = t->world,
+        .batch_rule = t->options.batch_rule,
     };
     const Caffe__NetParameter *message = path           ? NULL
                                          : m->net_param ? m->net_param
@@ -68,6 +71,9 @@ int sac_trainer_open_train(struct sac_trainer *t, struct sac_error *err)
 
     if (!path && !message)
         return sac_fail(err, SAC_EINVAL, "%s: no net is named (net, train_net)", t->options.solver);
+    if (!t->options.net && m->net && m->train_net)
+        return sac_fail(err, SAC_EINVAL, "%s: both net and train_net; expected one of them",
+                        t->options.solver);
     return open_phase(t, &t->train, path, message, &how, err);
 }
 
@@ -105,12 +111,17 @@ int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err)
     const Caffe__SolverParameter *m = t->message;
     int rc = 0;
 
+    if (t->rank > 0)
+        return 0;
     if (m->n_test_iter > SAC_TRAIN_TESTS_MAX)
         return sac_fail(err, SAC_ELIMIT, "%s: %zu test nets; at most %d", t->options.solver,
                         m->n_test_iter, SAC_TRAIN_TESTS_MAX);
     if (m->n_test_iter < m->n_test_net + m->n_test_net_param)
         return sac_fail(err, SAC_EINVAL, "%s: %zu test nets and %zu test_iter; expected one each",
                         t->options.solver, m->n_test_net + m->n_test_net_param, m->n_test_iter);
+    if (m->n_test_state > 0 && m->n_test_state != m->n_test_iter)
+        return sac_fail(err, SAC_EINVAL, "%s: %zu test_state and %zu test_iter; expected one each",
+                        t->options.solver, m->n_test_state, m->n_test_iter);
     if (m->n_test_iter > 0 && m->test_interval <= 0)
         return sac_fail(err, SAC_EINVAL, "%s: test_iter without a test_interval",
                         t->options.solver);
@@ -142,35 +153,84 @@ static int plan_train(struct sac_trainer *t, struct sac_error *err)
     return rc;
 }
 
-/* A test net takes the training net's parameters by their names; what it has alone stays
- * as its fillers made it. */
+static const struct sac_layer *layer_called(const struct sac_net *net, const char *name)
+{
+    for (int i = 0; i < sac_net_layer_count(net); i++)
+        if (strcmp(sac_layer_name(sac_net_layer(net, i)), name) == 0)
+            return sac_net_layer(net, i);
+    return NULL;
+}
+
+/* Which of the training net's parameters a layer has as its k-th; -1: none. */
+static int trained_as(const struct sac_net *train, const char *layer, int k)
+{
+    const struct sac_layer *theirs = layer_called(train, layer);
+    struct sac_shape shape;
+    struct sac_net_param param;
+
+    if (!theirs || k >= sac_layer_weight_count(theirs))
+        return -1;
+    for (int i = 0; i < sac_net_param_count(train); i++) {
+        sac_net_param(train, i, &param);
+        if (param.data == sac_layer_weight(theirs, k, &shape))
+            return i;
+    }
+    return -1;
+}
+
+/* The training net's parameter that the test net's is: that of a layer of the same name,
+ * as Caffe has it, since what a layer shares may be another's in the other phase. */
+static int trained_param(const struct sac_net *train, const struct sac_net *test, const float *data)
+{
+    struct sac_shape shape;
+
+    for (int i = 0; i < sac_net_layer_count(test); i++) {
+        const struct sac_layer *layer = sac_net_layer(test, i);
+        for (int k = 0; k < sac_layer_weight_count(layer); k++) {
+            int found = sac_layer_weight(layer, k, &shape) == data
+                            ? trained_as(train, sac_layer_name(layer), k)
+                            : -1;
+            if (found >= 0)
+                return found;
+        }
+    }
+    return -1;
+}
+
+static int check_count(int index, const struct sac_net_param *mine,
+                       const struct sac_net_param *theirs, struct sac_error *err)
+{
+    if (mine->count == theirs->count)
+        return 0;
+    return sac_fail(err, SAC_EINVAL,
+                    "test net %d: parameter %s has %lld numbers, and %lld in training", index,
+                    mine->name, (long long)mine->count, (long long)theirs->count);
+}
+
+/* A test net takes the training net's parameters; what it has alone stays as its fillers
+ * made it. */
 static int share_weights(struct sac_trainer *t, int index, struct sac_error *err)
 {
-    const struct sac_net *net = t->tests[index].net;
+    struct sac_net *net = t->tests[index].net;
     int count = sac_net_param_count(net), rc = 0;
     float **at = calloc((size_t)count + 1, sizeof *at);
+    bool filled = false;
 
     if (!at)
         return sac_trainer_no_memory(err);
     t->test_weight_at[index] = at;
-    bool filled = false;
     for (int i = 0; i < count && rc == 0; i++) {
         struct sac_net_param mine, theirs;
         sac_net_param(net, i, &mine);
-        at[i] = mine.data;
-        for (int k = 0; k < sac_net_param_count(t->train.net); k++) {
-            sac_net_param(t->train.net, k, &theirs);
-            if (strcmp(mine.name, theirs.name) != 0)
-                continue;
-            if (mine.count != theirs.count)
-                return sac_fail(err, SAC_EINVAL,
-                                "test net %d: parameter %s has %lld numbers, and %lld in training",
-                                index, mine.name, (long long)mine.count, (long long)theirs.count);
-            at[i] = sac_trainer_plan_weights(t)[k];
-        }
-        if (at[i] != mine.data)
+        int found = trained_param(t->train.net, net, mine.data);
+        if (found >= 0) {
+            sac_net_param(t->train.net, found, &theirs);
+            at[i] = sac_trainer_plan_weights(t)[found];
+            rc = check_count(index, &mine, &theirs, err);
             continue;
-        rc = filled ? 0 : sac_net_fill(t->tests[index].net, t->seed, err);
+        }
+        at[i] = mine.data;
+        rc = filled ? 0 : sac_net_fill(net, t->seed, err);
         filled = true;
         if (rc == 0)
             rc = sac_trainer_remote_own(t, &at[i], mine.count, err);
@@ -193,15 +253,25 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
     return sac_phase_net_plan(&t->tests[index], t->options.device, t->store, t->stream, &how, err);
 }
 
-int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err)
+int sac_trainer_open_device(struct sac_trainer *t, struct sac_error *err)
 {
-    int rc = t->options.device->table->stream_new(t->options.device, &t->stream, err);
-    int64_t most;
+    struct sac_device *device = t->options.device;
+    int rc = device->info.host_memory || device->table->update
+                 ? 0
+                 : sac_fail(err, SAC_EUNSUPPORTED, "device %s cannot train", device->info.name);
 
     if (rc == 0)
-        rc = t->options.device->table->store_new(t->options.device, &t->store, err);
+        rc = device->table->stream_new(device, &t->stream, err);
     if (rc == 0)
-        rc = sac_trainer_remote_open(t, err);
+        rc = device->table->store_new(device, &t->store, err);
+    return rc == 0 ? sac_transfer_open(&t->transfer, device, t->stream, err) : rc;
+}
+
+int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = sac_trainer_remote_open(t, err);
+    int64_t most;
+
     if (rc == 0)
         rc = plan_train(t, err);
     most = t->train.value_count;

@@ -106,6 +106,9 @@ static int prepare_auto(struct sac_trainer *t, struct sac_error *err)
         return sac_trainer_no_memory(err);
     }
     int rc = make_deploy(t, &why);
+    struct sac_model_dir dir = model_dir(t);
+    if (rc == 0)
+        rc = sac_model_dir_check(&dir, &why);
     if (rc == SAC_ENOMEM)
         return sac_fail(err, rc, "%s", why.text);
     if (rc == 0)

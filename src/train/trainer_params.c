@@ -16,13 +16,14 @@ int sac_trainer_take_arrays(struct sac_trainer *t, struct sac_error *err)
     }
     t->total = most;
     t->params = aligned_alloc(64, (most + 16) * sizeof *t->params);
-    t->grads = aligned_alloc(64, (most + 16) * sizeof *t->grads);
+    t->grads_memory = aligned_alloc(64, (SAC_HEAD + most + 16) * sizeof *t->grads);
     t->weight_at = calloc(count + 1, sizeof *t->weight_at);
     t->grad_at = calloc(count + 1, sizeof *t->grad_at);
-    if (!t->params || !t->grads || !t->weight_at || !t->grad_at)
+    if (!t->params || !t->grads_memory || !t->weight_at || !t->grad_at)
         return sac_fail(err, SAC_ENOMEM, "out of memory for %zu parameters", most);
     memset(t->params, 0, (most + 16) * sizeof *t->params);
-    memset(t->grads, 0, (most + 16) * sizeof *t->grads);
+    memset(t->grads_memory, 0, (SAC_HEAD + most + 16) * sizeof *t->grads);
+    t->grads = t->grads_memory + SAC_HEAD;
     return 0;
 }
 
@@ -50,6 +51,8 @@ int sac_trainer_make_solver(struct sac_trainer *t, struct sac_error *err)
     rc = sac_solver_new(&t->solver, t->message, segments, count, t->total, err);
     if (rc == 0)
         sac_solver_set_threads(t->solver, t->threads);
+    if (rc == 0)
+        sac_solver_set_ranks(t->solver, t->world);
     free(segments);
     return rc;
 }

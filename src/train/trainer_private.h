@@ -2,13 +2,24 @@
 #ifndef SAC_TRAIN_TRAINER_PRIVATE_H
 #define SAC_TRAIN_TRAINER_PRIVATE_H
 
+#include "ranks/reducer.h"
 #include "train/loss_mean.h"
 #include "train/phase.h"
 #include "train/snapshot.h"
 #include "train/solver.h"
 #include "train/trainer.h"
+#include "train/transfer.h"
 
 enum { SAC_TRAIN_TESTS_MAX = 16 };
+
+/* What ranks tell each other stands before the gradients and is summed with them. */
+enum {
+    SAC_HEAD_LOSS,     /* of all passes */
+    SAC_HEAD_STOP,     /* who wants to stop behind this iteration, */
+    SAC_HEAD_SNAPSHOT, /* and who wants a snapshot there */
+    SAC_HEAD_VOID,     /* who stopped before it: it does not count */
+    SAC_HEAD = 16,     /* floats: whole lines */
+};
 
 /* What the best iteration is judged by. */
 struct sac_trainer_metric {
@@ -20,7 +31,7 @@ struct sac_trainer_metric {
 
 struct sac_trainer_best {
     bool known;
-    double value;
+    double value, loss; /* that of the test net; of two as good, the lower is better */
     int64_t iteration;
     int since;  /* tests that were no better */
     bool extra; /* its snapshot was saved for it alone */
@@ -34,17 +45,24 @@ struct sac_trainer {
     uint64_t seed;
     struct sac_stream *stream;
     struct sac_store *store;
+    struct sac_transfer transfer;
     struct sac_phase_net train, tests[SAC_TRAIN_TESTS_MAX];
     int test_count;
 
     /* All parameters that the solver knows, in Caffe's order, in one array each. */
-    float *params, *grads;
+    float *params, *grads; /* behind grads_memory's head */
+    float *grads_memory;
     size_t total;
     float **weight_at, **grad_at; /* one a parameter of the training net */
     float **test_weight_at[SAC_TRAIN_TESTS_MAX];
     struct sac_solver *solver;
     struct sac_weights_view weights;
     struct sac_blob_view *blobs;
+
+    int rank, world;
+    struct sac_reducer *reducer; /* NULL: alone */
+    float head[SAC_HEAD];        /* what was heard last */
+    int64_t first_position;      /* where the training net's feed begins */
 
     struct sac_trainer_remote *remote; /* the arrays on a device of its own memory; or NULL */
     struct {
@@ -78,9 +96,11 @@ int sac_trainer_no_memory(struct sac_error *err);
 void sac_trainer_tell(const struct sac_trainer *t, struct sac_train_event event);
 
 /* In this order, by sac_trainer_new(). */
+int sac_trainer_open_device(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_find_snapshot(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err);
 void sac_trainer_choose_threads(struct sac_trainer *t);
+int sac_trainer_share_seed(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_open_train(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_open_tests(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_take_arrays(struct sac_trainer *t, struct sac_error *err);
@@ -88,6 +108,7 @@ int sac_trainer_make_solver(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_make_view(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_load_start(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_make_plans(struct sac_trainer *t, struct sac_error *err);
+int sac_trainer_share_start(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_find_metric(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_prepare_out(struct sac_trainer *t, struct sac_error *err);
 
@@ -110,6 +131,18 @@ int64_t sac_trainer_restored_position(const struct sac_trainer *t, int test);
 
 int sac_trainer_save(struct sac_trainer *t, struct sac_error *err);
 
+/* ---- trainer_ranks.c: only with t->reducer ---- */
+
+/* Before the last way back of an iteration, whose losses' sum is given. */
+int sac_trainer_offer(struct sac_trainer *t, double loss, struct sac_error *err);
+/* Instead of an iteration: the others, which wait in it, stop too, and it does not count. */
+int sac_trainer_leave(struct sac_trainer *t, struct sac_error *err);
+/* Once the stream was waited for: whether all are still there. */
+int sac_trainer_hear(struct sac_trainer *t, struct sac_error *err);
+/* What ranks asked for, all alike. */
+enum sac_train_request sac_trainer_agreed(const struct sac_trainer *t);
+void sac_trainer_tell_ranks(const struct sac_trainer *t);
+
 /* ---- trainer_device.c: nothing to do where the device's memory is the host's ---- */
 
 /* Behind the solver and the start; the stream is there. */
@@ -121,6 +154,12 @@ float *const *sac_trainer_plan_grads(const struct sac_trainer *t);
 /* A test net's own parameter, *weight, to the device. */
 int sac_trainer_remote_own(struct sac_trainer *t, float **weight, int64_t count,
                            struct sac_error *err);
+/* The head to the device, behind what is enqueued. */
+int sac_trainer_remote_offer(struct sac_trainer *t, struct sac_error *err);
+/* The flat arrays on the device: the gradients' from its head on. */
+float *sac_trainer_remote_params(const struct sac_trainer *t);
+float *sac_trainer_remote_history(const struct sac_trainer *t, int index);
+float *sac_trainer_remote_head(const struct sac_trainer *t);
 /* Parameters and history to the host, where they are behind. */
 int sac_trainer_remote_fetch(struct sac_trainer *t, struct sac_error *err);
 /* Of an iteration, only with t->remote: before its passes, behind them, and the update. */

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/cpu.h"
+#include "base/log.h"
 
 int sac_trainer_choose_seed(struct sac_trainer *t, struct sac_error *err)
 {
@@ -37,7 +38,9 @@ void sac_trainer_choose_threads(struct sac_trainer *t)
         json_integer_value(made_with) <= SAC_TRAIN_THREADS_MAX)
         t->threads = (int)json_integer_value(made_with);
     if (t->threads < 1)
-        t->threads = sac_cpu_count();
+        t->threads = sac_cpu_count() / (t->options.sharers > 0 ? t->options.sharers : 1);
+    if (t->threads < 1)
+        t->threads = 1;
     if (t->threads > SAC_TRAIN_THREADS_MAX)
         t->threads = SAC_TRAIN_THREADS_MAX;
 }
@@ -137,10 +140,12 @@ static int load_list(struct sac_trainer *t, const char *files, struct sac_error 
 static int restore(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_solver_state state = {0};
-    int rc = sac_snapshot_check_iterations(&t->from, t->message->max_iter, err);
+    struct sac_error nothing = {0};
+    int rc = load_file(t, t->from.weights, err);
 
-    if (rc == 0)
-        rc = load_file(t, t->from.weights, err);
+    /* What comes after the last iteration may be what a killed run still owes. */
+    if (sac_snapshot_check_iterations(&t->from, t->message->max_iter, &nothing) < 0)
+        sac_log(SAC_LOG_WARNING, "%s", nothing.text);
     if (rc == 0)
         rc = sac_solver_state_load(&state, t->from.state, err);
     if (rc == 0) {
@@ -167,6 +172,8 @@ int sac_trainer_load_start(struct sac_trainer *t, struct sac_error *err)
 {
     int rc = 0;
 
+    if (t->rank > 0) /* from rank 0, later */
+        return 0;
     if (t->from.state)
         return restore(t, err);
     for (size_t i = 0; rc == 0 && !t->options.weights && i < t->message->n_weights; i++)

@@ -65,12 +65,26 @@ static void bytes_that_are_not_utf8_become_replacement_characters(void **state)
     sac_buf_done(&buf);
 }
 
+/* HTML 5, section 13.3, as an attribute's value needs it. */
+static void html_cannot_leave_its_element_or_attribute(void **state)
+{
+    static const char expected[] = "tom &amp; &lt;b&gt;jerry&lt;/b&gt; &quot;é'&quot;";
+    struct sac_buf buf = {0};
+
+    (void)state;
+    sac_buf_put_html(&buf, "tom & <b>jerry</b> \"é'\"");
+    assert_int_equal(buf.len, sizeof expected - 1);
+    assert_memory_equal(buf.data, expected, buf.len);
+    sac_buf_done(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_as_bytes_are_put),
         cmocka_unit_test(remembers_that_memory_ran_out),
         cmocka_unit_test(json_strings_are_escaped),
+        cmocka_unit_test(html_cannot_leave_its_element_or_attribute),
         cmocka_unit_test(bytes_that_are_not_utf8_become_replacement_characters),
     };
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);

@@ -19,8 +19,8 @@ enum { SIM_DEVICES_MAX = 16, SIM_STREAMS_MAX = 256, SIM_ACCESS_MAX = 10, SIM_REA
 
 struct sim_device {
     size_t memory_bytes, used_bytes;
-    unsigned long calls, operations, allocations;
-    long lost_at, oom_at; /* -1: never */
+    unsigned long calls, operations, allocations, collectives;
+    long lost_at, oom_at, cut_at, mute_at, kill_at; /* -1: never */
     double slow_ms;
     bool lost, gone;                 /* gone: not brought back by a reset */
     struct CUstream_st *null_stream; /* made when it is first used */

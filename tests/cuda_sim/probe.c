@@ -137,6 +137,7 @@ int main(void)
     probe_runtime();
     probe_cublas();
     probe_cudnn();
+    probe_nccl();
     probe_must("cudaDeviceReset", cudaDeviceReset() == cudaSuccess ? "success" : "refused", "last");
     return 0;
 }

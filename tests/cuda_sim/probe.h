@@ -46,5 +46,6 @@ void probe_result(const char *call, const char *name, const char *status, const 
 void probe_runtime(void);
 void probe_cublas(void);
 void probe_cudnn(void);
+void probe_nccl(void);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * Stand-ins on host memory for the CUDA runtime, cuDNN, cuBLAS and cublasLt
+ * Stand-ins on host memory for the CUDA runtime, cuDNN, cuBLAS, cublasLt and NCCL
  * calls that the CUDA device uses, so that its logic can be tested without a
- * GPU: N devices, truly asynchronous streams, events, graph capture, and checks
- * that a card does not make. It proves logic, never speed.
+ * GPU: N devices, truly asynchronous streams, events, graph capture, ranks in one
+ * process or several, and checks that a card does not make. It proves logic, never
+ * speed.
  *
  * This header is what tests may ask beyond CUDA's own API. Any thread.
  *
@@ -13,6 +14,11 @@
  *   SACCADE_SIM_SEED      random delays before operations, so that missing waits show (none)
  *   SACCADE_SIM_CHECKS    abort (default), record or off: what a failed check does
  *   SACCADE_SIM_PAGEABLE  1: asynchronous copies of pageable memory are no failed check
+ *   SACCADE_SIM_NCCL_VERSION  what NCCL says that it is: 20403 … (the header's)
+ *   SACCADE_SIM_NCCL_WAIT how many seconds a rank waits for others before that is a failed
+ *                         check (120)
+ *   SACCADE_SIM_HOST      the machine's name: ranks of one machine must not share a device
+ *                         (a process is a machine of its own)
  *   SACCADE_SIM_FAULT     sim_fault_set's words
  *   SACCADE_SIM_FAULT_FILE  a file that may come to hold such words: the next call after
  *                         sets them and removes it (for tests of a whole program)
@@ -51,6 +57,10 @@ void sim_seed_set(uint64_t seed);
  *   oom:DEVICE:K    the K-th allocation of that device fails
  *   slow:DEVICE:MS  every operation of that device, a whole graph too, takes MS
  *                   milliseconds longer
+ *   cut:DEVICE:K    at the K-th collective of that device its rank's connections close:
+ *                   its neighbours have an asynchronous error, and wait until they abort
+ *   mute:DEVICE:K   likewise, and nobody is told
+ *   kill:DEVICE:K   likewise, by the end of the whole process (SIGKILL)
  * Counts start anew. NULL or "" removes all faults but does not bring a lost
  * device back: sim_device_restore does, as cudaDeviceReset. Returns false, and
  * changes nothing, when the words cannot be read.
@@ -60,7 +70,7 @@ void sim_device_restore(int device);
 
 /* Anything that the caller has not given back. */
 struct sim_live {
-    int allocations, pinned, streams, events, graphs, handles, descriptors;
+    int allocations, pinned, streams, events, graphs, handles, descriptors, communicators;
 };
 struct sim_live sim_live(void);
 

@@ -28,10 +28,25 @@ static void clear_faults(void)
 {
     for (int i = 0; i < SIM_DEVICES_MAX; i++) {
         sim_device[i].lost_at = sim_device[i].oom_at = -1;
+        sim_device[i].cut_at = sim_device[i].mute_at = sim_device[i].kill_at = -1;
         sim_device[i].slow_ms = 0;
         sim_device[i].gone = false;
-        sim_device[i].calls = sim_device[i].allocations = 0;
+        sim_device[i].calls = sim_device[i].allocations = sim_device[i].collectives = 0;
     }
+}
+
+/* Where the fault's K goes; NULL: it has none, or there is no such fault. */
+static long *count_of(struct sim_device *device, const char *kind)
+{
+    if (strcmp(kind, "lost") == 0 || strcmp(kind, "gone") == 0)
+        return &device->lost_at;
+    if (strcmp(kind, "oom") == 0)
+        return &device->oom_at;
+    if (strcmp(kind, "cut") == 0)
+        return &device->cut_at;
+    if (strcmp(kind, "mute") == 0)
+        return &device->mute_at;
+    return strcmp(kind, "kill") == 0 ? &device->kill_at : NULL;
 }
 
 static bool read_fault(const char *text, size_t length, bool apply)
@@ -47,16 +62,17 @@ static bool read_fault(const char *text, size_t length, bool apply)
     if (sscanf(word, "%7[a-z]:%d:%lf%n", kind, &device, &value, &used) != 3 || word[used] != '\0' ||
         device < 0 || device >= sim_devices || value < 0)
         return false;
-    bool gone = strcmp(kind, "gone") == 0, lost = gone || strcmp(kind, "lost") == 0;
-    if (lost && apply) {
-        sim_device[device].lost_at = (long)value;
-        sim_device[device].gone = gone;
+    struct sim_device *d = &sim_device[device];
+    bool slow = strcmp(kind, "slow") == 0;
+    if (!slow && !count_of(d, kind))
+        return false;
+    if (apply && slow)
+        d->slow_ms = value;
+    else if (apply) {
+        *count_of(d, kind) = (long)value;
+        d->gone = d->gone || strcmp(kind, "gone") == 0;
     }
-    if (strcmp(kind, "oom") == 0 && apply)
-        sim_device[device].oom_at = (long)value;
-    else if (strcmp(kind, "slow") == 0 && apply)
-        sim_device[device].slow_ms = value;
-    return lost || strcmp(kind, "oom") == 0 || strcmp(kind, "slow") == 0;
+    return true;
 }
 
 static bool read_faults(const char *text, bool apply)

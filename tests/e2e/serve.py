@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 
 from harness import (Server, binary, case, data, folder, multipart, need, read, run, run_cases,
                      squeezenet, Skip)
@@ -117,6 +118,27 @@ def _():
         server.classify(read(data("images/cat.jpg")))
         need(server.metric("nv_inference_request_success") == 1)
         need(server.metric("nv_inference_pending_request_count") == 0)
+
+
+@case("an answer is the same whether cores join on a picture or not")
+def _():
+    if len(os.sched_getaffinity(0)) < 2:
+        raise Skip("one core")
+    body = read(data("images/cat.jpg"))
+    with Server("--together", "1") as server:
+        apart = server.classify(body).content
+        for _ in range(5):
+            time.sleep(0.05)
+            need(server.classify(body).content == apart)
+        need(server.metric("saccade_together_total") == 0)
+    with Server() as server:
+        end = time.monotonic() + 60
+        while server.metric("saccade_together_total") == 0 and time.monotonic() < end:
+            need(server.classify(body).content == apart)
+            time.sleep(0.05)
+        need(server.metric("saccade_together_total") > 0)
+        name = read("/proc/%d/comm" % server.process.pid).strip()
+        need(name == os.path.basename(binary())[:15].encode(), name)
 
 
 def hostile_files():

@@ -240,6 +240,30 @@ def _():
     need(os.listdir(os.path.join(base, "model")) == ["other.caffemodel"])
 
 
+@case("a directory that nobody asked for and that cannot be written fails no run")
+def _():
+    base = training.place("again", "max_iter: 2\n")
+    training.finish(base)
+    net = os.path.join(base, "net.prototxt")
+    text = read(net).replace(b'name: "small"', b'name: "other"', 1)
+    with open(net, "wb") as file:
+        file.write(text)
+    log = training.finish(base)
+    need("no model directory will be written" in log and "small.caffemodel" in log, log)
+    need("Optimization Done." in log, log)
+
+
+@case("a run that ended without its directory makes it when it is started again")
+def _():
+    base = training.place("owed", "max_iter: 2\n")
+    training.finish(base)
+    before = read(os.path.join(base, "small_model", "small.caffemodel"))
+    shutil.rmtree(os.path.join(base, "small_model"))
+    log = training.finish(base, "--snapshot", "auto")
+    need("nothing is left to train" in log and "Optimization Done." in log, log)
+    need(read(os.path.join(base, "small_model", "small.caffemodel")) == before)
+
+
 if __name__ == "__main__":
     try:
         binary()

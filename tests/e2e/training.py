@@ -110,6 +110,8 @@ def survive(kills, iterations, form="BINARYPROTO"):
         killed += 1
         stands.append(max([0] + [int(re.search(r"_iter_(\d+)", n).group(1))
                                  for n in os.listdir(base) if n.endswith(FORMATS[form][1])]))
+        if stands[-1] == iterations:  # killed between its last snapshot and its end
+            remove(base, iterations, form)
     remove(base, iterations, form)
     finish(base, "--snapshot", "auto", "--keep", "3", "--out", "none")
     need(snapshot(whole, iterations, form) == snapshot(base, iterations, form), "another end")

@@ -310,6 +310,32 @@ static void what_is_no_request_is_refused_once_and_ends_the_connection(void **st
                      refused[i].status);
 }
 
+/* Lines are looked at eight bytes at a time; RFC 9110, 5.5: 0x80 and above are let pass. */
+static void a_control_byte_is_refused_wherever_it_stands(void **state)
+{
+    static const struct {
+        char byte;
+        int status;
+    } bytes[] = {{0, 400},    {1, 400},    {0x1f, 400},       {0x7f, 400},      {'\t', 200},
+                 {0x20, 200}, {0x7e, 200}, {(char)0x80, 200}, {(char)0xff, 200}};
+    static const char head[] =
+        "GET /null HTTP/1.1\r\n" HOST "Connection: close\r\nA: 0123456789abcdef\r\n\r\n";
+    const size_t value = sizeof head - 1 - 4 - 16;
+
+    (void)state;
+    for (size_t at = 0; at < 16; at++)
+        for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++) {
+            char text[sizeof head], status[16];
+            memcpy(text, head, sizeof head);
+            text[value + at] = bytes[i].byte;
+            char *answer = exchange(text, sizeof head - 1, WHOLE);
+            snprintf(status, sizeof status, "HTTP/1.1 %d ", bytes[i].status);
+            if (strncmp(answer, status, strlen(status)) != 0)
+                fail_msg("byte %02x at %zu: %.20s", (unsigned)bytes[i].byte & 255, at, answer);
+            free(answer);
+        }
+}
+
 static void what_is_over_a_limit_is_refused_once_and_ends_the_connection(void **state)
 {
     (void)state;
@@ -382,6 +408,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_no_request_is_refused_once_and_ends_the_connection),
+        cmocka_unit_test(a_control_byte_is_refused_wherever_it_stands),
         cmocka_unit_test(what_is_over_a_limit_is_refused_once_and_ends_the_connection),
         cmocka_unit_test(a_last_request_is_answered_and_nothing_after_it),
         cmocka_unit_test(a_good_request_is_answered_and_so_is_the_next),

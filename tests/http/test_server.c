@@ -836,6 +836,27 @@ static void posted_calls_are_made_once_each(void **state)
     assert_int_equal(atomic_load(&calls), 1001);
 }
 
+static void a_host_that_was_good_lets_no_other_in(void **state)
+{
+    static const struct {
+        const char *host;
+        int status;
+    } hosts[] = {{"localhost", 200}, {"localhosu", 421},  {"localhost", 200}, {"localhost.", 421},
+                 {"", 400},          {"local:host", 400}, {"127.0.0.1", 200}, {"127.0.0.1:8", 200}};
+    char head[128];
+
+    (void)state;
+    fixture_start(&fixture, NULL);
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        int fd = client_connect(&fixture);
+        snprintf(head, sizeof head, "GET /tell HTTP/1.1\r\nHost: %s\r\n\r\n", hosts[i].host);
+        client_puts(fd, head);
+        expect_answer(fd, hosts[i].status, NULL);
+        close(fd);
+    }
+    fixture_stop(&fixture);
+}
+
 static void beyond_loopback_any_host_is_answered(void **state)
 {
     static const char *const addresses[] = {"0.0.0.0", "::"};
@@ -899,6 +920,7 @@ int main(void)
         cmocka_unit_test(stopping_answers_what_was_accepted),
         cmocka_unit_test(stopping_ends_at_its_deadline),
         cmocka_unit_test(posted_calls_are_made_once_each),
+        cmocka_unit_test(a_host_that_was_good_lets_no_other_in),
         cmocka_unit_test(beyond_loopback_any_host_is_answered),
         cmocka_unit_test(an_address_that_cannot_be_bound_is_named),
     };

@@ -1,5 +1,6 @@
 #include "pictures.h"
 
+#include "image/decoder.h"
 #include "image/resize_kernels.h"
 
 /* The pattern that the numbers below were made from: numpy, uint8,
@@ -166,7 +167,8 @@ static struct sac_resize_columns make_columns(int channels, struct sac_resize_ta
         for (int i = 0; i < SAC_RESIZE_WEIGHTS; i++)
             weights[x * SAC_RESIZE_WEIGHTS + i] = i % 2 ? taps[x].second : taps[x].first;
     }
-    return (struct sac_resize_columns){channels, WIDTH, channels, SOURCE * channels, taps, weights};
+    return (struct sac_resize_columns){channels, WIDTH,   channels, SOURCE * channels,
+                                       taps,     weights, NULL};
 }
 
 static void assert_kernels_agree(const struct sac_resize_kernels *a,
@@ -175,10 +177,16 @@ static void assert_kernels_agree(const struct sac_resize_kernels *a,
     static struct sac_resize_tap taps[WIDTH];
     static int16_t weights[WIDTH * SAC_RESIZE_WEIGHTS];
     static int16_t sums[4][WIDTH * 3 + SAC_RESIZE_SPARE];
+    static struct sac_resize_group groups[WIDTH];
     struct sac_resize_columns columns = make_columns(channels, taps, weights);
     uint8_t *rows = make_noise(SOURCE, 2, channels), out[2][WIDTH * 3];
     struct sac_resize_tap blend = {0, 700, 1348};
 
+    if (a->groups && channels == 3) {
+        assert_int_equal(sac_resize_group_count(&columns), (WIDTH + 4) / 5);
+        assert_true(sac_resize_group_columns(&columns, groups));
+        columns.groups = groups;
+    }
     for (int y = 0; y < 2; y++) {
         a->sum(&columns, rows + y * SOURCE * channels, sums[y]);
         b->sum(&columns, rows + y * SOURCE * channels, sums[2 + y]);
@@ -204,6 +212,46 @@ static void every_instruction_set_gives_the_same_bits(void **state)
         assert_kernels_agree(sac_resize_kernels_of(i), plain, 3);
         assert_kernels_agree(sac_resize_kernels_of(i), plain, 1);
     }
+}
+
+/* The last column's two pixels end 3 · last + 6 bytes behind the first's begin. */
+static void columns_far_apart_are_not_grouped(void **state)
+{
+    struct sac_resize_tap taps[5];
+    struct sac_resize_group group;
+    int16_t weights[5 * SAC_RESIZE_WEIGHTS] = {0};
+    struct sac_resize_columns columns = {3, 5, 3, 3000, taps, weights, NULL};
+
+    (void)state;
+    for (int last = 18; last < 22; last++) {
+        for (int x = 0; x < 5; x++)
+            taps[x] = (struct sac_resize_tap){3 * (x < 4 ? x : last), 2048, 0};
+        assert_int_equal(sac_resize_group_columns(&columns, &group), 3 * last + 6 <= 64);
+    }
+    columns.channels = columns.next = 1;
+    assert_int_equal(sac_resize_group_count(&columns), 0);
+}
+
+/* The widest and the narrowest cuts, against the plain loop of one column at a time. */
+static void steep_pictures_resize_alike_with_and_without_groups(void **state)
+{
+    struct sac_image src = pattern(640, 8, 3);
+    struct sac_resize_scratch scratch = {0};
+    struct sac_error err = {0};
+    uint8_t all[200 * 4 * 3], part[200 * 4 * 3];
+
+    (void)state;
+    for (int width = 20; width <= 200; width += 15) {
+        assert_ok(sac_resize_bilinear(&src, width, 4, all, 600, &scratch, &err), err);
+        for (int x = 0; x < width; x++) { /* of one column alone, no group holds another */
+            struct sac_resize_window window = {width, 4, x, 0, 1, 4};
+            assert_ok(sac_resize_bilinear_window(&src, &window, part, 3, &scratch, &err), err);
+            for (int y = 0; y < 4; y++)
+                assert_memory_equal(part + 3 * y, all + 600 * y + 3 * x, 3);
+        }
+    }
+    free(scratch.memory);
+    free((void *)src.pixels);
 }
 
 static void sizes_that_make_no_sense_are_refused(void **state)
@@ -233,6 +281,8 @@ int main(void)
         cmocka_unit_test(rows_may_lie_apart_on_both_sides),
         cmocka_unit_test(scratch_memory_is_used_again),
         cmocka_unit_test(every_instruction_set_gives_the_same_bits),
+        cmocka_unit_test(columns_far_apart_are_not_grouped),
+        cmocka_unit_test(steep_pictures_resize_alike_with_and_without_groups),
         cmocka_unit_test(sizes_that_make_no_sense_are_refused),
     };
 

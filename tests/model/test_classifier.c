@@ -205,6 +205,49 @@ static void a_picture_gets_the_same_bits_in_every_batch(void **state)
     assert_batches_change_nothing("bf16");
 }
 
+/* One thread is the reference. */
+static void assert_team_changes_nothing(const char *precision)
+{
+    struct sac_topk_pair alone[5];
+    struct sac_error err = {0};
+    struct bench b;
+    bool same = false;
+
+    set_up(&b, straight, precision, 2);
+    decode(&b, 0, sac_test_data("images/fish-bike.jpg"));
+    assert_ok(sac_classifier_add_team(b.classifier, 2, &same, &err), err);
+    assert_true(same);
+    decode(&b, 0, sac_test_data("images/cat.jpg"));
+    assert_ok(sac_classifier_run(b.classifier, 1, &err), err);
+    memcpy(alone, sac_classifier_result(b.classifier, 0), sizeof alone);
+    assert_cat(alone);
+    decode(&b, 0, sac_test_data("images/fish-bike.jpg"));
+    assert_ok(sac_classifier_run_team(b.classifier, &err), err);
+    assert_memory_not_equal(sac_classifier_result(b.classifier, 0), alone, sizeof alone);
+    decode(&b, 0, sac_test_data("images/cat.jpg"));
+    assert_ok(sac_classifier_run_team(b.classifier, &err), err);
+    assert_memory_equal(sac_classifier_result(b.classifier, 0), alone, sizeof alone);
+    tear_down(&b);
+}
+
+static void a_team_of_two_says_the_same_bits_as_one_thread(void **state)
+{
+    (void)state;
+    assert_team_changes_nothing("f32");
+}
+
+/* SqueezeNet's blobs are larger than its weights: a picture after another stays in the caches. */
+static void no_batch_is_made_that_would_be_computed_a_picture_at_a_time(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    set_up(&b, straight, "f32", 8);
+    assert_int_equal(sac_engine_batch_max(b.engine), 8);
+    assert_int_equal(sac_classifier_batch_best(b.classifier), 1);
+    tear_down(&b);
+}
+
 static void a_moved_slot_takes_its_picture_along(void **state)
 {
     struct sac_error err = {0};
@@ -231,6 +274,8 @@ int main(void)
         cmocka_unit_test(the_samples_score_as_with_opencv_straight),
         cmocka_unit_test(the_samples_score_as_with_opencv_cropped),
         cmocka_unit_test(a_picture_gets_the_same_bits_in_every_batch),
+        cmocka_unit_test(a_team_of_two_says_the_same_bits_as_one_thread),
+        cmocka_unit_test(no_batch_is_made_that_would_be_computed_a_picture_at_a_time),
         cmocka_unit_test(a_moved_slot_takes_its_picture_along),
     };
     return cmocka_run_group_tests_name("classifier", tests, NULL, NULL);

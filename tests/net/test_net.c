@@ -16,8 +16,8 @@
 
 /* ---- Rules ---- */
 
-/* Whether a layer with these rules is in a net of that state. */
-static bool included(const char *rules, const struct sac_net_options *options)
+/* Whether a layer with these rules is in a net that says `own` of its state. */
+static bool included_in(const char *own, const char *rules, const struct sac_net_options *options)
 {
     char text[1024];
     struct sac_net *net = NULL;
@@ -25,13 +25,18 @@ static bool included(const char *rules, const struct sac_net_options *options)
     struct sac_shape shape;
 
     snprintf(text, sizeof text,
-             "state { stage: \"own\" }\n" DATA "layer { name: \"it\" type: \"ReLU\" "
+             "state { %s }\n" DATA "layer { name: \"it\" type: \"ReLU\" "
              "bottom: \"data\" top: \"it\" %s }\n",
-             rules);
+             own, rules);
     assert_ok(sac_net_parse(&net, "rules", text, strlen(text), options, &err), err);
     bool found = sac_net_blob_shape(net, "it", &shape);
     sac_net_free(net);
     return found;
+}
+
+static bool included(const char *rules, const struct sac_net_options *options)
+{
+    return included_in("stage: \"own\"", rules, options);
 }
 
 static void layers_follow_their_rules(void **state)
@@ -62,6 +67,9 @@ static void layers_follow_their_rules(void **state)
     assert_false(included("include { min_level: 3 }", &staged));
     assert_false(included("include { max_level: 1 }", &staged));
     assert_false(included("include { min_level: 1 }", &test));
+    /* The net's own level counts where the caller says none. */
+    assert_true(included_in("level: 3", "include { min_level: 3 }", &test));
+    assert_false(included_in("level: 3", "include { min_level: 3 }", &staged));
     assert_refused(DATA "layer { name: \"it\" type: \"ReLU\" bottom: \"data\" top: \"it\" "
                         "include { phase: TEST } exclude { phase: TRAIN } }",
                    SAC_EFORMAT, "layer \"it\"", "not both");

@@ -29,6 +29,8 @@ struct sac_classifier {
 };
 
 atomic_int fake_run_us, fake_failures, fake_decoded;
+atomic_bool fake_team_differs;
+atomic_int fake_teams, fake_team_runs;
 struct sac_device fake_device = {
     .info = {.name = "cpu", .description = "a stand-in", .host_memory = true}};
 
@@ -229,6 +231,11 @@ void sac_classifier_free(struct sac_classifier *classifier)
     free(classifier);
 }
 
+int sac_classifier_batch_best(const struct sac_classifier *classifier)
+{
+    return sac_engine_batch_max(classifier->engine);
+}
+
 uint8_t *sac_classifier_pixels(struct sac_classifier *classifier, int slot)
 {
     return classifier->pixels[slot];
@@ -316,6 +323,22 @@ int sac_classifier_run(struct sac_classifier *classifier, int count, struct sac_
     for (int i = 0; i < count; i++)
         fill_pairs(classifier->engine, classifier->pixels[i][0], classifier->pairs[i]);
     return 0;
+}
+
+int sac_classifier_add_team(struct sac_classifier *classifier, int threads, bool *ret_same,
+                            struct sac_error *err)
+{
+    (void)classifier;
+    (void)err;
+    atomic_fetch_add(&fake_teams, threads > 1);
+    *ret_same = !atomic_load(&fake_team_differs);
+    return 0;
+}
+
+int sac_classifier_run_team(struct sac_classifier *classifier, struct sac_error *err)
+{
+    atomic_fetch_add(&fake_team_runs, 1);
+    return sac_classifier_run(classifier, 1, err);
 }
 
 const struct sac_topk_pair *sac_classifier_result(const struct sac_classifier *classifier, int slot)

@@ -23,6 +23,10 @@ extern struct sac_device fake_device; /* called "cpu" */
 /* How long a batch takes, and how many of the next ones fail with SAC_EDEVICE. */
 extern atomic_int fake_run_us, fake_failures;
 extern atomic_int fake_decoded; /* pictures decoded so far */
+/* Teams: whether they round otherwise than one thread, how many were asked for, and what
+ * they ran. */
+extern atomic_bool fake_team_differs;
+extern atomic_int fake_teams, fake_team_runs;
 
 /* Devices with memory of their own, each of which serves by a runner. */
 enum { FAKE_GPUS = 4 };

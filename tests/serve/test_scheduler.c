@@ -113,6 +113,18 @@ static void batches_stay_small_when_larger_ones_buy_nothing(void **state)
     assert_int_equal(take(f, 0, MS), 1);
 }
 
+static void batches_are_no_larger_than_what_gains(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 1, gpu_ms);
+
+    sac_scheduler_limit(f->s, model, 2);
+    sac_scheduler_limit(f->s, model, 4); /* from another lane: the smaller holds */
+    for (int i = 0; i < 8; i++)
+        submit(f, i, model, MS, 0);
+    assert_int_equal(take(f, 0, MS), 2);
+}
+
 static void the_batch_meets_the_earliest_deadline(void **state)
 {
     struct fixture *f = *state;
@@ -552,6 +564,136 @@ static void a_lower_priority_has_its_turn_after_its_share_of_waiting(void **stat
     }
 }
 
+/* ---- Together ---- */
+
+/* Two equal lanes, the first of which leads; a picture takes 2 ms, and 5/8 of that is
+ * hoped for together. */
+static int led_pair(struct fixture *f)
+{
+    int model = lanes_and_model(f, 2, cpu_ms);
+
+    sac_scheduler_lead(f->s, 0, model);
+    return model;
+}
+
+static void all_cores_join_on_one_picture_while_nothing_else_is_there(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+    bool leave;
+
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, 10 * MS, &leave), 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+    submit(f, 1, model, 11 * MS, 0); /* waits for the cores */
+    assert_int_equal(sac_scheduler_wake(f->s, 0, 11 * MS, &leave), -1);
+    assert_int_equal(take(f, 1, 11 * MS), 0);
+    /* what is left of 1.25 ms, the backlog of one by two lanes, and one */
+    assert_in_range(sac_scheduler_expect(f->s, model, 11 * MS), 3049990, 3050010);
+    sac_scheduler_note_together(f->s, model, 0, MS * 5 / 4);
+    sac_scheduler_done(f->s, 0);
+    assert_int_equal(take(f, 1, 11 * MS + MS / 4), 1);
+    struct sac_batcher_counters counters;
+    sac_scheduler_counters(f->s, &counters);
+    assert_int_equal(counters.together, 1);
+}
+
+static void the_leader_has_the_only_picture_though_another_lane_is_faster_alone(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+    bool leave;
+
+    note(f, 1, model, cpu_ms, 0.8);
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, 10 * MS, &leave), 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+}
+
+static void a_leader_that_was_measured_badly_alone_leads_all_the_same(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 2, cpu_ms);
+    bool leave;
+
+    for (int i = 0; i < 100; i++)
+        note(f, 0, model, cpu_ms, 1.9);
+    sac_scheduler_lead(f->s, 0, model);
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(sac_scheduler_wake(f->s, 0, 10 * MS, &leave), 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+}
+
+static void cores_that_are_about_to_be_wanted_stay_apart(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+    sac_scheduler_done(f->s, 0);
+    submit(f, 1, model, 11 * MS, 0); /* 1 ms later: another may come as soon */
+    assert_int_equal(take(f, 0, 11 * MS), 1);
+    assert_false(sac_scheduler_join(f->s, 0, model, 11 * MS));
+    sac_scheduler_done(f->s, 0);
+    submit(f, 2, model, 13 * MS, 0);
+    assert_int_equal(take(f, 0, 13 * MS), 1);
+    assert_true(sac_scheduler_join(f->s, 0, model, 13 * MS));
+}
+
+static void nobody_joins_while_something_runs_or_waits_elsewhere(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(take(f, 1, 10 * MS), 1);
+    submit(f, 1, model, 20 * MS, 0);
+    assert_int_equal(take(f, 0, 20 * MS), 1);
+    assert_false(sac_scheduler_join(f->s, 0, model, 30 * MS)); /* lane 1 runs */
+    assert_false(sac_scheduler_join(f->s, 1, model, 30 * MS)); /* and leads none */
+    sac_scheduler_done(f->s, 1);
+    submit(f, 2, model, 40 * MS, 0);
+    assert_false(sac_scheduler_join(f->s, 0, model, 60 * MS)); /* a picture waits */
+    assert_int_equal(take(f, 1, 60 * MS), 1);
+    sac_scheduler_done(f->s, 1);
+    assert_true(sac_scheduler_join(f->s, 0, model, 80 * MS));
+}
+
+static void joining_that_is_no_sooner_is_given_up_and_tried_again_later(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+    sac_scheduler_note_together(f->s, model, 0, 50 * MS); /* a hiccup */
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+    for (int i = 0; i < 40; i++)
+        sac_scheduler_note_together(f->s, model, 0, MS * 19 / 10); /* not by a sixteenth */
+    assert_false(sac_scheduler_join(f->s, 0, model, 10 * MS));
+    for (int i = 0; i < 255; i++)
+        sac_scheduler_note(f->s, 0, model, 1, 0, 2 * MS);
+    assert_false(sac_scheduler_join(f->s, 0, model, 10 * MS));
+    sac_scheduler_note(f->s, 0, model, 1, 0, 2 * MS);
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+}
+
+static void a_leader_that_fails_gives_the_cores_and_the_picture_back(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+    struct sac_job *job = submit(f, 0, model, 10 * MS, 0);
+
+    assert_int_equal(take(f, 0, 10 * MS), 1);
+    assert_true(sac_scheduler_join(f->s, 0, model, 10 * MS));
+    sac_scheduler_lane_down(f->s, 0, &job, 1, &f->drops);
+    assert_int_equal(take(f, 1, 11 * MS), 1);
+    assert_ptr_equal(f->taken[0], job);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -559,6 +701,7 @@ int main(void)
         CASE(an_idle_lane_takes_what_waits_at_once),
         CASE(the_queue_grows_into_the_next_batch_while_the_lane_is_busy),
         CASE(batches_stay_small_when_larger_ones_buy_nothing),
+        CASE(batches_are_no_larger_than_what_gains),
         CASE(the_batch_meets_the_earliest_deadline),
         CASE(idle_lanes_share_what_waits),
         CASE(a_slow_lane_leaves_a_job_to_a_fast_one_that_ends_sooner),
@@ -586,6 +729,13 @@ int main(void)
         CASE(a_lane_lost_with_two_batches_gives_both_back_in_order),
         CASE(what_is_expected_is_the_backlog_and_one_picture),
         CASE(a_lower_priority_has_its_turn_after_its_share_of_waiting),
+        CASE(all_cores_join_on_one_picture_while_nothing_else_is_there),
+        CASE(the_leader_has_the_only_picture_though_another_lane_is_faster_alone),
+        CASE(a_leader_that_was_measured_badly_alone_leads_all_the_same),
+        CASE(cores_that_are_about_to_be_wanted_stay_apart),
+        CASE(nobody_joins_while_something_runs_or_waits_elsewhere),
+        CASE(joining_that_is_no_sooner_is_given_up_and_tried_again_later),
+        CASE(a_leader_that_fails_gives_the_cores_and_the_picture_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

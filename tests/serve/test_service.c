@@ -48,6 +48,8 @@ static int start(void **state, int workers, int queue_max)
 
     atomic_store(&fake_run_us, 0);
     atomic_store(&fake_failures, 0);
+    atomic_store(&fake_teams, 0);
+    atomic_store(&fake_team_runs, 0);
     f->models[0] = fake_model_new("first", first_labels, 6);
     f->models[1] = fake_model_new("second", second_labels, 2);
     f->device_count = on_gpus ? workers : 1; /* as many lanes */
@@ -79,6 +81,12 @@ static int setup_one_lane(void **state)
     return start(state, 1, 4);
 }
 
+static int setup_differing_team(void **state)
+{
+    atomic_store(&fake_team_differs, true);
+    return start(state, 2, 0);
+}
+
 static int teardown(void **state)
 {
     struct fixture *f = *state;
@@ -88,6 +96,7 @@ static int teardown(void **state)
         pthread_join(f->thread, NULL);
         sac_service_free(f->service);
     }
+    atomic_store(&fake_team_differs, false);
     fake_model_free(f->models[0]);
     fake_model_free(f->models[1]);
     free(f);
@@ -636,6 +645,45 @@ static void gauges_are_shown_where_they_are_known(void **state)
 
 enum { GPUS_ONLY = 5 };
 
+/* The team of the first lane is made when the service runs already, a model at a time. */
+static void wait_for_teams(int count)
+{
+    for (int i = 0; i < 5000 && atomic_load(&fake_teams) < count; i++)
+        usleep(1000);
+    assert_int_equal(atomic_load(&fake_teams), count);
+}
+
+static void all_cores_join_on_a_picture_that_comes_alone(void **state)
+{
+    struct fixture *f = *state;
+
+    if (on_gpus)
+        skip();
+    wait_for_teams(2);
+    for (int i = 0; i < 200 && atomic_load(&fake_team_runs) == 0; i++) {
+        expect(post(f, "/api/classify", NULL, "picture 3"), 200, "fox");
+        usleep(5000);
+    }
+    assert_true(atomic_load(&fake_team_runs) > 0);
+    expect(get(f, "/metrics"), 200, "\nsaccade_together_total ");
+    expect(post(f, "/api/classify", NULL, "picture 4"), 200, "owl");
+}
+
+static void a_net_whose_answers_change_by_joining_is_never_joined_on(void **state)
+{
+    struct fixture *f = *state;
+
+    if (on_gpus)
+        skip();
+    wait_for_teams(2);
+    for (int i = 0; i < 5; i++) {
+        expect(post(f, "/api/classify", NULL, "picture 3"), 200, "fox");
+        usleep(5000);
+    }
+    assert_int_equal(atomic_load(&fake_team_runs), 0);
+    wait_until(f, "saccade_together_total", 0);
+}
+
 int main(int argc, char **argv)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -665,6 +713,9 @@ int main(int argc, char **argv)
         CASE(a_device_that_fails_at_the_start_is_told),
         CASE(two_models_of_one_name_are_refused),
         CASE(devices_of_both_kinds_are_refused),
+        CASE(all_cores_join_on_a_picture_that_comes_alone), /* skipped on GPUs */
+        cmocka_unit_test_setup_teardown(a_net_whose_answers_change_by_joining_is_never_joined_on,
+                                        setup_differing_team, teardown),
         CASE(a_slow_decode_holds_no_other_picture_up), /* from here on GPUs' only */
         CASE(whichever_batch_takes_a_device_down_no_request_is_lost),
         CASE(a_device_that_is_gone_is_tried_again_and_the_other_serves),

@@ -554,6 +554,7 @@ static void a_prefix_where_nothing_can_be_written_is_refused_at_once(void **stat
     assert_int_equal(rmdir(made_prefix("check", "")), 0); /* left empty */
     assert_int_equal(sac_snapshot_check_prefix("/nowhere/net", &err), SAC_ENOENT);
     assert_says(err, "snapshots cannot be saved (snapshot_prefix: \"/nowhere/net\")");
+    assert_says(err, "there is no folder /nowhere");
 }
 
 int main(void)

@@ -356,6 +356,7 @@ static void settings_that_cannot_be_meant_are_refused(void **state)
         {"iter_size: 0 base_lr: 1 lr_policy: 'fixed'", "iter_size is 0"},
         {"regularization_type: 'L3' base_lr: 1 lr_policy: 'fixed'", "expected L1 or L2"},
         {"momentum_policy: 'poly' base_lr: 1 lr_policy: 'fixed'", "momentum_policy \"poly\""},
+        {"eval_type: 'detection' base_lr: 1 lr_policy: 'fixed'", "eval_type \"detection\""},
         {"local_lr_auto: true base_lr: 1 lr_policy: 'fixed'", "local_lr_auto"},
         {"base_lr: 1 lr_policy: 'step'", "needs gamma"},
     };

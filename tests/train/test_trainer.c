@@ -47,6 +47,8 @@ struct told {
     int count[SAC_TRAIN_DONE + 1];
     double first_loss, last_loss, accuracy;
     int64_t tested_at[16];
+    double accuracies[16], losses[16]; /* of the same tests */
+    char best_by[16];
     int64_t stop_at, best;
     int asked, stop_asked, save_asked; /* how often until now; when to say it */
     double waited;                     /* part of the time */
@@ -62,11 +64,15 @@ static void on_event(void *user, const struct sac_train_event *e)
         told->last_loss = e->loss;
     }
     if (e->kind == SAC_TRAIN_TESTED) {
-        told->tested_at[(told->count[e->kind] - 1) % 16] = e->iteration;
-        told->accuracy = e->values[0].value;
+        int at = (told->count[e->kind] - 1) % 16;
+        told->tested_at[at] = e->iteration;
+        told->accuracies[at] = told->accuracy = e->values[0].value;
+        told->losses[at] = e->loss;
     }
-    if (e->kind == SAC_TRAIN_BEST)
+    if (e->kind == SAC_TRAIN_BEST) {
         told->best = e->iteration;
+        snprintf(told->best_by, sizeof told->best_by, "%s", e->name);
+    }
     told->waited = e->kind == SAC_TRAIN_DONE ? e->waited / e->seconds : 0;
     told->stop_at -= e->kind == SAC_TRAIN_STEP;
 }
@@ -330,6 +336,19 @@ static void tests_between_change_no_weight(void **state)
     numbers_done(&first);
 }
 
+/* Nothing of the results depends on these two. */
+static void a_field_that_is_not_heeded_is_named(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct sac_error err = {0};
+
+    (void)state;
+    struct run run = make_run("max_iter: 1 debug_info: true snapshot_diff: true");
+    struct told told = {.stop_at = -1};
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    assert_int_equal(told.count[SAC_TRAIN_UNHEEDED], 2);
+}
+
 /* As Caffe, which asks before every batch of a test: 4 + 3 of those at iteration 0, 5
  * iterations, and then the sixth batch of the tests at 5, which is the second net's. */
 static void what_is_asked_for_during_a_test_is_done_there(void **state)
@@ -376,7 +395,7 @@ static void a_run_that_goes_on_from_its_best_snapshot_is_the_same_run(void **sta
 {
     const struct sac_trainer_options how = {.keep_best = true};
     const char *data = make_data("train.bin", -1);
-    struct run run = make_run("max_iter: 30 test_iter: 1 test_interval: 2 snapshot: 7");
+    struct run run = make_run("max_iter: 30 test_iter: 1 test_interval: 2 snapshot: 15");
     struct told told = {.stop_at = -1}, again = {.stop_at = -1};
     struct sac_error err = {0};
 
@@ -393,6 +412,137 @@ static void a_run_that_goes_on_from_its_best_snapshot_is_the_same_run(void **sta
     assert_same(&whole, &parts);
     numbers_done(&whole);
     numbers_done(&parts);
+}
+
+/* A run of this net with layers of its own behind, or instead of it. */
+static struct run make_run_of(const char *more_layers, const char *more)
+{
+    struct run run = make_run(more);
+    char text[4 * sizeof net_text];
+    int size = snprintf(text, sizeof text, "%s%s", net_text, more_layers);
+
+    sac_test_write("tiny.prototxt", text, (size_t)size);
+    return run;
+}
+
+/* The rule: the higher accuracy; of equal ones the lower loss; never iteration 0. */
+static void of_tests_that_are_as_right_the_surest_is_the_best(void **state)
+{
+    struct run run = make_run("max_iter: 60 test_iter: 2 test_interval: 5");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    int best = 1;
+
+    (void)state;
+    assert_ok(train_as((struct sac_trainer_options){.keep_best = true}, &run, NULL,
+                       make_data("train.bin", -1), &told, &err),
+              err);
+    assert_int_equal(told.count[SAC_TRAIN_TESTED], 13);
+    for (int i = 2; i < 13; i++)
+        if (told.accuracies[i] > told.accuracies[best] ||
+            (told.accuracies[i] == told.accuracies[best] && told.losses[i] < told.losses[best]))
+            best = i;
+    assert_int_equal(told.best, told.tested_at[best]);
+}
+
+/* Caffe's GoogLeNet: auxiliary heads come first, in the net and by name. */
+static void the_best_is_judged_by_the_last_heads_accuracy(void **state)
+{
+    static const char heads[] =
+        "layer { name: 'm1' type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'main'"
+        " include { phase: TEST } }\n"
+        "layer { name: 'm3' type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'main3'"
+        " include { phase: TEST } accuracy_param { top_k: 3 } }\n"
+        "layer { name: 'off' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'a'"
+        " loss_weight: 0 include { phase: TEST } }\n";
+    struct run run = make_run_of(heads, "max_iter: 4 test_iter: 1 test_interval: 2");
+    struct sac_trainer_options how = {.keep_best = true};
+    struct told told = {.stop_at = -1}, by_loss = {.stop_at = -1};
+    struct sac_error err = {0};
+    const char *data = make_data("train.bin", -1);
+
+    (void)state;
+    assert_ok(train_as(how, &run, NULL, data, &told, &err), err);
+    assert_string_equal(told.best_by, "main");
+    /* A loss counts as one whatever its weight: what falls is better. */
+    how.metric = "a";
+    run = make_run_of(heads, "max_iter: 60 test_iter: 2 test_interval: 30");
+    assert_ok(train_as(how, &run, NULL, data, &by_loss, &err), err);
+    assert_int_equal(by_loss.best, 60);
+}
+
+/* Caffe shares by layers' names: of "fc", whose owner is in the training net alone. */
+static void a_test_net_takes_a_parameter_whose_owner_it_does_not_have(void **state)
+{
+    struct run run = make_run("max_iter: 60 test_iter: 6 test_interval: 60");
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    char text[2 * sizeof net_text];
+
+    (void)state;
+    const char *fc = strstr(net_text, "layer { name: 'fc'"),
+               *acc = strstr(net_text, "layer { name: 'acc'");
+    int size = snprintf(
+        text, sizeof text,
+        "%.*s"
+        "layer { name: 'owner' type: 'InnerProduct' bottom: 'p1' top: 'own' param { name: 'w' }"
+        " inner_product_param { num_output: 4 bias_term: false weight_filler { type: 'gaussian'"
+        " std: .01 } } include { phase: TRAIN } }\n"
+        "layer { name: 'fc' type: 'InnerProduct' bottom: 'p1' top: 'fc' param { name: 'w' }"
+        " inner_product_param { num_output: 4 bias_term: false weight_filler { type: 'gaussian'"
+        " std: .01 } } }\n"
+        "layer { name: 'quiet' type: 'Silence' bottom: 'own' include { phase: TRAIN } }\n%s",
+        (int)(fc - net_text), net_text, acc);
+    sac_test_write("tiny.prototxt", text, (size_t)size);
+    assert_ok(train(&run, NULL, make_data("train.bin", -1), &told, &err), err);
+    assert_true(told.accuracy > .9);
+}
+
+/* As Caffe: no step, but the last test, and all that a killed run may owe. */
+static void a_run_that_stands_at_its_end_is_finished(void **state)
+{
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run("max_iter: 4 test_iter: 1 test_interval: 2");
+    struct told told = {.stop_at = -1}, again = {.stop_at = -1};
+    struct sac_error err = {0};
+
+    (void)state;
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    assert_ok(train(&run, "auto", data, &again, &err), err);
+    assert_int_equal(again.count[SAC_TRAIN_STEP], 0);
+    assert_int_equal(again.count[SAC_TRAIN_TESTED], 1);
+    assert_int_equal(again.tested_at[0], 4);
+    assert_int_equal(again.count[SAC_TRAIN_DONE], 1);
+    assert_float_equal(again.accuracy, told.accuracy, 0);
+}
+
+static void a_solver_that_cannot_be_is_named_before_data_is_looked_for(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"lr_policy: 'stpe'", "stpe"},
+        {"max_iter: 0", "max_iter is not above 0"},
+        {"max_iter: 1 train_net: 'other.prototxt'", "both net and train_net"},
+        {"max_iter: 1 test_iter: 1 test_interval: 1 test_state {} test_state {}",
+         "2 test_state and 1 test_iter"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct run run = make_run(i == 0 ? "max_iter: 1" : wrong[i][0]);
+        struct told told = {.stop_at = -1};
+        struct sac_error err = {0};
+        char text[1200];
+        if (i == 0) {
+            int size =
+                snprintf(text, sizeof text, "net: '%s/tiny.prototxt' base_lr: 1 max_iter: 1 %s",
+                         run.folder, wrong[i][0]);
+            sac_test_write("solver.prototxt", text, (size_t)size);
+        }
+        assert_int_equal(
+            train(&run, NULL, i < 2 ? "/nowhere" : make_data("train.bin", -1), &told, &err),
+            SAC_EINVAL);
+        assert_says(err, wrong[i][1]);
+    }
 }
 
 static void the_end_tells_what_was_waited_for_the_feed(void **state)
@@ -479,14 +629,11 @@ static void a_layer_for_tests_alone_has_its_fillers_numbers(void **state)
     static const char more[] = "layer { name: 'alone' type: 'InnerProduct' bottom: 'data' top: 'a3'"
                                " include { phase: TEST } inner_product_param { num_output: 1"
                                " bias_filler { type: 'constant' value: 3 } } }\n";
-    struct run run = make_run("max_iter: 2 test_iter: 2 test_interval: 2");
+    struct run run = make_run_of(more, "max_iter: 2 test_iter: 2 test_interval: 2");
     struct told told = {.stop_at = -1};
     struct sac_error err = {0};
-    char text[sizeof net_text + sizeof more];
 
     (void)state;
-    int size = snprintf(text, sizeof text, "%s%s", net_text, more);
-    sac_test_write("tiny.prototxt", text, (size_t)size);
     assert_ok(train(&run, NULL, make_data("train.bin", -1), &told, &err), err);
     assert_true(told.accuracy == 3);
 }
@@ -550,8 +697,14 @@ int main(void)
         cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
         cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
         cmocka_unit_test(tests_between_change_no_weight),
+        cmocka_unit_test(a_field_that_is_not_heeded_is_named),
         cmocka_unit_test(what_is_asked_for_during_a_test_is_done_there),
         cmocka_unit_test(a_run_that_goes_on_from_its_best_snapshot_is_the_same_run),
+        cmocka_unit_test(of_tests_that_are_as_right_the_surest_is_the_best),
+        cmocka_unit_test(the_best_is_judged_by_the_last_heads_accuracy),
+        cmocka_unit_test(a_test_net_takes_a_parameter_whose_owner_it_does_not_have),
+        cmocka_unit_test(a_run_that_stands_at_its_end_is_finished),
+        cmocka_unit_test(a_solver_that_cannot_be_is_named_before_data_is_looked_for),
         cmocka_unit_test(the_end_tells_what_was_waited_for_the_feed),
         cmocka_unit_test(the_best_needs_a_test_that_can_tell_it),
         cmocka_unit_test(a_run_on_two_threads_in_bf16_goes_on_as_the_same_run),

@@ -30,6 +30,7 @@ def card_tests(build):
 
 def programs_of(build):
     inside = {"saccade": "src/cli/saccade", "time_plans": "tests/device/cuda/time_plans",
+              "time_comm": "tests/device/cuda/time_comm",
               "probe_card": "tests/cuda_sim/probe_card"}
     found = {name: os.path.join(build, path) for name, path in inside.items()}
     for command in card_tests(build).values():

@@ -55,7 +55,17 @@ def http_lines(result):
              "%.0f a second" % (goodput or 0))]
 
 
+def rank_lines(result):
+    ranks = result_of(result, "ranks")
+    sizes = {row["bytes"]: row for row in ranks.get("sizes", [])}
+    row = sizes.get(25 << 20) or {}
+    return [line("a sum over NCCL's one rank, 25 MiB", row.get("each_us"), True,
+                 "%.1f us each, %.1f us until the call returns; %s" % (
+                     row.get("each_us") or 0, row.get("call_us") or 0, ranks.get("library")))]
+
+
 def lines(result):
     where = "simulated" if result["simulated"] else "measured on " + result["card"]
-    found = test_lines(result) + forward_lines(result) + http_lines(result)
+    found = (test_lines(result) + forward_lines(result) + http_lines(result) +
+             rank_lines(result))
     return [dict(row, where="open" if row["verdict"] == "open" else where) for row in found]

@@ -7,7 +7,7 @@ import subprocess
 
 from . import machine
 
-GRAPH = ("forms.c", "fuse.c", "graph.c", "precision.c", "tensor.c")
+GRAPH = ("comm.c", "forms.c", "fuse.c", "graph.c", "precision.c", "tensor.c")
 
 
 def sources(root):
@@ -54,7 +54,7 @@ def build(root, folder, libraries, headers, log):
         return 1
     named = [path for name, path in libraries.items() if name != "libcublas.so"]
     link = ["cc", "-shared", "-Wl,--gc-sections", "-Wl,--as-needed", "-o",
-            os.path.join(folder, "saccade_cuda.so"), *objects, *named, "-lstdc++", "-lpthread",
+            os.path.join(folder, "saccade_cuda.so"), *objects, *named, "-lstdc++", "-lpthread", "-ldl",
             "-lm"]
     done = subprocess.run(link, capture_output=True, text=True)
     log.write(done.stdout + done.stderr)

@@ -207,7 +207,13 @@ def steps(run, seconds):
     return {"nets": results}
 
 
+def ranks(run, seconds):
+    """NCCL with one rank: what a sum over ranks costs at least."""
+    text = need(run, [run.program("time_comm")], seconds)
+    return json.loads(text[text.index("{"):])
+
+
 # In the order of running; seconds as shares of what there is. What is worth most comes first.
 STAGES = [("build", build, 60), ("devices", devices, 20), ("probe", probe, 40),
           ("tests", tests, 110), ("forward", forward, 200), ("http", http, 75),
-          ("steps", steps, 35), ("sanitizer", sanitizer, 40)]
+          ("ranks", ranks, 10), ("steps", steps, 35), ("sanitizer", sanitizer, 40)]

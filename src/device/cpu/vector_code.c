@@ -382,10 +382,9 @@ static void lrn_within(const struct sac_op *op)
 
 /* Elements `by` … of `low`, and `high` behind it. */
 #define SHIFTED(low, high, by)                                                                     \
-    __builtin_shuffle(low, high,                                                                   \
-                      (ints){(by), (by) + 1, (by) + 2, (by) + 3, (by) + 4, (by) + 5, (by) + 6,     \
-                             (by) + 7, (by) + 8, (by) + 9, (by) + 10, (by) + 11, (by) + 12,        \
-                             (by) + 13, (by) + 14, (by) + 15})
+    __builtin_shufflevector(low, high, (by), (by) + 1, (by) + 2, (by) + 3, (by) + 4, (by) + 5,     \
+                            (by) + 6, (by) + 7, (by) + 8, (by) + 9, (by) + 10, (by) + 11,          \
+                            (by) + 12, (by) + 13, (by) + 14, (by) + 15)
 
 INLINE floats vector_to_minus_three_quarters(floats x)
 {

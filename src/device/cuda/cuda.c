@@ -201,6 +201,7 @@ static int revive(struct sac_device *base, struct sac_error *err)
     struct sac_cuda_device *device = (struct sac_cuda_device *)base;
     int current = -1;
 
+    sac_cuda_unpark(device);
     free_handles(device);
     cudaSetDevice(device->index); /* may tell the old error, as may the reset */
     if (cudaGetDevice(&current) == cudaSuccess && current == device->index)
@@ -218,8 +219,10 @@ static void device_free(struct sac_device *base)
 {
     struct sac_cuda_device *device = (struct sac_cuda_device *)base;
 
+    sac_cuda_unpark(device);
     free_handles(device);
     sac_algorithms_free(device->algorithms);
+    pthread_mutex_destroy(&device->parked_lock);
     pthread_mutex_destroy(&device->lock);
     pthread_mutex_destroy(&device->down_lock);
     free(device);
@@ -249,6 +252,9 @@ static const struct sac_device_table table = {
     .clear = sac_cuda_clear,
     .sum_of_squares = sac_cuda_sum_of_squares,
     .update = sac_cuda_update,
+    .comm_id = sac_cuda_comm_id,
+    .comm_new = sac_cuda_comm_new,
+    .comm_library = sac_cuda_comm_library,
     .store_new = sac_cuda_store_new,
     .store_free = sac_cuda_store_free,
     .store_bytes = sac_cuda_store_bytes,
@@ -310,6 +316,7 @@ static int device_open(struct sac_device **ret, int index, struct sac_error *err
     device->index = index;
     snprintf(device->base.info.name, sizeof device->base.info.name, "cuda:%d", index);
     pthread_mutex_init(&device->lock, NULL);
+    pthread_mutex_init(&device->parked_lock, NULL);
     pthread_mutex_init(&device->down_lock, NULL);
     rc = describe(device, err);
     if (rc == 0)

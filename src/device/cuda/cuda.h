@@ -19,6 +19,7 @@
 #include "device/device.h"
 
 struct sac_algorithms;
+struct sac_cuda_parked;
 
 struct sac_cuda_device {
     struct sac_device base;
@@ -34,6 +35,8 @@ struct sac_cuda_device {
     cudaStream_t stream;
     cudnnHandle_t cudnn;
     struct sac_algorithms *algorithms;
+    pthread_mutex_t parked_lock;
+    struct sac_cuda_parked *parked; /* memory.c */
 };
 
 struct sac_stream {
@@ -131,6 +134,9 @@ void sac_cuda_gauges(struct sac_device *device, struct sac_device_gauges *ret);
 int sac_cuda_memory_new(struct sac_device *device, enum sac_memory kind, size_t bytes, void **ret,
                         struct sac_error *err);
 void sac_cuda_memory_free(struct sac_device *device, enum sac_memory kind, void *memory);
+/* Freeing pinned memory waits for all GPUs, which wait for each other in a sum over ranks:
+ * while there are communicators it is parked, and used again. This frees it. */
+void sac_cuda_unpark(struct sac_cuda_device *device);
 /* Through pinned memory, and waits until it is there. */
 int sac_cuda_upload(struct sac_cuda_device *device, void *to, const void *from, size_t bytes,
                     struct sac_error *err);
@@ -169,6 +175,14 @@ int sac_cuda_sum_of_squares(struct sac_stream *stream, const float *values, size
                             double work[SAC_SUM_DOUBLES], struct sac_error *err);
 int sac_cuda_update(struct sac_stream *stream, const struct sac_update *update,
                     struct sac_error *err);
+
+/* ---- Ranks (comm.c): device.h has the contracts ---------------------------- */
+int sac_cuda_comm_id(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
+                     struct sac_error *err);
+int sac_cuda_comm_new(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
+                      int world, struct sac_comm **ret, struct sac_error *err);
+bool sac_cuda_comms_live(void); /* this process has a communicator */
+int sac_cuda_comm_library(char *ret, size_t size, struct sac_error *err);
 
 /* ---- Recording (record.c) -------------------------------------------------- */
 int sac_cuda_record_begin(struct sac_stream *stream, struct sac_error *err);

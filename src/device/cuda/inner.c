@@ -2,9 +2,9 @@
 #include <stdlib.h>
 
 #include "device/cuda/inner.h"
+#include "device/cuda/matmul.h"
+#include "device/cuda/tune.h"
 #include "kernels/kernels.h"
-
-enum { WORKSPACE_MAX = 32 << 20, ALIGNMENT = 64 };
 
 struct sac_inner_sizes sac_cuda_inner_sizes(const struct sac_cuda_ask *ask)
 {
@@ -53,115 +53,31 @@ static int get_weights(struct sac_op *op, const struct sac_cuda_ask *ask, bool o
 
 /* ---- cuBLASLt ------------------------------------------------------------- */
 
-/* Column-major to cuBLAS: y [out × rows] = wᵀ [in × out]ᵀ · x [in × rows]. */
-struct matmul {
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t w, x, y;
-    cublasLtMatmulPreference_t preference;
-    cublasLtMatmulHeuristicResult_t found;
-    bool relu_apart; /* a slope that the epilogue does not have, or a sum */
-    size_t workspace_bytes;
-};
-
-static void matmul_free(void *state)
+/* What the epilogue does not have: a slope; a sum, which comes before the ReLU. */
+static bool finishes_apart(const struct sac_epilogue *epilogue)
 {
-    struct matmul *m = state;
-
-    if (!m)
-        return;
-    if (m->desc)
-        cublasLtMatmulDescDestroy(m->desc);
-    if (m->w)
-        cublasLtMatrixLayoutDestroy(m->w);
-    if (m->x)
-        cublasLtMatrixLayoutDestroy(m->x);
-    if (m->y)
-        cublasLtMatrixLayoutDestroy(m->y);
-    if (m->preference)
-        cublasLtMatmulPreferenceDestroy(m->preference);
-    free(m);
-}
-
-cudaDataType_t sac_cuda_data_type(enum sac_type type)
-{
-    return type == SAC_F16 ? CUDA_R_16F : type == SAC_BF16 ? CUDA_R_16BF : CUDA_R_32F;
-}
-
-/* An algorithm for a bias is looked for with one: any aligned address, until the
- * weights are there. */
-static bool set_bias(struct matmul *m, const void *bias)
-{
-    return cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                          sizeof bias) == CUBLAS_STATUS_SUCCESS;
-}
-
-static bool set_epilogue(struct matmul *m, const struct sac_node *node)
-{
-    bool bias = node->weight_count > 1;
-    bool relu = node->epilogue.relu && node->epilogue.slope == 0 && node->epilogue.sum < 0;
-    cublasLtEpilogue_t epilogue = bias && relu ? CUBLASLT_EPILOGUE_RELU_BIAS
-                                  : bias       ? CUBLASLT_EPILOGUE_BIAS
-                                  : relu       ? CUBLASLT_EPILOGUE_RELU
-                                               : CUBLASLT_EPILOGUE_DEFAULT;
-
-    m->relu_apart = (node->epilogue.relu && !relu) || node->epilogue.sum >= 0;
-    return cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
-                                          sizeof epilogue) == CUBLAS_STATUS_SUCCESS &&
-           (!bias || set_bias(m, (const void *)(uintptr_t)4096));
-}
-
-static bool describe(struct matmul *m, const struct sac_cuda_ask *ask, enum sac_type y_type)
-{
-    struct sac_inner_sizes s = sac_cuda_inner_sizes(ask);
-    bool tf32 = ask->options->precision == SAC_PRECISION_TF32;
-    cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    cublasOperation_t transposed = CUBLAS_OP_T;
-    uint64_t in = (uint64_t)s.in, out = (uint64_t)s.out, rows = (uint64_t)s.rows;
-    cudaDataType_t type = sac_cuda_data_type(ask->type);
-
-    return cublasLtMatmulDescCreate(&m->desc, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                          sizeof transposed) == CUBLAS_STATUS_SUCCESS &&
-           set_epilogue(m, ask->node) &&
-           cublasLtMatrixLayoutCreate(&m->w, type, in, out, s.in) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&m->x, type, in, rows, s.in) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&m->y, sac_cuda_data_type(y_type), out, rows, s.out) ==
-               CUBLAS_STATUS_SUCCESS;
-}
-
-/* A plan's blobs stand on 64 bytes. */
-bool sac_cuda_matmul_preference(cublasLtMatmulPreference_t *ret)
-{
-    static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    size_t most = WORKSPACE_MAX;
-    uint32_t alignment = ALIGNMENT;
-    bool good = cublasLtMatmulPreferenceCreate(ret) == CUBLAS_STATUS_SUCCESS &&
-                cublasLtMatmulPreferenceSetAttribute(*ret, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                     &most, sizeof most) == CUBLAS_STATUS_SUCCESS;
-
-    for (int i = 0; i < 4 && good; i++)
-        good = cublasLtMatmulPreferenceSetAttribute(*ret, aligned[i], &alignment,
-                                                    sizeof alignment) == CUBLAS_STATUS_SUCCESS;
-    return good;
+    return (epilogue->relu && epilogue->slope != 0) || epilogue->sum >= 0;
 }
 
 /* NULL where cuBLAS has nothing for it. The same question finds the same answer. */
-static struct matmul *matmul_new(const struct sac_cuda_ask *ask, enum sac_type y_type)
+static struct sac_matmul *matmul_new(const struct sac_cuda_ask *ask, enum sac_type y_type,
+                                     bool first)
 {
-    struct matmul *m = calloc(1, sizeof *m);
-    int found = 0;
+    struct sac_inner_sizes s = sac_cuda_inner_sizes(ask);
+    const struct sac_matmul_shape shape = {
+        .rows = s.rows,
+        .in = s.in,
+        .out = s.out,
+        .pitch = s.out,
+        .precision = ask->options->precision,
+        .type = ask->type,
+        .y_type = y_type,
+        .bias = ask->node->weight_count > 1,
+        .relu = ask->node->epilogue.relu && !finishes_apart(&ask->node->epilogue),
+        .first = first || !sac_cuda_may_measure_for(ask->options),
+    };
 
-    if (m && describe(m, ask, y_type) && sac_cuda_matmul_preference(&m->preference) &&
-        cublasLtMatmulAlgoGetHeuristic(ask->device->cublas, m->desc, m->w, m->x, m->y, m->y,
-                                       m->preference, 1, &m->found,
-                                       &found) == CUBLAS_STATUS_SUCCESS &&
-        found > 0)
-        return m;
-    cudaGetLastError();
-    matmul_free(m);
-    return NULL;
+    return sac_matmul_new(ask->device, &shape);
 }
 
 static bool has_numbers(const struct sac_cuda_ask *ask)
@@ -174,14 +90,14 @@ static bool has_numbers(const struct sac_cuda_ask *ask)
 /* Whether for 16-bit or 32-bit results is the same to cuBLAS. */
 static bool inner_can(const struct sac_cuda_ask *ask)
 {
-    struct matmul *m = has_numbers(ask) ? matmul_new(ask, SAC_F32) : NULL;
+    struct sac_matmul *m = has_numbers(ask) ? matmul_new(ask, SAC_F32, true) : NULL;
     bool can = m != NULL;
 
-    matmul_free(m);
+    sac_matmul_free(m);
     if (can && ask->type != SAC_F32) {
-        m = matmul_new(ask, ask->type);
+        m = matmul_new(ask, ask->type, true);
         can = m != NULL;
-        matmul_free(m);
+        sac_matmul_free(m);
     }
     return can;
 }
@@ -195,12 +111,12 @@ static int refused(const struct sac_cuda_ask *ask, struct sac_error *err)
 static int inner_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
                        struct sac_error *err)
 {
-    struct matmul *m = matmul_new(ask, caps->dst.type);
+    struct sac_matmul *m = matmul_new(ask, caps->dst.type, false);
 
     if (!m)
         return refused(ask, err);
     caps->workspace_bytes = m->found.workspaceSize;
-    matmul_free(m);
+    sac_matmul_free(m);
     return 0;
 }
 
@@ -214,10 +130,9 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
         .dim = {1, 1, 1, sac_shape_count(&constant->shape)},
         .stride = {0, 0, 0, 1},
     };
-    struct matmul *m = op->state;
     int rc = sac_cuda_weight_get(op, ask, 1, &packing, store, &op->weight[1], err);
 
-    if (rc == 0 && !set_bias(m, op->weight[1]))
+    if (rc == 0 && !sac_matmul_set_bias(op->state, op->weight[1]))
         rc = sac_fail(err, SAC_EDEVICE, "%s: cuBLAS refuses its bias", op->name);
     return rc;
 }
@@ -225,7 +140,7 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
 static int inner_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_store *store,
                          struct sac_error *err)
 {
-    struct matmul *m = matmul_new(ask, op->dst[0].form.type);
+    struct sac_matmul *m = matmul_new(ask, op->dst[0].form.type, false);
     int rc = m ? get_weights(op, ask, false, store, err) : refused(ask, err);
 
     op->state = m;
@@ -238,17 +153,13 @@ static int inner_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, stru
 
 static int inner_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
-    struct matmul *m = op->state;
-    const float one = 1, zero = 0;
     void *y = op->dst[0].data;
     int rc = sac_cublas_check(op->device,
-                              cublasLtMatmul(op->device->cublas, m->desc, &one, op->weight[0], m->w,
-                                             op->src[0].data, m->x, &zero, y, m->y, y, m->y,
-                                             &m->found.algo, op->workspace, m->found.workspaceSize,
-                                             stream->stream),
+                              sac_matmul_run(op->state, op->device, stream->stream, op->weight[0],
+                                             op->src[0].data, y, y, op->workspace),
                               op->name, err);
 
-    if (rc == 0 && m->relu_apart)
+    if (rc == 0 && finishes_apart(&op->epilogue))
         rc = sac_cuda_finish(op, NULL, op->epilogue.sum >= 0, stream, err);
     return rc;
 }
@@ -259,7 +170,7 @@ const struct sac_cuda_kernel sac_cuda_inner = {
     .query = inner_query,
     .prepare = inner_prepare,
     .forward = inner_forward,
-    .free_state = matmul_free,
+    .free_state = sac_matmul_free,
 };
 
 /* ---- Our own -------------------------------------------------------------- */

@@ -12,9 +12,6 @@ struct sac_inner_sizes sac_cuda_inner_sizes(const struct sac_cuda_ask *ask);
 /* The weights as [out][in] (or [in][out]), `in` in the order of the source. */
 struct sac_cuda_packing sac_cuda_inner_packing(const struct sac_cuda_ask *ask,
                                                struct sac_form source, bool out_last);
-cudaDataType_t sac_cuda_data_type(enum sac_type type);
-/* What cuBLASLt may count on; false where it refuses. The caller destroys it. */
-bool sac_cuda_matmul_preference(cublasLtMatmulPreference_t *ret);
 /* The bias's gradient, where it is wanted; the workspace holds its sums. */
 int sac_cuda_inner_bias_back(struct sac_op *op, const struct sac_inner_sizes *sizes,
                              struct sac_stream *stream, struct sac_error *err);

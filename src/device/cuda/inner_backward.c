@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 #include "device/cuda/inner.h"
+#include "device/cuda/matmul.h"
 #include "device/cuda/move.h"
 #include "kernels/training.h"
 
-enum { ALIGNMENT = 256 };
+enum { ALIGNMENT = 256, BLOB_ALIGNMENT = 64 };
 
 struct product {
     cublasLtMatmulDesc_t desc;
@@ -69,7 +70,7 @@ static bool find(struct product *p, const struct sac_cuda_ask *ask, bool transpo
     return cublasLtMatmulDescCreate(&p->desc, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &op, sizeof op) ==
                CUBLAS_STATUS_SUCCESS &&
-           sac_cuda_matmul_preference(&p->preference) &&
+           sac_matmul_preference(&p->preference, BLOB_ALIGNMENT) &&
            cublasLtMatmulAlgoGetHeuristic(ask->device->cublas, p->desc, p->a, p->b, p->c, p->c,
                                           p->preference, 1, &p->found,
                                           &found) == CUBLAS_STATUS_SUCCESS &&

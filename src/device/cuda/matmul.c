@@ -30,7 +30,7 @@ void sac_matmul_free(void *matmul)
 
 /* ---- Descriptions --------------------------------------------------------- */
 
-static cudaDataType_t data_type(enum sac_type type)
+cudaDataType_t sac_cuda_data_type(enum sac_type type)
 {
     return type == SAC_F16 ? CUDA_R_16F : type == SAC_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
@@ -62,7 +62,7 @@ static bool describe(struct sac_matmul *m, const struct sac_matmul_shape *s)
     cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasOperation_t transposed = CUBLAS_OP_T;
     uint64_t in = (uint64_t)s->in, out = (uint64_t)s->out, rows = (uint64_t)s->rows;
-    cudaDataType_t type = data_type(s->type);
+    cudaDataType_t type = sac_cuda_data_type(s->type);
 
     return cublasLtMatmulDescCreate(&m->desc, compute, CUDA_R_32F) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatmulDescSetAttribute(m->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
@@ -70,7 +70,7 @@ static bool describe(struct sac_matmul *m, const struct sac_matmul_shape *s)
            set_epilogue(m, s) &&
            cublasLtMatrixLayoutCreate(&m->w, type, in, out, s->in) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutCreate(&m->x, type, in, rows, s->in) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&m->y, data_type(s->y_type), out, rows, s->pitch) ==
+           cublasLtMatrixLayoutCreate(&m->y, sac_cuda_data_type(s->y_type), out, rows, s->pitch) ==
                CUBLAS_STATUS_SUCCESS;
 }
 
@@ -80,20 +80,19 @@ static uint32_t alignment_of_y(const struct sac_matmul_shape *s)
     return s->pitch == s->out ? ALIGNMENT : (uint32_t)sac_type_bytes(s->y_type);
 }
 
-static bool set_preference(struct sac_matmul *m, const struct sac_matmul_shape *s)
+bool sac_matmul_preference(cublasLtMatmulPreference_t *ret, uint32_t alignment_of_result)
 {
     static const cublasLtMatmulPreferenceAttributes_t aligned[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     size_t most = WORKSPACE_MAX;
-    bool good = cublasLtMatmulPreferenceCreate(&m->preference) == CUBLAS_STATUS_SUCCESS &&
-                cublasLtMatmulPreferenceSetAttribute(m->preference,
-                                                     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+    bool good = cublasLtMatmulPreferenceCreate(ret) == CUBLAS_STATUS_SUCCESS &&
+                cublasLtMatmulPreferenceSetAttribute(*ret, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                      &most, sizeof most) == CUBLAS_STATUS_SUCCESS;
 
     for (int i = 0; i < 4 && good; i++) {
-        uint32_t alignment = i < 2 ? ALIGNMENT : alignment_of_y(s);
-        good = cublasLtMatmulPreferenceSetAttribute(m->preference, aligned[i], &alignment,
+        uint32_t alignment = i < 2 ? ALIGNMENT : alignment_of_result;
+        good = cublasLtMatmulPreferenceSetAttribute(*ret, aligned[i], &alignment,
                                                     sizeof alignment) == CUBLAS_STATUS_SUCCESS;
     }
     return good;
@@ -187,16 +186,17 @@ static bool choose(struct sac_matmul *m, struct sac_cuda_device *device,
                    const struct sac_matmul_shape *s)
 {
     cublasLtMatmulHeuristicResult_t proposals[PROPOSALS];
-    int count = 0, best = 0, unused;
+    int count = 0, best = 0, unused, most = s->first ? 1 : PROPOSALS;
     char question[160];
 
     if (cublasLtMatmulAlgoGetHeuristic(device->cublas, m->desc, m->w, m->x, m->y, m->y,
-                                       m->preference, PROPOSALS, proposals,
+                                       m->preference, most, proposals,
                                        &count) != CUBLAS_STATUS_SUCCESS ||
         count < 1)
         return false;
     name_question(s, question, sizeof question);
-    if (!sac_algorithms_find(device->algorithms, question, &best, &unused) || best >= count) {
+    if (!s->first &&
+        (!sac_algorithms_find(device->algorithms, question, &best, &unused) || best >= count)) {
         best = 0;
         if (sac_cuda_may_measure()) {
             best = measure(m, device, s, proposals, count);
@@ -216,7 +216,9 @@ struct sac_matmul *sac_matmul_new(struct sac_cuda_device *device,
         return NULL;
     m->sum = shape->sum;
     pthread_mutex_lock(&device->lock);
-    bool good = describe(m, shape) && set_preference(m, shape) && choose(m, device, shape);
+    bool good = describe(m, shape) &&
+                sac_matmul_preference(&m->preference, alignment_of_y(shape)) &&
+                choose(m, device, shape);
     pthread_mutex_unlock(&device->lock);
     if (good)
         return m;

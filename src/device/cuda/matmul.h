@@ -1,5 +1,5 @@
 /*
- * Products by cuBLASLt: y = relu(x · wᵀ + y + bias) over rows, each part left out as
+ * Products by cuBLASLt: y = relu(x · wᵀ + sum + bias) over rows, each part left out as
  * asked, for inner products and for convolutions of one tap. cuBLASLt proposes; the
  * fastest proposal on the device is found once and remembered. Any thread; what is made
  * belongs to one.
@@ -15,6 +15,7 @@ struct sac_matmul_shape {
     enum sac_precision precision;
     enum sac_type type, y_type; /* of x and w; of y, the sum and the bias */
     bool bias, relu, sum;
+    bool first; /* what is proposed first: nothing is measured, nor remembered */
 };
 
 struct sac_matmul {
@@ -29,6 +30,10 @@ struct sac_matmul {
 struct sac_matmul *sac_matmul_new(struct sac_cuda_device *device,
                                   const struct sac_matmul_shape *shape);
 void sac_matmul_free(void *matmul); /* takes NULL */
+cudaDataType_t sac_cuda_data_type(enum sac_type type);
+/* What cuBLASLt may count on: blobs stand on 64 bytes, the result on so many. False where it
+ * refuses. The caller destroys it. */
+bool sac_matmul_preference(cublasLtMatmulPreference_t *ret, uint32_t alignment_of_result);
 /* Of y_type, on the device; needed before running where the shape has one. */
 bool sac_matmul_set_bias(struct sac_matmul *m, const void *bias);
 /* Milliseconds that it takes; below 0 where it cannot be measured. */

@@ -1,5 +1,6 @@
 #include "device/cuda/cuda.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static double mib(size_t bytes)
@@ -20,6 +21,88 @@ static int check_room(struct sac_cuda_device *device, size_t bytes, struct sac_e
     return rc;
 }
 
+/* ---- Pinned memory ----------------------------------------------------------- */
+
+/* At the front of what is pinned, whose user sees what comes behind. */
+struct sac_cuda_parked {
+    struct sac_cuda_parked *next;
+    size_t bytes; /* of the user's */
+};
+enum { HEAD = 256 };
+
+/* The smallest that will do; NULL: none. */
+static struct sac_cuda_parked *take_parked(struct sac_cuda_device *device, size_t bytes)
+{
+    struct sac_cuda_parked **best = NULL, *taken = NULL;
+
+    pthread_mutex_lock(&device->parked_lock);
+    for (struct sac_cuda_parked **at = &device->parked; *at; at = &(*at)->next)
+        if ((*at)->bytes >= bytes && (!best || (*at)->bytes < (*best)->bytes))
+            best = at;
+    if (best) {
+        taken = *best;
+        *best = taken->next;
+    }
+    pthread_mutex_unlock(&device->parked_lock);
+    return taken;
+}
+
+static int pin(struct sac_cuda_device *device, size_t bytes, void **ret, struct sac_error *err)
+{
+    struct sac_cuda_parked *head = take_parked(device, bytes);
+    int rc = 0;
+
+    if (!head) {
+        rc = bytes > SIZE_MAX - HEAD
+                 ? sac_fail(err, SAC_ENOMEM, "%s: too much", device->base.info.name)
+                 : sac_cuda_check(
+                       device, cudaHostAlloc((void **)&head, HEAD + bytes, cudaHostAllocPortable),
+                       "pinned memory", err);
+        if (rc == 0)
+            head->bytes = bytes;
+    }
+    if (rc == 0)
+        *ret = (char *)head + HEAD;
+    return rc;
+}
+
+static void unpin(struct sac_cuda_device *device, struct sac_cuda_parked *head)
+{
+    sac_cuda_check(device, cudaFreeHost(head), "freeing pinned memory", NULL);
+}
+
+void sac_cuda_unpark(struct sac_cuda_device *device)
+{
+    pthread_mutex_lock(&device->parked_lock);
+    struct sac_cuda_parked *head = device->parked;
+    device->parked = NULL;
+    pthread_mutex_unlock(&device->parked_lock);
+    if (!head || sac_cuda_use(device, NULL) != 0)
+        return;
+    while (head) {
+        struct sac_cuda_parked *next = head->next;
+
+        unpin(device, head);
+        head = next;
+    }
+}
+
+static void park(struct sac_cuda_device *device, void *memory)
+{
+    struct sac_cuda_parked *head = (struct sac_cuda_parked *)((char *)memory - HEAD);
+
+    if (!sac_cuda_comms_live()) {
+        unpin(device, head);
+        return;
+    }
+    pthread_mutex_lock(&device->parked_lock);
+    head->next = device->parked;
+    device->parked = head;
+    pthread_mutex_unlock(&device->parked_lock);
+}
+
+/* ---- All ----------------------------------------------------------------------- */
+
 int sac_cuda_memory_new(struct sac_device *base, enum sac_memory kind, size_t bytes, void **ret,
                         struct sac_error *err)
 {
@@ -29,8 +112,7 @@ int sac_cuda_memory_new(struct sac_device *base, enum sac_memory kind, size_t by
 
     bytes = bytes > 0 ? bytes : 64;
     if (rc == 0 && kind == SAC_MEMORY_STAGING)
-        rc = sac_cuda_check(device, cudaHostAlloc(&memory, bytes, cudaHostAllocPortable),
-                            "pinned memory", err);
+        rc = pin(device, bytes, &memory, err);
     if (rc == 0 && kind == SAC_MEMORY_DEVICE)
         rc = check_room(device, bytes, err);
     if (rc == 0 && kind == SAC_MEMORY_DEVICE)
@@ -49,7 +131,7 @@ void sac_cuda_memory_free(struct sac_device *base, enum sac_memory kind, void *m
     if (!memory || sac_cuda_use(device, NULL) != 0)
         return;
     if (kind == SAC_MEMORY_STAGING)
-        sac_cuda_check(device, cudaFreeHost(memory), "freeing pinned memory", NULL);
+        park(device, memory);
     else
         sac_cuda_check(device, cudaFree(memory), "freeing memory", NULL);
 }

@@ -37,6 +37,7 @@ static struct sac_matmul_shape shape_of(const struct sac_cuda_ask *ask)
         .bias = node->weight_count > 1,
         .relu = node->epilogue.relu,
         .sum = node->epilogue.sum >= 0,
+        .first = !sac_cuda_may_measure_for(ask->options),
     };
 }
 
@@ -66,7 +67,8 @@ static bool wins(const struct sac_cuda_ask *ask, struct sac_matmul *m)
     char conv[160], question[192];
     int answer = 0, unused;
 
-    if (!sac_cuda_may_measure() || result_type(ask) != ask->type) /* cuDNN stores what it reads */
+    if (!sac_cuda_may_measure_for(ask->options) ||
+        result_type(ask) != ask->type) /* cuDNN stores what it reads */
         return true;
     sac_cuda_conv_question(ask, conv, sizeof conv);
     snprintf(question, sizeof question, "pointwise %s%s%s", conv,

@@ -16,6 +16,11 @@ bool sac_cuda_may_measure(void)
     return !how || strcmp(how, "guess") != 0;
 }
 
+bool sac_cuda_may_measure_for(const struct sac_op_options *options)
+{
+    return sac_cuda_may_measure() && !(options->deterministic && options->training);
+}
+
 static float time_between(struct sac_cuda_device *device, cudaEvent_t first, cudaEvent_t last,
                           bool (*enqueue)(void *user), void *user)
 {

@@ -12,8 +12,11 @@
 #include <stddef.h>
 
 struct sac_cuda_device;
+struct sac_op_options;
 
 bool sac_cuda_may_measure(void);
+/* Nor where a run must be the same again: another measurement may give another answer. */
+bool sac_cuda_may_measure_for(const struct sac_op_options *options);
 
 /* Milliseconds that `enqueue` takes on the device's own stream, the least of a few
  * runs; below 0 where it fails (it returns false) or cannot be timed. */

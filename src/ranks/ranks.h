@@ -3,8 +3,8 @@
  * it takes, and which gradients travel together. Pure: nothing here talks to anybody.
  * Any thread.
  */
-#ifndef SAC_TRAIN_RANKS_H
-#define SAC_TRAIN_RANKS_H
+#ifndef SAC_RANKS_RANKS_H
+#define SAC_RANKS_RANKS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,13 +18,16 @@ enum { SAC_RANKS_MAX = 65536, SAC_RANK_HOST = 256 };
 struct sac_ranks {
     int rank, world;
     int local;                  /* its place on its machine: which GPUs are its own */
+    bool mpi;                   /* MPI started it */
     char master[SAC_RANK_HOST]; /* where rank 0 is met; "" when alone */
     int port;
 };
 
 /* From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK, as torchrun and
  * Kubernetes' training operators set them; where RANK and WORLD_SIZE are not set, from
- * Slurm's SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID if there is more than one task.
+ * Open MPI's OMPI_COMM_WORLD_RANK, _SIZE and _LOCAL_RANK, which need no master, or from
+ * Slurm's SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID, if there is more than one of them.
+ * Where torchrun keeps a store of its own at MASTER_PORT, the port is the next.
  * None of them: alone. Half a set, or a number that cannot be, is SAC_EINVAL with the
  * variable's name. `get` is getenv(), or a test's. */
 int sac_ranks_read(struct sac_ranks *ret, const char *(*get)(const char *name),

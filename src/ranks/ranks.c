@@ -1,4 +1,4 @@
-#include "train/ranks.h"
+#include "ranks/ranks.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -51,6 +51,15 @@ static int read_master(struct sac_ranks *r, get_fn *get, struct sac_error *err)
     return rc;
 }
 
+/* torchrun's agent listens at MASTER_PORT itself, and says so to everybody. */
+static void step_aside(struct sac_ranks *r, get_fn *get)
+{
+    const char *taken = get("TORCHELASTIC_USE_AGENT_STORE");
+
+    if (taken && strcmp(taken, "True") == 0)
+        r->port = r->port < 65535 ? r->port + 1 : r->port - 1;
+}
+
 static int read_place(struct sac_ranks *r, get_fn *get, const char *rank, const char *world,
                       const char *local, struct sac_error *err)
 {
@@ -64,7 +73,7 @@ static int read_place(struct sac_ranks *r, get_fn *get, const char *rank, const 
         rc = read_number(get, rank, 0, r->world - 1, &r->rank, err);
     if (rc == 0)
         rc = read_number(get, local, 0, SAC_RANKS_MAX - 1, &r->local, err);
-    return rc == 0 && r->world > 1 ? read_master(r, get, err) : rc;
+    return rc;
 }
 
 int sac_ranks_read(struct sac_ranks *ret, get_fn *get, struct sac_error *err)
@@ -74,11 +83,19 @@ int sac_ranks_read(struct sac_ranks *ret, get_fn *get, struct sac_error *err)
 
     if (get("RANK") || get("WORLD_SIZE")) {
         rc = read_place(&r, get, "RANK", "WORLD_SIZE", "LOCAL_RANK", err);
+    } else if (get("OMPI_COMM_WORLD_SIZE")) {
+        r.mpi = true;
+        rc = read_place(&r, get, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+                        "OMPI_COMM_WORLD_LOCAL_RANK", err);
     } else {
         rc = read_number(get, "SLURM_NTASKS", 1, SAC_RANKS_MAX, &tasks, err);
         if (rc == 0 && tasks > 1)
             rc = read_place(&r, get, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", err);
     }
+    if (rc == 0 && r.world > 1 && !r.mpi)
+        rc = read_master(&r, get, err);
+    if (rc == 0 && r.world > 1 && !r.mpi)
+        step_aside(&r, get);
     if (rc == 0)
         *ret = r;
     return rc;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/ranks.h"
+#include "ranks/ranks.h"
 
 static const char *const *environment; /* name, value, …, NULL */
 
@@ -59,6 +59,34 @@ static void torchrun_and_slurm_say_who_is_who(void **state)
     assert_int_equal(r.rank, 3);
     assert_int_equal(r.world, 4);
     assert_string_equal(r.master, "10.0.0.1");
+}
+
+/* torchrun's agent has MASTER_PORT itself; Open MPI needs no master. */
+static void open_mpi_and_a_torchrun_with_a_store_are_known(void **state)
+{
+    const char *const agent[] = {"RANK",        "1",           "WORLD_SIZE",
+                                 "2",           "MASTER_ADDR", "node0",
+                                 "MASTER_PORT", "29500",       "TORCHELASTIC_USE_AGENT_STORE",
+                                 "True",        NULL};
+    const char *const mpi[] = {"OMPI_COMM_WORLD_RANK",
+                               "2",
+                               "OMPI_COMM_WORLD_SIZE",
+                               "3",
+                               "OMPI_COMM_WORLD_LOCAL_RANK",
+                               "1",
+                               NULL};
+    struct sac_ranks r;
+    struct sac_error err = {0};
+
+    (void)state;
+    assert_ok(read_from(agent, &r, &err), err);
+    assert_int_equal(r.port, 29501);
+    assert_false(r.mpi);
+    assert_ok(read_from(mpi, &r, &err), err);
+    assert_int_equal(r.rank, 2);
+    assert_int_equal(r.world, 3);
+    assert_int_equal(r.local, 1);
+    assert_true(r.mpi);
 }
 
 static void half_a_set_is_refused_by_name(void **state)
@@ -168,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_variables_a_process_is_alone),
         cmocka_unit_test(torchrun_and_slurm_say_who_is_who),
+        cmocka_unit_test(open_mpi_and_a_torchrun_with_a_store_are_known),
         cmocka_unit_test(half_a_set_is_refused_by_name),
         cmocka_unit_test(a_batch_is_per_device_or_split),
         cmocka_unit_test(buckets_are_in_the_order_of_the_way_back),

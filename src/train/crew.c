@@ -1,0 +1,359 @@
+#include "train/crew.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cpu.h"
+#include "ranks/group.h"
+#include "ranks/meet.h"
+#include "ranks/mpi_load.h"
+#include "ranks/thread.h"
+
+enum { NAME_MS = 2000, WATCH_MS = 200 };
+
+struct crew;
+
+struct member {
+    struct crew *crew;
+    int index; /* in this process */
+    struct sac_comm *comm;
+    struct sac_comm *neighbours; /* where comm is a device's */
+    pthread_t thread;
+};
+
+struct crew {
+    const struct sac_crew_options *options;
+    struct sac_trainer_options trainer;
+    struct sac_ranks process;
+    unsigned char id[SAC_COMM_ID];
+    struct sac_meet *meet;
+    struct member members[SAC_GROUP_MAX];
+    pthread_t watch;
+    bool watches;
+    pthread_mutex_t lock; /* guards what follows, and each member's comm */
+    pthread_cond_t moved;
+    bool over, through;
+    struct sac_error why; /* of the first failure */
+};
+
+static int world_of(const struct crew *c)
+{
+    return c->process.world * c->options->count;
+}
+
+static int rank_of(const struct member *m)
+{
+    return m->crew->process.rank * m->crew->options->count + m->index;
+}
+
+/* ---- When one fails ---------------------------------------------------------- */
+
+/* True the first time. */
+static bool end_all(struct crew *c, const char *why)
+{
+    pthread_mutex_lock(&c->lock);
+    bool first = !c->over;
+    c->over = true;
+    for (int i = 0; first && i < c->options->count; i++) {
+        if (c->members[i].comm)
+            sac_comm_abort(c->members[i].comm, why);
+        if (c->members[i].neighbours)
+            sac_comm_abort(c->members[i].neighbours, why);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return first;
+}
+
+static void on_lost(void *user, const char *why)
+{
+    end_all(user, why);
+}
+
+/* A library may notice before the meet does that another rank is gone, but not whose. */
+static void wait_for_name(struct crew *c)
+{
+    bool over = false;
+
+    for (int i = 0; i < NAME_MS / 50 && !over; i++) {
+        usleep(50000);
+        pthread_mutex_lock(&c->lock);
+        over = c->over;
+        pthread_mutex_unlock(&c->lock);
+    }
+}
+
+static void fail(struct member *m, const struct sac_error *err)
+{
+    struct crew *c = m->crew;
+    struct sac_error why = *err;
+
+    if (c->meet && err->code == SAC_EDEVICE)
+        wait_for_name(c);
+    if (world_of(c) > 1) {
+        sac_error_prefix(&why, "rank %d (%s)", rank_of(m),
+                         c->options->devices[m->index]->info.name);
+        bool first = end_all(c, why.text);
+        if (!first) /* it failed for another's sake */
+            why = *err;
+        else if (c->meet)
+            sac_meet_tell(c->meet, why.text);
+    }
+    pthread_mutex_lock(&c->lock);
+    if (c->why.code == 0)
+        c->why = why;
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* Who waits for a stream that waits for a rank which is cut off cannot ask for it. Under the
+ * lock. */
+static struct member *cut_off(struct crew *c, struct sac_error *err)
+{
+    for (int i = 0; i < c->options->count; i++)
+        if (c->members[i].comm && sac_comm_check(c->members[i].comm, err) != 0)
+            return &c->members[i];
+    return NULL;
+}
+
+static void *watch(void *argument)
+{
+    struct crew *c = argument;
+    struct member *found = NULL;
+    struct sac_error err = {0};
+    struct timespec until;
+
+    pthread_mutex_lock(&c->lock);
+    while (!c->through && !c->over && !found) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += WATCH_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        pthread_cond_timedwait(&c->moved, &c->lock, &until);
+        if (!c->through && !c->over)
+            found = cut_off(c, &err);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (found)
+        fail(found, &err);
+    return NULL;
+}
+
+static int begin_watch(struct crew *c, struct sac_error *err)
+{
+    int rc = world_of(c) > 1 ? sac_thread_start(&c->watch, watch, c, err) : 0;
+
+    c->watches = rc == 0 && world_of(c) > 1;
+    return rc;
+}
+
+static void end_watch(struct crew *c)
+{
+    if (!c->watches)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->through = true;
+    pthread_cond_broadcast(&c->moved);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->watch, NULL);
+}
+
+/* ---- One rank ---------------------------------------------------------------- */
+
+static int join(struct member *m, struct sac_error *err)
+{
+    struct crew *c = m->crew;
+    struct sac_device *device = c->options->devices[m->index];
+    struct sac_comm *comm = NULL;
+    int rc;
+
+    if (m->comm || world_of(c) == 1)
+        return 0;
+    rc = device->table->comm_new(device, c->id, rank_of(m), world_of(c), &comm, err);
+    pthread_mutex_lock(&c->lock);
+    if (rc == 0 && c->over)
+        sac_comm_abort(comm, "another rank failed");
+    m->comm = comm;
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+static void part(struct member *m)
+{
+    pthread_mutex_lock(&m->crew->lock);
+    struct sac_comm *comm = m->comm, *neighbours = m->neighbours;
+    m->comm = m->neighbours = NULL;
+    pthread_mutex_unlock(&m->crew->lock);
+    sac_comm_free(comm);
+    sac_comm_free(neighbours);
+}
+
+static void *run_member(void *argument)
+{
+    struct member *m = argument;
+    struct sac_trainer_options options = m->crew->trainer;
+    struct sac_trainer *trainer = NULL;
+    struct sac_error err = {0};
+    int rc = join(m, &err);
+
+    options.device = m->crew->options->devices[m->index];
+    options.comm = m->comm;
+    options.neighbours = m->neighbours;
+    if (m->index > 0) {
+        options.on_event = NULL;
+        options.request = NULL;
+    }
+    if (rc == 0)
+        rc = sac_trainer_new(&trainer, &options, &err);
+    if (rc == 0)
+        rc = sac_trainer_run(trainer, &err);
+    if (rc != 0)
+        fail(m, &err);
+    sac_trainer_free(trainer);
+    part(m);
+    return NULL;
+}
+
+/* The caller is the first. A thread that cannot be had is a rank that fails. */
+static void run_all(struct crew *c)
+{
+    bool started[SAC_GROUP_MAX] = {false};
+    struct sac_error err = {0};
+
+    for (int i = 1; i < c->options->count; i++) {
+        started[i] = sac_thread_start(&c->members[i].thread, run_member, &c->members[i], &err) == 0;
+        if (!started[i])
+            fail(&c->members[i], &err);
+    }
+    run_member(&c->members[0]);
+    for (int i = 1; i < c->options->count; i++) {
+        if (started[i])
+            pthread_join(c->members[i].thread, NULL);
+    }
+}
+
+/* ---- How they reach each other ----------------------------------------------- */
+
+static int make_id(struct crew *c, struct sac_error *err)
+{
+    struct sac_device *device = c->options->devices[0];
+
+    return c->process.rank == 0 ? device->table->comm_id(device, c->id, err) : 0;
+}
+
+/* By MPI, or where ranks met at rank 0's address. */
+static int reach_processes(struct crew *c, struct sac_error *err)
+{
+    const struct sac_meet_options how = {
+        .ranks = &c->process, .local = c->options->count, .on_lost = on_lost, .user = c};
+    struct sac_comm *comm = NULL;
+    int rc;
+
+    if (!c->process.mpi)
+        return sac_meet_new(&c->meet, &how, c->id, err);
+    rc = sac_mpi_comm_new(&comm, &c->process, err);
+    if (rc == 0)
+        rc = sac_comm_broadcast(comm, NULL, (float *)c->id, sizeof c->id / sizeof(float), 0, err);
+    sac_comm_free(comm);
+    return rc;
+}
+
+static int reach_neighbours(struct crew *c, struct sac_error *err)
+{
+    struct sac_comm *comms[SAC_GROUP_MAX];
+    int rc = sac_group_new(comms, c->options->count, err);
+
+    for (int i = 0; rc == 0 && i < c->options->count; i++)
+        c->members[i].neighbours = comms[i];
+    return rc;
+}
+
+/* Devices with memory of their own join one by one, on their threads. */
+static int reach_devices(struct crew *c, struct sac_error *err)
+{
+    const struct sac_device *device = c->options->devices[0];
+    int rc = device->table->comm_id && device->table->comm_new
+                 ? make_id(c, err)
+                 : sac_fail(err, SAC_EUNSUPPORTED, "device %s trains alone: it has no communicator",
+                            device->info.name);
+
+    if (rc == 0 && c->process.world > 1)
+        rc = reach_processes(c, err);
+    return rc == 0 ? reach_neighbours(c, err) : rc;
+}
+
+static int reach_hosts(struct crew *c, struct sac_error *err)
+{
+    struct sac_comm *comms[SAC_GROUP_MAX];
+    int count = c->options->count, rc;
+
+    if (c->process.world > 1 && count > 1)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "%d ranks on the CPU in each of %d processes: expected one a process",
+                        count, c->process.world);
+    if (c->process.world > 1)
+        return sac_mpi_comm_new(&c->members[0].comm, &c->process, err);
+    rc = sac_group_new(comms, count, err);
+    for (int i = 0; rc == 0 && i < count; i++)
+        c->members[i].comm = comms[i];
+    return rc;
+}
+
+static int reach(struct crew *c, struct sac_error *err)
+{
+    if (world_of(c) == 1)
+        return 0;
+    return c->options->devices[0]->info.host_memory ? reach_hosts(c, err) : reach_devices(c, err);
+}
+
+/* The cores of a machine are shared by the ranks of a process. */
+static void share_cores(struct crew *c)
+{
+    int count = c->options->count, each = sac_cpu_count() / count;
+
+    if (count == 1)
+        return;
+    each = each > 0 ? each : 1;
+    if (c->trainer.threads == 0)
+        c->trainer.threads = each;
+}
+
+int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
+{
+    struct crew *c = calloc(1, sizeof *c);
+    int rc = c ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
+
+    if (rc == 0 && (options->count < 1 || options->count > SAC_GROUP_MAX))
+        rc = sac_fail(err, SAC_EINVAL, "%d ranks in one process; expected 1 to %d", options->count,
+                      SAC_GROUP_MAX);
+    if (rc != 0) {
+        free(c);
+        return rc;
+    }
+    c->options = options;
+    c->trainer = *options->trainer;
+    c->process = options->process ? *options->process : (struct sac_ranks){.world = 1};
+    c->trainer.sharers = options->count;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->moved, NULL);
+    for (int i = 0; i < options->count; i++)
+        c->members[i] = (struct member){.crew = c, .index = i};
+    share_cores(c);
+    rc = reach(c, err);
+    if (rc == 0)
+        rc = begin_watch(c, err);
+    if (rc == 0) {
+        run_all(c);
+        end_watch(c);
+        rc = c->why.code ? sac_fail(err, c->why.code, "%s", c->why.text) : 0;
+    }
+    for (int i = 0; i < options->count; i++)
+        part(&c->members[i]);
+    if (rc == 0 && c->meet)
+        rc = sac_meet_leave(c->meet, err);
+    sac_meet_free(c->meet);
+    pthread_cond_destroy(&c->moved);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    return rc;
+}

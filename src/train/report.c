@@ -81,10 +81,10 @@ static double tick(double span)
     return power * (part < 1.5 ? 1 : part < 3.5 ? 2 : part < 7.5 ? 5 : 10);
 }
 
-static void put_axes(struct sac_buf *out, const struct axes *a, int64_t epoch)
+static void put_axes(struct sac_buf *out, const struct axes *a, double epoch)
 {
     double step = tick(a->high - a->low);
-    double unit = epoch > 0 ? (double)epoch : 1, across = tick((double)a->last / unit + 1e-9);
+    double unit = epoch > 0 ? epoch : 1, across = tick((double)a->last / unit + 1e-9);
 
     for (double y = ceil(a->low / step) * step; y <= a->high + 1e-9; y += step)
         sac_buf_printf(out,

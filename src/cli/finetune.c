@@ -1,11 +1,13 @@
 /* saccade train --finetune: from a folder of pictures to a model, with one command. */
 #include "cli/finetune.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "cli/command.h"
 #include "cli/signals.h"
 #include "cli/train_log.h"
@@ -309,6 +311,33 @@ static void on_event(void *user, const struct sac_train_event *e)
         put_event(c, e);
 }
 
+static void put_note(enum sac_log_level level, const char *line)
+{
+    struct sac_buf out = {0};
+
+    (void)level;
+    sac_buf_puts(&out, "{\"event\":\"note\",\"text\":");
+    sac_buf_put_json(&out, line, strlen(line));
+    sac_buf_puts(&out, "}\n");
+    if (!out.failed)
+        fwrite(out.data, 1, out.len, stderr);
+    sac_buf_done(&out);
+}
+
+void sac_finetune_say(const struct finetune *f, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (f->json)
+        put_note(SAC_LOG_INFO, text);
+    else
+        fprintf(stderr, "%s\n", text);
+}
+
 /* On the stream of JSON nothing else may stand. */
 static void put_choices_json(const struct finetune *f)
 {
@@ -494,6 +523,8 @@ int sac_command_finetune(int argc, char **argv)
     if (rc)
         return sac_usage_error("train --finetune", "%s", err.text);
     c.log.json = c.f.json;
+    if (c.f.json)
+        sac_log_set_sink(put_note, SAC_LOG_INFO);
     c.log.terminal = isatty(STDERR_FILENO) && !c.f.json;
     rc = run(&c, &err);
     done(&c.f);

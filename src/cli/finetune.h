@@ -94,6 +94,10 @@ void sac_finetune_run_done(struct finetune *f);
 /* `json` may be NULL: out of memory. */
 int sac_finetune_put_json(const char *path, const json_t *json, int digits, struct sac_error *err);
 
+/* A line for people on standard error; with --log-json an event "note". */
+void sac_finetune_say(const struct finetune *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /* Iterations of an epoch. */
 double sac_finetune_epoch(const struct finetune *f);
 

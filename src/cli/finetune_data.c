@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "cli/finetune.h"
 #include "dataset/split.h"
 
@@ -57,12 +56,13 @@ static int list_part(struct finetune *f, const struct sac_source *source,
 
 /* ---- The training data's classes ----------------------------------------------- */
 
-static void tell_dropped(const struct sac_source *source, const struct sac_split *split)
+static void tell_dropped(const struct finetune *f, const struct sac_source *source,
+                         const struct sac_split *split)
 {
     for (int i = 0; i < split->classes_before && i < source->labels.count; i++)
         if (split->renumber[i] < 0)
-            sac_log(SAC_LOG_WARNING, "%s: class %s has no picture and is left out", source->path,
-                    source->labels.text[i]);
+            sac_finetune_say(f, "%s: class %s has no picture and is left out", source->path,
+                             source->labels.text[i]);
 }
 
 /* --labels has a line a class, of those before or after empty ones were left out. */
@@ -138,7 +138,7 @@ static int divide(struct finetune *f, const struct sac_source *source, struct sa
 
     if (rc)
         return rc;
-    tell_dropped(source, &split);
+    tell_dropped(f, source, &split);
     f->classes = split.classes;
     f->classes_before = split.classes_before;
     f->least = least_class(&split);
@@ -309,7 +309,7 @@ static int find_parts(struct finetune *f, struct sac_error *err)
         f->from[PART_VALIDATION] = f->parts.path[SAC_DATA_VAL];
     if (!f->test_data)
         f->from[PART_TEST] = f->parts.path[SAC_DATA_TEST];
-    sac_log(SAC_LOG_INFO, "%s was divided before: its parts are used as they are", f->data);
+    sac_finetune_say(f, "%s was divided before: its parts are used as they are", f->data);
     return 0;
 }
 

@@ -17,7 +17,6 @@
 #include "base/crc32.h"
 #include "base/durable.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "cli/finetune.h"
 #include "train/finetune.h"
 
@@ -511,7 +510,7 @@ static int follow_move(struct finetune *f, struct sac_error *err)
 
     if (!from || strcmp(from, f->folder) == 0)
         return 0;
-    sac_log(SAC_LOG_INFO, "the run was in %s: its files now say %s", from, f->folder);
+    sac_finetune_say(f, "the run was in %s: its files now say %s", from, f->folder);
     rc = move_file(f, "solver.prototxt", from, err);
     if (rc == 0)
         rc = move_file(f, "train_val.prototxt", from, err);

@@ -230,6 +230,72 @@ def _():
         need('"%s/' % there in text and '"%s/' % out not in text, text)
 
 
+def part(name, count, classes, seed):
+    """A folder of some of the classes, perhaps with an empty one more."""
+    base = os.path.join(folder(), name)
+    every = pictures(name + "_all", count, seed)
+    for word in classes:
+        os.makedirs(os.path.join(base, word), exist_ok=True)
+        if os.path.exists(os.path.join(every, word)):
+            shutil.copytree(os.path.join(every, word), os.path.join(base, word), dirs_exist_ok=True)
+    return base
+
+
+@case("classes of parts are told by their names; a class that is not trained is refused")
+def _():
+    data = pictures("mixed", 30)
+    val = part("some", 4, ["magenta", "yellow"], 5)  # no cyan: the numbers are others
+    out, _ = tune(data, "named", "--epochs", "1", "--val-data", val)
+    labels = {line.split()[0].split("/")[-2]: line.split()[1]
+              for line in read(os.path.join(out, "val.txt")).decode().splitlines()}
+    need(labels == {"magenta": "1", "yellow": "2"}, labels)
+    strange = part("strange", 2, list(CLASSES), 6)
+    os.rename(os.path.join(strange, "cyan"), os.path.join(strange, "azure"))
+    out, done = tune(data, "strange_out", "--val-data", strange, status=1)
+    need("class azure" in done.stderr and not os.path.exists(out), done.stderr)
+
+
+@case("a folder with train and val inside is three parts, not two classes")
+def _():
+    base = os.path.join(folder(), "divided")
+    for name, count, seed in (("train", 12, 1), ("val", 4, 7)):
+        shutil.copytree(pictures("divided_" + name, count, seed), os.path.join(base, name))
+    out, done = tune(base, "undivided", "--epochs", "1", "--test", "0")
+    need("3 classes; 36 pictures to train with, 12 to validate, 0 to test" in done.stderr,
+         done.stderr)
+    need("validation pictures right" in done.stdout and "test pictures" not in done.stdout,
+         done.stdout)
+    report = json.loads(read(os.path.join(out, "report.json")))
+    need(report["tested_on"] == "validation" and report["test_items"] == 0, report["tested_on"])
+
+
+@case("what dataset create leaves is trained with, in LMDBs as well")
+def _():
+    made = os.path.join(folder(), "made")
+    run("dataset", "create", "--size", "32x32", "--val", "20%", "--test", "20%",
+        pictures("mixed", 30), made)
+    out, done = tune(made, "from_lmdb", "--epochs", "1", "--decay", "0", "--log-json")
+    need(all(line.startswith("{") for line in done.stderr.splitlines()), done.stderr)
+    first = [e for e in map(json.loads, done.stderr.splitlines()) if e["event"] == "data"][0]
+    need(first == {"event": "data", "classes": 3, "train": 54, "validation": 18, "test": 18}, first)
+    need(read(os.path.join(out, "labels.txt")) == b"cyan\nmagenta\nyellow\n")
+    need(b"weight_decay: 0\n" in read(os.path.join(out, "solver.prototxt")))
+
+
+@case("what is reported is what the edited files say")
+def _():
+    data = pictures("mixed", 30)
+    out, _ = tune(data, "rate", "--epochs", "1")
+    solver = os.path.join(out, "solver.prototxt")
+    text = read(solver).decode()
+    with open(solver, "w") as file:
+        file.write(text.replace("base_lr: 0.0005", "base_lr: 0.002"))
+    again(words(data, out, "--epochs", "1"))
+    report = json.loads(read(os.path.join(out, "report.json")))
+    rate = [c for c in report["choices"] if c["name"] == "rate"][0]
+    need(rate["value"] == "0.002" and "edited" in rate["why"], rate)
+
+
 def has_snapshot(out):
     snapshots = os.path.join(out, "snapshots")
     return os.path.exists(snapshots) and any(name.endswith(".solverstate")

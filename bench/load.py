@@ -1,7 +1,11 @@
 """Open and closed loops of `saccade bench`, for the benches that serve."""
 import json
+import os
+import resource
 import subprocess
 import sys
+
+import common
 
 
 def run_json(command):
@@ -9,6 +13,23 @@ def run_json(command):
     if done.returncode:
         sys.exit(sys.argv[0] + ": %s\n%s" % (" ".join(command[:6]), done.stderr))
     return json.loads(done.stdout)
+
+
+def wrk(connections, seconds, script, url, more=(), core=None):
+    """What the script's line says of a run of wrk, and the CPU time that wrk took a second."""
+    command = ["taskset", "-c", str(core)] if core is not None else []
+    command += ["wrk", "-t1", "-c%d" % connections, "-d%ds" % max(1, round(seconds)), "--timeout",
+                "30s", "-s", os.path.join(common.ROOT, "bench", script), url, *more]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    out = subprocess.run(command, capture_output=True, text=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _, marked, line = out.rpartition("RESULT ")
+    if not marked:
+        sys.exit("%s: wrk said: %s" % (sys.argv[0], out))
+    found = json.loads(line)
+    found["client_cpu"] = (after.ru_utime + after.ru_stime - before.ru_utime
+                           - before.ru_stime) / found["seconds"]
+    return found
 
 
 def open_loop(options, url, bodies, rate, slo_ms, connections=800):

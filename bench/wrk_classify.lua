@@ -60,8 +60,8 @@ function done(summary, latency)
         end
     end
     io.write(string.format(
-        "RESULT requests=%d seconds=%.6f p50_us=%d p99_us=%d max_us=%d"
-            .. " connect=%d read=%d write=%d timeout=%d other=[%s]\n",
+        'RESULT {"requests":%d,"seconds":%.6f,"p50_us":%d,"p99_us":%d,"max_us":%d,'
+            .. '"connect":%d,"read":%d,"write":%d,"timeout":%d,"other":"%s"}\n',
         summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
         latency.max, errors.connect, errors.read, errors.write, errors.timeout,
         table.concat(other, " ")))

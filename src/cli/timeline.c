@@ -281,7 +281,8 @@ static int join(struct rank *r, struct sac_error *err)
 
     if (r->comm)
         return 0;
-    rc = r->device->table->comm_new(r->device, t->id, r->index, t->options->ranks, &comm, err);
+    const struct sac_comm_place place = {.id = t->id, .rank = r->index, .world = t->options->ranks};
+    rc = r->device->table->comm_new(r->device, &place, &comm, err);
     pthread_mutex_lock(&t->lock);
     r->comm = comm;
     pthread_mutex_unlock(&t->lock);

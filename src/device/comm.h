@@ -53,6 +53,16 @@ struct sac_comm {
     struct sac_error why;
 };
 
+/* Which rank to be, of those who have one id. */
+struct sac_comm_place {
+    const unsigned char *id; /* SAC_COMM_ID of them, borrowed */
+    int rank, world;
+    /* Asked while it waits for the others, by the thread that does: true ends that. NULL:
+     * nothing does. */
+    bool (*stop)(void *user);
+    void *user;
+};
+
 /* For those who make one, and for their `free`. */
 void sac_comm_init(struct sac_comm *comm, const struct sac_comm_table *table, int rank, int world);
 void sac_comm_done(struct sac_comm *comm);

@@ -211,8 +211,8 @@ struct sac_device_table {
      * the others, at most SAC_COMM_JOIN_S. */
     int (*comm_id)(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
                    struct sac_error *err);
-    int (*comm_new)(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
-                    int world, struct sac_comm **ret, struct sac_error *err);
+    int (*comm_new)(struct sac_device *device, const struct sac_comm_place *place,
+                    struct sac_comm **ret, struct sac_error *err);
     /* What comm_new goes through: "NCCL 2.28.9"; SAC_EUNSUPPORTED with why there is none. */
     int (*comm_library)(char *ret, size_t size, struct sac_error *err);
 

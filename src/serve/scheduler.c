@@ -185,7 +185,7 @@ static uint64_t alone_ns(const struct sac_scheduler *s, const struct model *mode
     for (int l = 0; l < s->lane_count; l++)
         if (s->lanes[l].up && model->lanes[l].compute[0].smooth < first)
             first = model->lanes[l].compute[0].smooth;
-    return first;
+    return first == UINT64_MAX ? unknown_ns : first;
 }
 
 /* What was never measured is hoped for, what was long unused hoped for again; measurements
@@ -490,9 +490,11 @@ static bool is_any_busy(const struct sac_scheduler *s)
 static bool is_sooner_together(const struct sac_scheduler *s, const struct model *model, int lane)
 {
     const struct table *table = &model->lanes[lane];
-    uint64_t alone = alone_ns(s, model);
 
-    return table->leads && s->lanes_up > 1 && table->together.smooth < alone - alone / 16;
+    if (!table->leads || s->lanes_up < 2)
+        return false;
+    uint64_t alone = alone_ns(s, model);
+    return table->together.smooth < alone - alone / 16;
 }
 
 /* What one picture takes on the lane, as things are. */

@@ -35,7 +35,8 @@ struct crew {
     pthread_mutex_t lock; /* guards what follows, and each member's comm */
     pthread_cond_t moved;
     bool over, through;
-    struct sac_error why; /* of the first failure */
+    struct sac_error why;  /* of the first failure */
+    struct sac_error said; /* to all, when it was over */
 };
 
 static int world_of(const struct crew *c)
@@ -56,6 +57,8 @@ static bool end_all(struct crew *c, const char *why)
     pthread_mutex_lock(&c->lock);
     bool first = !c->over;
     c->over = true;
+    if (first)
+        sac_fail(&c->said, SAC_EDEVICE, "%s", why);
     for (int i = 0; first && i < c->options->count; i++) {
         if (c->members[i].comm)
             sac_comm_abort(c->members[i].comm, why);
@@ -160,22 +163,37 @@ static void end_watch(struct crew *c)
 
 /* ---- One rank ---------------------------------------------------------------- */
 
+static bool is_over(void *user)
+{
+    struct crew *c = user;
+
+    pthread_mutex_lock(&c->lock);
+    bool over = c->over;
+    pthread_mutex_unlock(&c->lock);
+    return over;
+}
+
+/* Whoever is lost meanwhile never comes: what was said of it is why. */
 static int join(struct member *m, struct sac_error *err)
 {
     struct crew *c = m->crew;
     struct sac_device *device = c->options->devices[m->index];
+    const struct sac_comm_place place = {
+        .id = c->id, .rank = rank_of(m), .world = world_of(c), .stop = is_over, .user = c};
+    struct sac_error why = {0};
     struct sac_comm *comm = NULL;
-    int rc;
 
     if (m->comm || world_of(c) == 1)
         return 0;
-    rc = device->table->comm_new(device, c->id, rank_of(m), world_of(c), &comm, err);
+    int rc = device->table->comm_new(device, &place, &comm, &why);
     pthread_mutex_lock(&c->lock);
+    if (c->over)
+        why = c->said;
     if (rc == 0 && c->over)
-        sac_comm_abort(comm, "another rank failed");
+        sac_comm_abort(comm, why.text);
     m->comm = comm;
     pthread_mutex_unlock(&c->lock);
-    return rc;
+    return rc ? sac_fail(err, rc, "%s", why.text) : 0;
 }
 
 static void part(struct member *m)

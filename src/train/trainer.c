@@ -195,12 +195,25 @@ static void clear_part(void *context, int64_t first, int64_t end)
 }
 
 /* The arrays end behind a whole piece. */
-static int begin_iteration(struct sac_trainer *t, struct sac_error *err)
+int sac_trainer_begin(struct sac_trainer *t, struct sac_error *err)
 {
     if (t->remote)
         return sac_trainer_remote_begin(t, err);
     sac_team_run(t->threads, (int64_t)t->total / CLEAR_PIECE, clear_part, t->grads);
     return 0;
+}
+
+int sac_trainer_again(struct sac_trainer *t, struct sac_error *err)
+{
+    int rc = sac_trainer_begin(t, err);
+
+    if (rc == 0)
+        rc = sac_phase_net_give(&t->train, t->train.plan, err);
+    if (rc == 0)
+        rc = sac_plan_forward(t->train.plan, err);
+    if (rc == 0)
+        rc = sac_plan_backward(t->train.plan, err);
+    return rc == 0 ? t->options.device->table->stream_sync(t->stream, err) : rc;
 }
 
 /* Summed over the ranks, finite, and on a device with their norm. */
@@ -219,7 +232,7 @@ static int take_gradients(struct sac_trainer *t, struct sac_error *err)
 
 static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_error *err)
 {
-    int passes = sac_solver_iter_size(t->solver), rc = begin_iteration(t, err);
+    int passes = sac_solver_iter_size(t->solver), rc = sac_trainer_begin(t, err);
     double sum = 0;
 
     sac_plan_weights_changed(t->train.plan);

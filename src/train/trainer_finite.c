@@ -201,9 +201,10 @@ int sac_trainer_check_gradients(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_error own = {0};
     int rc = sac_solver_check_finite(t->solver, t->grads, "gradient", &own);
+    int blamed = rc != 0 && t->reducer ? sac_trainer_leave_blame(t, err) : 0;
 
-    if (rc == 0)
-        return 0;
+    if (rc == 0 || blamed != 0)
+        return blamed;
     if (check_causes(t, err) == 0)
         sac_fail(err, rc, "%s, though what went forward is finite", own.text);
     return with_snapshot(t, rc, err);

@@ -130,6 +130,10 @@ int sac_trainer_write_out(struct sac_trainer *t, struct sac_error *err);
 int64_t sac_trainer_restored_position(const struct sac_trainer *t, int test);
 
 int sac_trainer_save(struct sac_trainer *t, struct sac_error *err);
+/* No gradient yet. */
+int sac_trainer_begin(struct sac_trainer *t, struct sac_error *err);
+/* The last pass again, forth and back, by itself: its gradients are then this rank's own. */
+int sac_trainer_again(struct sac_trainer *t, struct sac_error *err);
 
 /* ---- trainer_ranks.c: only with t->reducer ---- */
 
@@ -137,6 +141,9 @@ int sac_trainer_save(struct sac_trainer *t, struct sac_error *err);
 int sac_trainer_offer(struct sac_trainer *t, double loss, struct sac_error *err);
 /* Instead of an iteration: the others, which wait in it, stop too, and it does not count. */
 int sac_trainer_leave(struct sac_trainer *t, struct sac_error *err);
+/* The gradients' sums are not finite. Waits until the rank that has such ones of its own,
+ * of the last pass, ends all with its name; 0: it is this one, or nobody is found. */
+int sac_trainer_leave_blame(struct sac_trainer *t, struct sac_error *err);
 /* Once the stream was waited for: whether all are still there. */
 int sac_trainer_hear(struct sac_trainer *t, struct sac_error *err);
 /* What ranks asked for, all alike. */

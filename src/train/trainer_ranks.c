@@ -3,8 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train/buckets.h"
+
+enum { BLAME_MS = 10000 };
 
 /* ---- The start --------------------------------------------------------------- */
 
@@ -182,6 +185,30 @@ int sac_trainer_leave(struct sac_trainer *t, struct sac_error *err)
     if (rc == 0)
         rc = t->options.device->table->stream_sync(t->stream, err);
     return rc == 0 ? sac_comm_check(t->options.comm, err) : rc;
+}
+
+static int own_gradients(struct sac_trainer *t, bool *ret_finite, struct sac_error *err)
+{
+    struct sac_error found = {0};
+    int rc = sac_trainer_again(t, err);
+
+    if (rc == 0 && t->remote)
+        rc = sac_transfer_out(&t->transfer, t->grads, sac_trainer_remote_head(t) + SAC_HEAD,
+                              t->total * sizeof(float), err);
+    *ret_finite = rc == 0 && sac_solver_check_finite(t->solver, t->grads, "", &found) == 0;
+    return rc;
+}
+
+int sac_trainer_leave_blame(struct sac_trainer *t, struct sac_error *err)
+{
+    bool finite = false;
+    int rc = own_gradients(t, &finite, err);
+
+    for (int ms = 0; rc == 0 && finite && ms < BLAME_MS; ms += 20) {
+        usleep(20000);
+        rc = sac_comm_check(t->options.comm, err);
+    }
+    return rc;
 }
 
 int sac_trainer_hear(struct sac_trainer *t, struct sac_error *err)

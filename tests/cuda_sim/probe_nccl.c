@@ -41,7 +41,8 @@ static int state_of(struct ncclComm *comm)
 
 static struct ncclComm *join(const struct sac_nccl_id *id)
 {
-    struct sac_nccl_config config = {sizeof config, SAC_NCCL_MAGIC, SAC_NCCL_NONBLOCKING, 0};
+    struct sac_nccl_config config = {sizeof config, SAC_NCCL_MAGIC, SAC_NCCL_NONBLOCKING, 0,
+                                     SAC_NCCL_NOT_SET};
     struct ncclComm *comm = NULL;
     int result = nccl->comm_init_rank_config(&comm, 1, *id, 0, &config);
 

@@ -157,15 +157,16 @@ def _():
 
 @case("a GPU that is lost, or cut off from the others, ends all with its name")
 def _():
-    for fault, says in (("lost:2:900", r"rank 2 \(cuda:2\): .*cuda:2"),
+    for fault, says in (("lost:1:3", r"rank 1 \(cuda:1\): .*cuda:1"),  # while the others join
+                        ("lost:2:900", r"rank 2 \(cuda:2\): .*cuda:2"),
                         ("cut:1:60", r"rank \d \(cuda:\d\): .*(another rank is gone|NCCL says)")):
         base = parallel.place("lost", "max_iter: 1000000\n")
         log = log_of(start(base, 4, *SPLIT, faults=fault), 3)
         need(re.search(says, log), log)
 
 
-# Each operation of a GPU takes 4 ms there: a sum, too. How long things take for themselves is
-# no speed of any card.
+# Each operation of a GPU takes 16 ms there: a sum, too. How long things take for themselves is
+# no speed of any card; on a machine that is busy with other things a run may be spoilt.
 @case("the way back hides the sums of all buckets but the last")
 def _():
     layers = "".join("""layer { name: "d%d" type: "Convolution" bottom: "c%d" top: "c%d"
@@ -175,13 +176,16 @@ layer { name: "e%d" type: "ReLU" bottom: "c%d" top: "c%d" }
     net = parallel.PLAIN.replace('layer { name: "fc"', layers + 'layer { name: "fc"')
     net = net.replace('InnerProduct" bottom: "c1"', 'InnerProduct" bottom: "c6"')
     base = parallel.place("timeline", "max_iter: 1\n", net)
-    slow = ",".join("slow:%d:4" % device for device in range(3))
-    done = subprocess.run([training.binary(), "time", "--net", "net.prototxt", "--timeline",
-                           "--device", names(3), "--bucket", "1", "--iterations", "3", "--json"],
-                          cwd=base, env=gpus(3, slow), capture_output=True, text=True,
-                          timeout=100 * SLOW)
-    need(done.returncode == 0, done.stderr)
-    told = json.loads(done.stdout)
+    slow = ",".join("slow:%d:16" % device for device in range(3))
+    for _ in range(3):
+        done = subprocess.run([training.binary(), "time", "--net", "net.prototxt", "--timeline",
+                               "--device", names(3), "--bucket", "1", "--iterations", "3",
+                               "--json"], cwd=base, env=gpus(3, slow), capture_output=True,
+                              text=True, timeout=100 * SLOW)
+        need(done.returncode == 0, done.stderr)
+        told = json.loads(done.stdout)
+        if told["hidden"] == len(told["sums"]) - 1:
+            break
     need(told["ranks"] == 3 and told["by"] == "NCCL", told)
     back = told["computing"][-1]["ended_ms"]
     need(len(told["sums"]) >= 5, told["sums"])

@@ -138,6 +138,15 @@ static struct run make_run(int batch, const char *more)
     return run;
 }
 
+/* Another net in the place of the run's, whose solver names it. */
+static void run_net(const struct run *run, const char *net)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "tiny%d.prototxt", atoi(strrchr(run->prefix, 'y') + 1));
+    sac_test_write(name, net, strlen(net));
+}
+
 static int train(const struct run *run, int ranks, struct sac_trainer_options options,
                  struct told *told, struct sac_error *err)
 {
@@ -355,6 +364,40 @@ static void a_loss_that_is_not_finite_ends_all(void **state)
     assert_true(strstr(err.text, "NaN") || strstr(err.text, "infinite"));
 }
 
+/* |c1|, whose way back is 0 · ∞ where c1 is 0: in a blank picture, which only rank 2 has. The
+ * sum is wild on all ranks; the one that made it so is named. */
+static void a_gradient_that_is_not_finite_is_its_rank_s(void **state)
+{
+    static const char wild[] =
+        "layer { name: 'q' type: 'Power' bottom: 'c1' top: 'q' power_param { power: 2 } }\n"
+        "layer { name: 'r' type: 'Power' bottom: 'q' top: 'c2' power_param { power: .5 } }\n"
+        "layer { name: 'p1'";
+    static char net[6000];
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    struct run run = make_run(4, "max_iter: 30");
+    const struct sac_trainer_options how = {.data = make_data(-1), .bucket_bytes = 512};
+    uint8_t blank[RECORD - 1];
+
+    (void)state;
+    int size = snprintf(net, sizeof net, net_format, 4);
+    char *from = strstr(net, "layer { name: 'r1'"), *to = strstr(net, "layer { name: 'p1'");
+    memmove(from + sizeof wild - 1, to + strlen("layer { name: 'p1'"),
+            (size_t)size + 1 - (size_t)(to - net) - strlen("layer { name: 'p1'"));
+    memcpy(from, wild, sizeof wild - 1);
+    char *bottom = strstr(net, "bottom: 'c3'");
+    memcpy(bottom, "bottom: 'c2'", 12);
+    run_net(&run, net);
+    memset(blank, 128, sizeof blank);
+    FILE *file = fopen(how.data, "r+b");
+    assert_non_null(file);
+    fseek(file, 9 * RECORD + 1, SEEK_SET);
+    fwrite(blank, 1, sizeof blank, file);
+    fclose(file);
+    assert_int_equal(train(&run, 4, how, &told, &err), SAC_EINVAL);
+    assert_says(err, "rank 2 (cpu): iteration 0: the gradient of c1/0 is NaN");
+}
+
 static void a_batch_that_cannot_be_split_is_refused(void **state)
 {
     struct told told = {.stop_at = -1};
@@ -380,6 +423,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_that_is_asked_for_is_of_that_iteration),
         cmocka_unit_test(what_one_rank_meets_ends_all_with_its_name),
         cmocka_unit_test(a_loss_that_is_not_finite_ends_all),
+        cmocka_unit_test(a_gradient_that_is_not_finite_is_its_rank_s),
         cmocka_unit_test(a_batch_that_cannot_be_split_is_refused),
     };
 

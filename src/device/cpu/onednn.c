@@ -66,7 +66,9 @@ const char *sac_cpu_onednn_version(void)
     const dnnl_version_t *version = dnnl_version();
 
     pthread_mutex_lock(&lock);
-    snprintf(text, sizeof text, "oneDNN %d.%d.%d", version->major, version->minor, version->patch);
+    if (!text[0]) /* once: others read it */
+        snprintf(text, sizeof text, "oneDNN %d.%d.%d", version->major, version->minor,
+                 version->patch);
     pthread_mutex_unlock(&lock);
     return text;
 }

@@ -72,8 +72,10 @@ static int too_late(struct comm *comm, const char *what, int limit_s, struct sac
                     comm->base.rank, comm->base.world, limit_s);
 }
 
-/* Until what was begun is done. Gives the lock away between two questions. */
-static int wait_for(struct comm *comm, const char *what, int limit_s, struct sac_error *err)
+/* Until what was begun is done. Gives the lock away between two questions. `place`: of who
+ * may end that; NULL. */
+static int wait_for(struct comm *comm, const char *what, int limit_s,
+                    const struct sac_comm_place *place, struct sac_error *err)
 {
     double since = now_s();
     long pause_us = 20;
@@ -90,6 +92,8 @@ static int wait_for(struct comm *comm, const char *what, int limit_s, struct sac
             return rc;
         if (now_s() - since > limit_s)
             return too_late(comm, what, limit_s, err);
+        if (place && place->stop && place->stop(place->user))
+            return sac_fail(err, SAC_EDEVICE, "%s was stopped", what);
         nanosleep(&(struct timespec){0, pause_us * 1000}, NULL);
         pause_us = pause_us < 1000 ? 2 * pause_us : pause_us;
     }
@@ -134,7 +138,7 @@ static int collective(struct comm *comm, struct sac_stream *stream, float *value
         rc = nccl_fail(comm, result, what, err);
     pthread_mutex_unlock(&comm->calls);
     if (rc == 0 && result == SAC_NCCL_IN_PROGRESS)
-        rc = wait_for(comm, what, SAC_COMM_JOIN_S, err);
+        rc = wait_for(comm, what, SAC_COMM_JOIN_S, NULL, err);
     return rc;
 }
 
@@ -169,10 +173,11 @@ static int check(struct sac_comm *base, struct sac_error *err)
     return rc;
 }
 
-/* Holds the lock. */
+/* Holds the lock. Of a lost device as well: its ranks' connections close. */
 static void end_now(struct comm *comm)
 {
-    if (comm->handle && sac_cuda_use(comm->device, NULL) == 0)
+    sac_cuda_use(comm->device, NULL);
+    if (comm->handle)
         comm->nccl->comm_abort(comm->handle);
     comm->handle = NULL;
 }
@@ -194,13 +199,16 @@ static void abort_comm(struct sac_comm *base)
 /* 0 when all that was enqueued is over, and it may be destroyed. */
 static int finalize(struct comm *comm)
 {
+    bool begun = false;
+
     pthread_mutex_lock(&comm->calls);
     int state = comm->handle ? state_of(comm) : SAC_NCCL_REMOTE_ERROR;
-    if (state == SAC_NCCL_SUCCESS && comm->nccl->comm_finalize)
+    if (state == SAC_NCCL_SUCCESS && comm->nccl->comm_finalize) {
         state = comm->nccl->comm_finalize(comm->handle);
+        begun = state == SAC_NCCL_IN_PROGRESS;
+    }
     pthread_mutex_unlock(&comm->calls);
-    return state == SAC_NCCL_IN_PROGRESS ? wait_for(comm, "leaving the others", FREE_S, NULL)
-                                         : state;
+    return begun ? wait_for(comm, "leaving the others", FREE_S, NULL, NULL) : state;
 }
 
 static void free_comm(struct sac_comm *base)
@@ -248,28 +256,28 @@ int sac_cuda_comm_id(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
     return rc;
 }
 
-static int join(struct comm *comm, const unsigned char id_bytes[SAC_COMM_ID], struct sac_error *err)
+static int join(struct comm *comm, const struct sac_comm_place *place, struct sac_error *err)
 {
     const struct sac_nccl *nccl = comm->nccl;
     struct sac_nccl_config config = {sizeof config, (unsigned)SAC_NCCL_MAGIC, SAC_NCCL_NONBLOCKING,
-                                     0};
+                                     0, SAC_NCCL_NOT_SET};
     static const char what[] = "joining the ranks";
     struct sac_nccl_id id;
     int result;
 
-    memcpy(id.bytes, id_bytes, sizeof id.bytes);
+    memcpy(id.bytes, place->id, sizeof id.bytes);
     if (nccl->comm_init_rank_config)
         result = nccl->comm_init_rank_config(&comm->handle, comm->base.world, id, comm->base.rank,
                                              &config);
     else
         result = nccl->comm_init_rank(&comm->handle, comm->base.world, id, comm->base.rank);
     if (result == SAC_NCCL_IN_PROGRESS)
-        return wait_for(comm, what, SAC_COMM_JOIN_S, err);
+        return wait_for(comm, what, SAC_COMM_JOIN_S, place, err);
     return result == SAC_NCCL_SUCCESS ? 0 : nccl_fail(comm, result, what, err);
 }
 
-int sac_cuda_comm_new(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
-                      int world, struct sac_comm **ret, struct sac_error *err)
+int sac_cuda_comm_new(struct sac_device *device, const struct sac_comm_place *place,
+                      struct sac_comm **ret, struct sac_error *err)
 {
     struct comm *comm = NULL;
     const struct sac_nccl *nccl;
@@ -281,12 +289,12 @@ int sac_cuda_comm_new(struct sac_device *device, const unsigned char id[SAC_COMM
         rc = sac_fail(err, SAC_ENOMEM, "%s: no memory for a communicator", device->info.name);
     if (rc != 0)
         return rc;
-    sac_comm_init(&comm->base, &table, rank, world);
+    sac_comm_init(&comm->base, &table, place->rank, place->world);
     pthread_mutex_init(&comm->calls, NULL);
     comm->device = (struct sac_cuda_device *)device;
     comm->nccl = nccl;
     atomic_fetch_add(&live, 1);
-    rc = join(comm, id, err);
+    rc = join(comm, place, err);
     if (rc == 0)
         *ret = &comm->base;
     else

@@ -179,8 +179,8 @@ int sac_cuda_update(struct sac_stream *stream, const struct sac_update *update,
 /* ---- Ranks (comm.c): device.h has the contracts ---------------------------- */
 int sac_cuda_comm_id(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
                      struct sac_error *err);
-int sac_cuda_comm_new(struct sac_device *device, const unsigned char id[SAC_COMM_ID], int rank,
-                      int world, struct sac_comm **ret, struct sac_error *err);
+int sac_cuda_comm_new(struct sac_device *device, const struct sac_comm_place *place,
+                      struct sac_comm **ret, struct sac_error *err);
 bool sac_cuda_comms_live(void); /* this process has a communicator */
 int sac_cuda_comm_library(char *ret, size_t size, struct sac_error *err);
 

@@ -8,6 +8,7 @@
 #define SAC_DEVICE_CUDA_NCCL_H
 
 #include <cuda_runtime_api.h>
+#include <limits.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -21,6 +22,8 @@ enum {
     SAC_NCCL_FLOAT32 = 7,
     SAC_NCCL_SUM = 0,
 };
+
+enum { SAC_NCCL_NOT_SET = INT_MIN };
 
 enum {
     SAC_NCCL_OLDEST = 2403,       /* 2.4.3; to 2.8 the code is 2xyy, later 2xxyy */
@@ -38,6 +41,7 @@ struct sac_nccl_config {
     size_t size;
     unsigned magic, version;
     int blocking;
+    int not_set; /* SAC_NCCL_NOT_SET: 2.17 put a field where there was padding */
 };
 
 struct ncclComm;

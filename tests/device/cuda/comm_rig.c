@@ -62,9 +62,8 @@ void comm_join(struct comm_rank *rank)
 {
     struct sac_error err = {0};
 
-    assert_ok(rank->device->table->comm_new(rank->device, rank->id, rank->rank, rank->world,
-                                            &rank->comm, &err),
-              err);
+    const struct sac_comm_place place = {.id = rank->id, .rank = rank->rank, .world = rank->world};
+    assert_ok(rank->device->table->comm_new(rank->device, &place, &rank->comm, &err), err);
 }
 
 void comm_leave(struct comm_rank *rank)

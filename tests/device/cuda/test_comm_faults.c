@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cuda_sim/sim.h"
@@ -164,7 +165,8 @@ static void join_as_rank_0(struct comm_rank *rank)
 
     if (rank->rank == 1)
         usleep(50000);
-    int rc = rank->device->table->comm_new(rank->device, rank->id, 0, 2, &rank->comm, &err);
+    const struct sac_comm_place place = {.id = rank->id, .world = 2};
+    int rc = rank->device->table->comm_new(rank->device, &place, &rank->comm, &err);
     assert_int_equal(rc, SAC_EDEVICE); /* the first ends when it waited for long enough */
     assert_null(rank->comm);
     if (!is_old()) /* which tells no more than the kind */
@@ -182,9 +184,9 @@ static void join_with_another_world(struct comm_rank *rank)
     struct sac_error err = {0};
     int world = rank->rank == 1 ? 3 : 2;
 
-    assert_int_equal(
-        rank->device->table->comm_new(rank->device, rank->id, rank->rank, world, &rank->comm, &err),
-        SAC_EDEVICE);
+    const struct sac_comm_place place = {.id = rank->id, .rank = rank->rank, .world = world};
+    assert_int_equal(rank->device->table->comm_new(rank->device, &place, &rank->comm, &err),
+                     SAC_EDEVICE);
     assert_non_null(strstr(err.text, "joining the ranks"));
 }
 
@@ -192,6 +194,39 @@ static void ranks_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
     comm_run(2, join_with_another_world, NULL);
+}
+
+static bool after_a_while(void *user)
+{
+    struct timespec *until = user, now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec > until->tv_sec ||
+           (now.tv_sec == until->tv_sec && now.tv_nsec > until->tv_nsec);
+}
+
+/* The second never comes, and somebody says so. */
+static void join_alone(struct comm_rank *rank)
+{
+    struct sac_error err = {0};
+    struct timespec began, until;
+    const struct sac_comm_place place = {
+        .id = rank->id, .world = 2, .stop = after_a_while, .user = &until};
+
+    clock_gettime(CLOCK_MONOTONIC, &began);
+    until = began;
+    until.tv_nsec += until.tv_nsec < 900000000 ? 100000000 : 0;
+    assert_int_equal(rank->device->table->comm_new(rank->device, &place, &rank->comm, &err),
+                     SAC_EDEVICE);
+    assert_null(rank->comm);
+    if (!is_old()) /* which cannot be stopped */
+        assert_string_equal(err.text, "joining the ranks was stopped");
+}
+
+static void joining_can_be_stopped(void **state)
+{
+    (void)state;
+    comm_run(1, join_alone, NULL);
 }
 
 static void record(struct comm_rank *rank)
@@ -248,6 +283,7 @@ int main(void)
         cmocka_unit_test_teardown(freeing_pinned_memory_waits_for_no_other_rank, nothing_left),
         cmocka_unit_test_teardown(two_of_one_rank_are_refused, nothing_left),
         cmocka_unit_test_teardown(ranks_that_do_not_fit_are_refused, nothing_left),
+        cmocka_unit_test_teardown(joining_can_be_stopped, nothing_left),
         cmocka_unit_test_teardown(only_an_old_nccl_refuses_to_be_recorded, nothing_left),
         cmocka_unit_test_teardown(a_lost_card_is_named, nothing_left),
     };

@@ -24,6 +24,8 @@ SAME_PLACE(size);
 SAME_PLACE(magic);
 SAME_PLACE(version);
 SAME_PLACE(blocking);
+SAME_VALUE(offsetof(struct sac_nccl_config, not_set), offsetof(ncclConfig_t, cgaClusterSize));
+SAME_VALUE(SAC_NCCL_NOT_SET, NCCL_CONFIG_UNDEF_INT);
 
 /* Each function with the types that the header gives it, as ours names them. */
 #define SAME_CALL(theirs, result, ...)                                                             \

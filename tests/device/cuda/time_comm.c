@@ -65,7 +65,7 @@ static int time_all(struct sac_device *device, struct sac_error *err)
     if (rc == 0)
         rc = table->comm_id(device, id, err);
     if (rc == 0)
-        rc = table->comm_new(device, id, 0, 1, &comm, err);
+        rc = table->comm_new(device, &(struct sac_comm_place){.id = id, .world = 1}, &comm, err);
     if (rc == 0)
         rc = table->stream_new_at(device, -1, &stream, err);
     printf("{\"library\": \"%s\", \"ranks\": 1, \"sizes\": [", library);

@@ -16,7 +16,7 @@
 
 static const char help[] =
     "Usage: saccade train --solver PROTOTXT [options]\n"
-    "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (its own --help)\n\n"
+    "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (see train --finetune --help)\n\n"
     "Trains a net as Caffe's solver.prototxt and train_val.prototxt say.\n\n"
     "  --solver F          the solver; its net is looked for where it says, then beside it\n"
     "  --net F             instead of the solver's net\n"

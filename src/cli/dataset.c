@@ -88,6 +88,15 @@ static int take_encoding(struct sac_recipe *recipe, const char *value, struct sa
     return 1;
 }
 
+static int take_channels(struct sac_recipe *recipe, const char *value, struct sac_error *err)
+{
+    static const char *const words[] = {"bgr", "rgb"};
+    int word = take_word("--channels", value, words, 2, err);
+
+    recipe->planes = word == 1 ? SAC_PLANES_RGB : SAC_PLANES_BGR;
+    return word < 0 ? word : 1;
+}
+
 static int take_resize(struct sac_fit *fit, const char *value, struct sac_error *err)
 {
     static const char *const words[] = {"squash", "crop", "fill", "half_crop"};
@@ -144,6 +153,8 @@ int sac_dataset_flags_take(struct sac_dataset_flags *flags, int option, const ch
         return take_resize(&flags->recipe.fit, value, err);
     case SAC_DATASET_ENCODING:
         return take_encoding(&flags->recipe, value, err);
+    case SAC_DATASET_CHANNELS:
+        return take_channels(&flags->recipe, value, err);
     case SAC_DATASET_DECODE:
         return take_decode(&flags->recipe.fit, value, err);
     case SAC_DATASET_GREY:

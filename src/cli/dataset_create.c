@@ -28,6 +28,8 @@ static const char create_help[] =
     "  --resize squash|crop|fill|half_crop   where the aspect differs: ignore it; cut off;\n"
     "                          fill up with noise; half of either (squash)\n"
     "  --encoding png|jpg|none (png; none: plain bytes, of an LMDB)\n"
+    "  --channels bgr|rgb      the order of plain planes in an LMDB (the source's; of\n"
+    "                          pictures bgr, as Caffe decodes them)\n"
     "  --quality Q             of JPEGs (90)\n"
     "  --grey | --color        one channel, or three (three)\n"
     "  --decode fast|exact     fast scales a JPEG by a power of two while decoding (fast)\n"
@@ -47,8 +49,12 @@ static const char create_help[] =
 static const char convert_help[] =
     "Usage: saccade dataset convert --to list|folder|lmdb|hdf5|cifar [options] SOURCE OUT\n\n"
     "Writes the same items, in the same order, in another form. Encoded pictures stay as\n"
-    "they are unless an option says otherwise; plain ones become PNGs in lists and folders.\n\n"
+    "they are unless an option says otherwise; plain ones become PNGs in lists and folders.\n"
+    "Planes keep their order (CIFAR-10's are R, G, B) in LMDBs and HDF5 files; pictures are\n"
+    "decoded to B, G, R by all who read them, Caffe included.\n\n"
     "  --encoding keep|none|png|jpg   of LMDBs, lists and folders (keep)\n"
+    "  --channels bgr|rgb      the order of plain planes in an LMDB or .h5 (the source's; of\n"
+    "                          pictures bgr, as Caffe decodes them)\n"
     "  --quality Q             of JPEGs (90)\n"
     "  --size WIDTHxHEIGHT     bring them to a size as well\n"
     "  --resize squash|crop|fill|half_crop   how (squash)\n"
@@ -68,6 +74,7 @@ static const struct option create_options[] = {
     {"size", required_argument, NULL, SAC_DATASET_SIZE},
     {"resize", required_argument, NULL, SAC_DATASET_RESIZE},
     {"encoding", required_argument, NULL, SAC_DATASET_ENCODING},
+    {"channels", required_argument, NULL, SAC_DATASET_CHANNELS},
     {"quality", required_argument, NULL, SAC_DATASET_QUALITY},
     {"grey", no_argument, NULL, SAC_DATASET_GREY},
     {"color", no_argument, NULL, SAC_DATASET_COLOR},
@@ -91,6 +98,7 @@ static const struct option convert_options[] = {
     {"size", required_argument, NULL, SAC_DATASET_SIZE},
     {"resize", required_argument, NULL, SAC_DATASET_RESIZE},
     {"encoding", required_argument, NULL, SAC_DATASET_ENCODING},
+    {"channels", required_argument, NULL, SAC_DATASET_CHANNELS},
     {"quality", required_argument, NULL, SAC_DATASET_QUALITY},
     {"grey", no_argument, NULL, SAC_DATASET_GREY},
     {"color", no_argument, NULL, SAC_DATASET_COLOR},
@@ -249,6 +257,11 @@ static int build(struct create *create, const struct sac_source *source, const c
     struct sac_build_report report;
 
     begin_progress(create);
+    if (sac_recipe_turns(&create->flags.recipe, source))
+        fprintf(stderr,
+                "saccade: the planes of %s are R, G, B; as pictures in %s they will be read as "
+                "B, G, R (--to lmdb --encoding none keeps R, G, B)\n",
+                source->path, out);
     int rc = sac_build(source, &options, &report, err);
     if (rc == 0)
         print_report(create, out, &report);

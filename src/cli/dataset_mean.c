@@ -9,8 +9,9 @@
 
 static const char help[] =
     "Usage: saccade dataset mean [options] SOURCE [MEAN.binaryproto]\n\n"
-    "The mean of each channel (B, G, R) and, where all pictures have one size, the mean\n"
-    "image as Caffe's compute_image_mean writes it. Sums are kept in double precision.\n\n"
+    "The mean of each channel and, where all pictures have one size, the mean image as\n"
+    "Caffe's compute_image_mean writes it: B, G, R of pictures, planes as they are in an\n"
+    "LMDB or an HDF5 file, R, G, B of CIFAR-10's. Sums are kept in double precision.\n\n"
     "  --size WIDTHxHEIGHT     bring pictures to a size first\n"
     "  --resize squash|crop|fill|half_crop   how (squash)\n"
     "  --grey | --color        one channel, or three (encoded pictures: three)\n"

@@ -1,28 +1,25 @@
 /* saccade train --finetune: from a folder of pictures to a model, with one command. */
 #include "cli/finetune.h"
 
-#include <errno.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/signals.h"
 #include "cli/train_log.h"
 #include "train/adapt.h"
-#include "train/finetune.h"
 
 static const char help[] =
     "Usage: saccade train --finetune MODEL_DIR --data FOLDER --out DIR [options]\n\n"
     "Teaches a model other classes: divides the pictures, chooses how to train and says why,\n"
     "trains, tests, and leaves a model directory with a report in DIR.\n\n"
-    "  --data PATH         a folder of a folder a class, a list of pictures, or an LMDB\n"
-    "  --out DIR           a run that is there goes on; its train_val.prototxt and\n"
+    "  --data PATH         a folder of a folder a class, a list of pictures, or an LMDB;\n"
+    "                      one with train and val or test inside is all of these parts\n"
+    "  --out DIR           new, empty, or a run's, which goes on; its train_val.prototxt and\n"
     "                      solver.prototxt may be edited before\n"
     "  --val-data PATH, --test-data PATH   instead of parts of --data\n"
     "  --val X, --test X   those parts (0.1 and 0.2 of each class)\n"
@@ -107,6 +104,7 @@ struct command {
     uint64_t start_ns, shown_ns;
     int64_t start_iteration;
     bool progress; /* a line of it stands on the terminal */
+    enum sac_precision how;
 };
 
 /* ---- The command line --------------------------------------------------------- */
@@ -136,7 +134,7 @@ static int take_choice(struct sac_tuning *t, int option, const char *value, stru
     case FLAG_FROZEN:
         return sac_flag_int("--frozen", value, 0, 100000, &t->frozen, err);
     case FLAG_DECAY:
-        return sac_flag_number("--decay", value, 1e-12, 1, &t->decay, err);
+        return sac_flag_number("--decay", value, 0, 1, &t->decay, err);
     case FLAG_SMOOTHING:
         return sac_flag_number("--smoothing", value, 0, 0.999, &t->smoothing, err);
     case FLAG_SCALED_TO:
@@ -183,13 +181,20 @@ static int take_number(struct command *c, int option, const char *value, struct 
     }
 }
 
+static void note_given(struct finetune *f, int option)
+{
+    for (const struct option *o = long_options; o->name; o++)
+        if (o->val == option)
+            sac_finetune_given(f, o->name);
+}
+
 static int take(void *user, int option, const char *value, struct sac_error *err)
 {
     struct command *c = user;
     struct finetune *f = &c->f;
     int rc = take_choice(&f->tuning, option, value, err);
 
-    f->tuned |= rc != 1;
+    note_given(f, option);
     if (rc == 1)
         rc = take_number(c, option, value, err);
     if (rc != 1)
@@ -212,8 +217,8 @@ static int parse(struct command *c, int argc, char **argv, bool *ret_help, struc
 
     if (rc != 0 || *ret_help)
         return rc;
-    if (!f->data || !f->out)
-        return sac_fail(err, SAC_EINVAL, "--finetune needs --data and --out");
+    if (!f->model_dir || !f->data || !f->out)
+        return sac_fail(err, SAC_EINVAL, "--finetune MODEL_DIR needs --data and --out");
     if (f->shares[PART_VALIDATION] + f->shares[PART_TEST] > 0.95)
         return sac_fail(err, SAC_EINVAL, "--val and --test leave nothing to train with");
     return 0;
@@ -244,10 +249,15 @@ static void put_progress(struct command *c, const struct sac_train_event *e)
             left % 60);
 }
 
+double sac_finetune_epoch(const struct finetune *f)
+{
+    return (double)f->items[PART_TRAIN] / f->tuning.batch;
+}
+
 static void put_tested(struct command *c)
 {
     const struct finetune_curve *curve = &c->f.curve;
-    double epoch = (double)c->f.tuning.test_interval;
+    double epoch = sac_finetune_epoch(&c->f);
 
     if (curve->count == 0)
         return;
@@ -291,7 +301,10 @@ static void on_event(void *user, const struct sac_train_event *e)
     }
     if (e->kind == SAC_TRAIN_WRITTEN)
         c->f.best = e->best;
+    if (e->kind == SAC_TRAIN_DONE || (e->kind == SAC_TRAIN_STOPPED && e->text))
+        c->f.trained = true;
     c->f.iterations = e->iteration;
+    c->f.max_iter = e->max_iter;
     sac_finetune_curve_event(&c->f.curve, e);
     if (c->f.json)
         sac_train_log_event(&c->log, e);
@@ -299,8 +312,66 @@ static void on_event(void *user, const struct sac_train_event *e)
         put_event(c, e);
 }
 
+static void put_note(enum sac_log_level level, const char *line)
+{
+    struct sac_buf out = {0};
+
+    (void)level;
+    sac_buf_puts(&out, "{\"event\":\"note\",\"text\":");
+    sac_buf_put_json(&out, line, strlen(line));
+    sac_buf_puts(&out, "}\n");
+    if (!out.failed)
+        fwrite(out.data, 1, out.len, stderr);
+    sac_buf_done(&out);
+}
+
+void sac_finetune_say(const struct finetune *f, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (f->json)
+        put_note(SAC_LOG_INFO, text);
+    else
+        fprintf(stderr, "%s\n", text);
+}
+
+/* On the stream of JSON nothing else may stand. */
+static void put_choices_json(const struct finetune *f)
+{
+    struct sac_buf out = {0};
+    const struct sac_tuning_choice *c;
+
+    sac_buf_printf(&out,
+                   "{\"event\":\"data\",\"classes\":%d,\"train\":%lld,\"validation\":%lld,"
+                   "\"test\":%lld}\n",
+                   f->classes, (long long)f->items[PART_TRAIN],
+                   (long long)f->items[PART_VALIDATION], (long long)f->items[PART_TEST]);
+    for (int i = 0; i < f->choices.count; i++) {
+        c = &f->choices.choice[i];
+        const char *const texts[] = {c->name, c->value, c->why};
+        static const char *const names[] = {"name", "value", "why"};
+        sac_buf_puts(&out, "{\"event\":\"choice\"");
+        for (int k = 0; k < 3; k++) {
+            sac_buf_printf(&out, ",\"%s\":", names[k]);
+            sac_buf_put_json(&out, texts[k], strlen(texts[k]));
+        }
+        sac_buf_puts(&out, "}\n");
+    }
+    if (!out.failed)
+        fwrite(out.data, 1, out.len, stderr);
+    sac_buf_done(&out);
+}
+
 static void put_choices(const struct finetune *f)
 {
+    if (f->json) {
+        put_choices_json(f);
+        return;
+    }
     fprintf(stderr, "%d classes; %lld pictures to train with, %lld to validate, %lld to test\n",
             f->classes, (long long)f->items[PART_TRAIN], (long long)f->items[PART_VALIDATION],
             (long long)f->items[PART_TEST]);
@@ -310,24 +381,6 @@ static void put_choices(const struct finetune *f)
 }
 
 /* ---- The steps -------------------------------------------------------------------- */
-
-static int make_folder(const char *path, struct sac_error *err)
-{
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && sac_file_is_folder(path)))
-        return 0;
-    return sac_fail_errno(err, errno, "%s", path);
-}
-
-static int prepare_folders(const struct finetune *f, struct sac_error *err)
-{
-    int rc = make_folder(f->out, err);
-    char *snapshots = rc == 0 ? sac_finetune_path(f, "snapshots", err) : NULL;
-
-    if (rc == 0)
-        rc = snapshots ? make_folder(snapshots, err) : err->code;
-    free(snapshots);
-    return rc;
-}
 
 static int open_model(struct finetune *f, struct sac_error *err)
 {
@@ -355,72 +408,29 @@ static int choose(struct finetune *f, struct sac_error *err)
     return sac_tuning_choose(&f->tuning, &facts, &f->choices, err);
 }
 
-/* What an epoch is, as the files have it. */
-static int read_files(struct finetune *f, struct sac_error *err)
-{
-    struct sac_caffe_solver solver;
-    int rc = sac_caffe_solver_load(&solver, f->solver, err);
-
-    if (rc)
-        return rc;
-    sac_log(SAC_LOG_INFO, "%s is there and is used as it is", f->solver);
-    if (solver.solver->test_interval > 0)
-        f->tuning.test_interval = solver.solver->test_interval;
-    sac_caffe_solver_done(&solver);
-    return 0;
-}
-
-/* Files that are there are somebody's, and may have been edited: they stay. */
-static int write_files(struct finetune *f, struct sac_error *err)
-{
-    const struct sac_finetune run = {
-        .folder = f->out,
-        .deploy = f->deploy.net,
-        .how = sac_model_preprocess(f->model),
-        .recipe = &f->tuning,
-        .train = f->paths[PART_TRAIN],
-        .validation = f->paths[PART_VALIDATION],
-        .classes = f->classes,
-        .seed = f->seed,
-    };
-    char *solver = sac_finetune_path(f, "solver.prototxt", err);
-    int rc = solver ? 0 : err->code;
-
-    if (rc == 0 && !sac_file_exists(solver)) {
-        free(solver);
-        return sac_finetune_write(&run, &f->solver, err);
-    }
-    if (rc == 0 && f->tuned)
-        rc = sac_fail(err, SAC_EINVAL,
-                      "%s is there already and says how to train; edit it, or name another --out",
-                      solver);
-    f->solver = solver;
-    return rc == 0 ? read_files(f, err) : rc;
-}
-
 static int train(struct command *c, struct sac_error *err)
 {
     struct finetune *f = &c->f;
     struct sac_trainer *trainer = NULL;
-    uint64_t start = sac_clock_ns();
     struct sac_trainer_options options = {
         .solver = f->solver,
         .weights = f->scratch ? NULL : sac_model_weights_path(f->model),
         .snapshot = "auto",
         .out = f->out,
-        .labels = f->labels ? f->labels : f->labels_path,
+        .labels = f->labels_path,
         .keep_last = 1,
         .keep_best = true,
         .patience = f->tuning.patience,
         .metric = "accuracy",
         .threads = f->workers,
         .compute_threads = c->threads,
+        .precision = c->how,
         .device = f->device,
         .on_event = on_event,
         .request = sac_signals_asked,
         .user = c,
     };
-    int rc = sac_flag_precision(c->precision, f->device, &options.precision, err);
+    int rc = sac_finetune_curve_open(f, err);
 
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &options, err);
@@ -431,8 +441,18 @@ static int train(struct command *c, struct sac_error *err)
         sac_train_log_clear(&c->log);
     }
     sac_trainer_free(trainer);
-    f->seconds = (double)(sac_clock_ns() - start) / 1e9;
-    return rc;
+    f->seconds = sac_finetune_curve_seconds(&f->curve);
+    return rc == 0 ? sac_finetune_trained(f, err) : rc;
+}
+
+/* All that can be refused is refused before anything is made. */
+static int begin(struct finetune *f, struct sac_error *err)
+{
+    int rc = sac_finetune_plan(f, err);
+
+    if (rc == 0)
+        rc = choose(f, err);
+    return rc == 0 ? sac_finetune_begin(f, err) : rc;
 }
 
 static int run(struct command *c, struct sac_error *err)
@@ -441,21 +461,17 @@ static int run(struct command *c, struct sac_error *err)
     int rc = sac_device_open(&f->device, f->device_name, err);
 
     if (rc == 0)
+        rc = sac_flag_precision(c->precision, f->device, &c->how, err);
+    if (rc == 0)
         rc = open_model(f, err);
     if (rc == 0)
-        rc = prepare_folders(f, err);
+        rc = sac_finetune_look(f, err);
     if (rc == 0)
-        rc = sac_finetune_divide(f, err);
-    if (rc == 0)
-        rc = choose(f, err);
+        rc = f->run ? sac_finetune_resume(f, err) : begin(f, err);
     if (rc == 0)
         put_choices(f);
     if (rc == 0)
-        rc = write_files(f, err);
-    if (rc == 0)
-        rc = sac_finetune_curve_open(f, err);
-    if (rc == 0)
-        rc = train(c, err);
+        rc = f->trained ? sac_finetune_curve_open(f, err) : train(c, err);
     return rc == 0 ? sac_finetune_report(f, err) : rc;
 }
 
@@ -465,10 +481,26 @@ static void done(struct finetune *f)
     sac_caffe_net_done(&f->deploy);
     sac_model_unref(f->model);
     sac_device_close(f->device);
-    for (int part = 0; part < PARTS; part++)
+    for (int part = 0; part < PARTS; part++) {
         free(f->paths[part]);
+        sac_buf_done(&f->lists[part]);
+    }
+    sac_data_parts_done(&f->parts);
+    sac_labels_done(&f->names);
+    sac_labels_done(&f->given_names);
+    free(f->renumber);
+    sac_finetune_run_done(f);
     free(f->labels_path);
     free(f->solver);
+}
+
+/* "train --finetune --help" is no model called --help. */
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0)
+            return true;
+    return false;
 }
 
 int sac_command_finetune(int argc, char **argv)
@@ -478,19 +510,22 @@ int sac_command_finetune(int argc, char **argv)
               .tuning = SAC_TUNING_OPEN,
               .shares = {[PART_VALIDATION] = 0.1, [PART_TEST] = 0.2},
               .seed = 1,
+              .lock = -1,
               .best = -1},
     };
     struct sac_error err = {0};
     bool wants_help = false;
-    int rc = parse(&c, argc, argv, &wants_help, &err);
+    int rc = asks_for_help(argc, argv) ? 0 : parse(&c, argc, argv, &wants_help, &err);
 
-    if (wants_help) {
+    if (wants_help || asks_for_help(argc, argv)) {
         fputs(help, stdout);
         return 0;
     }
     if (rc)
-        return sac_usage_error("train", "%s", err.text);
+        return sac_usage_error("train --finetune", "%s", err.text);
     c.log.json = c.f.json;
+    if (c.f.json)
+        sac_log_set_sink(put_note, SAC_LOG_INFO);
     c.log.terminal = isatty(STDERR_FILENO) && !c.f.json;
     rc = run(&c, &err);
     done(&c.f);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli/finetune.h"
 
 static void add(struct finetune_curve *c, const struct sac_report_point *point)
@@ -40,6 +41,7 @@ static void read_back(struct finetune_curve *c)
             .train_loss = number(line, "train_loss"),
             .loss = number(line, "loss"),
             .accuracy = number(line, "accuracy"),
+            .seconds = number(line, "seconds"),
         };
         add(c, &point);
         json_decref(line);
@@ -59,6 +61,7 @@ static void write_point(FILE *file, const struct sac_report_point *p)
     put_number(file, "train_loss", p->train_loss);
     put_number(file, "loss", p->loss);
     put_number(file, "accuracy", p->accuracy);
+    put_number(file, "seconds", p->seconds);
     fputs("}\n", file);
     fflush(file);
 }
@@ -95,10 +98,19 @@ void sac_finetune_curve_cut(struct finetune_curve *c, int64_t iteration)
         if (c->points[i].iteration <= iteration)
             c->points[count++] = c->points[i];
     c->count = count;
+    c->seconds = count > 0 && c->points[count - 1].seconds > 0 ? c->points[count - 1].seconds : 0;
+    c->start_ns = sac_clock_ns();
     if (!c->file || ftruncate(fileno(c->file), 0) != 0)
         return;
     for (int i = 0; i < count; i++)
         write_point(c->file, &c->points[i]);
+}
+
+double sac_finetune_curve_seconds(const struct finetune_curve *c)
+{
+    double now = c->start_ns ? (double)(sac_clock_ns() - c->start_ns) / 1e9 : 0;
+
+    return c->seconds + now;
 }
 
 void sac_finetune_curve_event(struct finetune_curve *c, const struct sac_train_event *event)
@@ -107,7 +119,8 @@ void sac_finetune_curve_event(struct finetune_curve *c, const struct sac_train_e
                                      .rate = c->rate,
                                      .train_loss = c->loss,
                                      .loss = NAN,
-                                     .accuracy = NAN};
+                                     .accuracy = NAN,
+                                     .seconds = sac_finetune_curve_seconds(c)};
 
     if (event->kind == SAC_TRAIN_START)
         sac_finetune_curve_cut(c, event->iteration);

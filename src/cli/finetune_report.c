@@ -130,14 +130,11 @@ static int put_html(const char *path, const struct sac_report *report, struct sa
     return rc;
 }
 
-static int put_json(const char *path, const struct sac_report *report, struct sac_error *err)
+static int put_report_json(const char *path, const struct sac_report *report, struct sac_error *err)
 {
     json_t *json = sac_report_json(report);
-    char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    int rc = text ? sac_durable_write(path, text, strlen(text), err)
-                  : sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    int rc = sac_finetune_put_json(path, json, 9, err);
 
-    free(text);
     json_decref(json);
     return rc;
 }
@@ -150,7 +147,7 @@ static int put_both(const struct finetune *f, const struct sac_report *report,
     int rc = html && json ? put_html(html, report, err) : SAC_ENOMEM;
 
     if (rc == 0)
-        rc = put_json(json, report, err);
+        rc = put_report_json(json, report, err);
     free(html);
     free(json);
     return rc;
@@ -184,7 +181,7 @@ static int write_report(struct finetune *f, const struct sac_test *test, FILE *l
         .choices = &f->choices,
         .points = f->curve.points,
         .point_count = f->curve.count,
-        .epoch_iterations = f->tuning.test_interval,
+        .epoch_iterations = sac_finetune_epoch(f),
         .best_iteration = f->best,
         .test = test->evaluation,
         .names = &test->names,
@@ -193,6 +190,7 @@ static int write_report(struct finetune *f, const struct sac_test *test, FILE *l
         .train_items = f->items[PART_TRAIN],
         .validation_items = f->items[PART_VALIDATION],
         .test_items = f->items[PART_TEST],
+        .on_validation = f->no_test,
     };
     int rc = put_both(f, &report, err);
     for (int i = 0; i < count; i++)
@@ -203,9 +201,19 @@ static int write_report(struct finetune *f, const struct sac_test *test, FILE *l
 static void say(const struct finetune *f, const struct sac_test *test)
 {
     struct sac_evaluation_summary s = sac_evaluation_summary(test->evaluation);
+    char room[32];
 
-    printf("%.2f %% of %lld test pictures right; see %s/report.html\n", 100 * s.top1,
-           (long long)s.items, f->out);
+    if (f->no_test)
+        printf("%.2f %% of %lld validation pictures right, by which the model was chosen: none "
+               "was kept to test with; see %s/report.html\n",
+               100 * s.top1, (long long)s.items, f->out);
+    else
+        printf("%.2f %% of %lld test pictures right; see %s/report.html\n", 100 * s.top1,
+               (long long)s.items, f->out);
+    for (int i = 0; i < s.classes && !f->no_test; i++)
+        if (sac_evaluation_class(test->evaluation, i).items == 0)
+            printf("no picture of %s among them\n",
+                   sac_class_name(&test->names, i, room, sizeof room));
     fflush(stdout);
 }
 

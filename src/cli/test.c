@@ -11,8 +11,8 @@
 static const char help[] =
     "Usage: saccade test --net PROTOTXT --weights F[,F2] [--data PATH] [options]\n"
     "       saccade test --model DIR --data PATH [options]\n\n"
-    "Says how well a net does on labelled pictures: accuracy, loss, confusion, precision,\n"
-    "recall and F1 a class, calibration.\n\n"
+    "Says how well a net does on labelled pictures: its own losses and accuracies, confusion,\n"
+    "precision, recall and F1 a class, calibration.\n\n"
     "  --net F           a train_val prototxt, whose TEST phase counts, or a deploy prototxt\n"
     "  --data PATH       instead of the net's own source, gone through once: a CIFAR batch\n"
     "                    file, a list of pictures with labels, a folder of a folder a class,\n"
@@ -232,15 +232,16 @@ static double mean_of(const struct sac_test_output *output)
     return output->count > 0 ? output->sum / output->count : 0;
 }
 
+static double loss_of(const struct sac_test *t)
+{
+    return t->items > 0 ? t->loss / (double)t->items : 0;
+}
+
 /* As `caffe test` ends. */
 static void put_outputs(struct sac_buf *out, const struct sac_test *t)
 {
-    double loss = 0;
-
-    for (int i = 0; i < t->output_count; i++)
-        loss += t->outputs[i].weight * mean_of(&t->outputs[i]);
-    sac_buf_printf(out, "Loss: %g\n", loss);
-    for (int i = 0; i < t->output_count; i++) {
+    sac_buf_printf(out, "Loss: %g\n", loss_of(t));
+    for (int64_t i = 0; i < t->output_count; i++) {
         const struct sac_test_output *o = &t->outputs[i];
         sac_buf_printf(out, "%s = %g", o->name, mean_of(o));
         if (o->weight != 0)
@@ -260,7 +261,7 @@ static void put_text(struct sac_buf *out, const struct sac_test *t, double secon
 {
     double items = (double)t->items;
 
-    if (t->output_count > 0)
+    if (t->scored)
         put_outputs(out, t);
     else
         put_summary(out, t);
@@ -275,16 +276,32 @@ static void put_text(struct sac_buf *out, const struct sac_test *t, double secon
         sac_buf_printf(out, "%lld items could not be used\n", (long long)t->corrupt);
 }
 
+/* A number, or a list of an output's elements. */
+static json_t *outputs_json(const struct sac_test *t)
+{
+    json_t *outputs = json_object();
+
+    for (int64_t i = 0, end; outputs && i < t->output_count; i = end) {
+        const char *name = t->outputs[i].name;
+        json_t *list = json_array();
+        for (end = i; end < t->output_count && t->outputs[end].name == name; end++)
+            json_array_append_new(list, json_real(mean_of(&t->outputs[end])));
+        json_object_set(outputs, name, end == i + 1 ? json_array_get(list, 0) : list);
+        json_decref(list);
+    }
+    return outputs;
+}
+
 static int put_json(struct sac_buf *out, const struct sac_test *t, double seconds,
                     struct sac_error *err)
 {
     json_t *root = t->evaluation ? sac_evaluation_json(t->evaluation, &t->names)
                                  : json_pack("{s:I}", "items", (json_int_t)t->items);
-    json_t *outputs = json_object();
+    json_t *outputs = outputs_json(t);
     char *text = NULL;
 
-    for (int i = 0; i < t->output_count; i++)
-        json_object_set_new(outputs, t->outputs[i].name, json_real(mean_of(&t->outputs[i])));
+    if (root && t->scored)
+        json_object_set_new(root, "weighted_loss", json_real(loss_of(t)));
     if (root && outputs) {
         json_object_set_new(root, "outputs", json_incref(outputs));
         json_object_set_new(root, "batches", json_integer(t->batches));

@@ -13,13 +13,13 @@
 #include "model/classifier.h"
 #include "train/evaluate.h"
 
-/* One value that a net's Accuracy or loss gives, averaged over the batches. */
+/* One element of a net's outputs, averaged over the batches by their items. */
 struct sac_test_output {
-    const char *name; /* borrowed */
-    double weight;    /* of a loss; 0: an accuracy */
+    const char *name; /* borrowed; elements of one output follow each other */
+    double weight;    /* of a loss; 0: none */
     double sum, count;
 };
-enum { SAC_TEST_OUTPUTS_MAX = 64, SAC_TEST_STAGES_MAX = 16 };
+enum { SAC_TEST_STAGES_MAX = 16 };
 
 struct sac_test {
     struct sac_model_flags flags;
@@ -38,8 +38,10 @@ struct sac_test {
 
     /* The result. */
     struct sac_evaluation *evaluation; /* NULL: no classes are judged */
-    struct sac_test_output outputs[SAC_TEST_OUTPUTS_MAX];
-    int output_count;
+    bool scored;                       /* by the net's own outputs and losses */
+    struct sac_test_output *outputs;   /* the run's */
+    int64_t output_count;
+    double loss; /* all losses by their weights, summed over the items */
     int64_t batches, items, corrupt;
 };
 

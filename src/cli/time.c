@@ -23,7 +23,7 @@ static const char help[] =
     "--pictures, everything from a picture's bytes to its labels on all workers at once.\n\n"
     "  --net F           a deploy or train_val prototxt\n"
     "  --backward        its TRAIN phase, forward and back, and an update of SGD\n"
-    "  --data PATH       what feeds that, instead of its data layer's source\n"
+    "  --data PATH       what feeds that; else its data layer's source, or zeros without one\n"
     "  --timeline        that as several devices do it together: when each step back and each\n"
     "                    sum of gradients ran, and what is hidden; with --device cuda:0,1 or\n"
     "  --ranks N         on the CPU (2)\n"

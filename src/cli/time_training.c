@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "cli/measure.h"
+#include "net/layer.h"
 #include "net/plan.h"
 #include "train/phase.h"
 #include "train/solver.h"
@@ -15,7 +16,8 @@ enum { WARM = 2, ALIGN = 16 };
 
 struct run {
     const struct sac_time_training *options;
-    struct sac_phase_net phase; /* with data; else of it the net and the plan alone */
+    struct sac_phase_net phase; /* fed; else of it the net and the plan alone */
+    bool fed;                   /* from a source; else by zeros */
     struct sac_store *store;
     struct sac_stream *stream;
     /* Every parameter, one behind the other. */
@@ -38,6 +40,38 @@ static int no_memory(struct sac_error *err)
 
 /* ---- Opening --------------------------------------------------------------- */
 
+/* Whether a layer of the TRAIN phase reads a source of its own. */
+static int reads_source(const Caffe__NetParameter *net, bool *ret, struct sac_error *err)
+{
+    static const char *const types[] = {"Data", "ImageData", "HDF5Data"};
+    const struct sac_net_options train = {.phase = SAC_PHASE_TRAIN};
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < net->n_layer; i++) {
+        const Caffe__LayerParameter *layer = net->layer[i];
+        bool included = false;
+        rc = sac_layer_included(layer, net->state, &train, &included, err);
+        for (size_t k = 0; included && k < sizeof types / sizeof *types; k++)
+            *ret |= layer->type && strcmp(layer->type, types[k]) == 0;
+    }
+    return rc;
+}
+
+static int find_feed(struct run *run, struct sac_error *err)
+{
+    struct sac_caffe_net file = {0};
+    int rc = 0;
+
+    run->fed = run->options->data != NULL;
+    if (run->fed)
+        return 0;
+    rc = sac_caffe_net_load(&file, run->options->net, err);
+    if (rc == 0)
+        rc = reads_source(file.net, &run->fed, err);
+    sac_caffe_net_done(&file);
+    return rc;
+}
+
 static int open_net(struct run *run, struct sac_error *err)
 {
     const struct sac_time_training *o = run->options;
@@ -48,9 +82,16 @@ static int open_net(struct run *run, struct sac_error *err)
                                           .mean_file = o->mean,
                                           .batch = o->batch,
                                           .seed = 1};
+    int rc = find_feed(run, err);
 
-    return o->data ? sac_phase_net_open(&run->phase, &fed, err)
-                   : sac_net_load(&run->phase.net, o->net, &plain, err);
+    if (rc != 0)
+        return rc;
+    if (!run->fed)
+        return sac_net_load(&run->phase.net, o->net, &plain, err);
+    rc = sac_phase_net_open(&run->phase, &fed, err);
+    if (rc != 0 && !o->data)
+        sac_error_prefix(err, "the net's own data cannot be read (--data and --mean name other)");
+    return rc;
 }
 
 static size_t room_of(const struct sac_net_param *param)
@@ -118,7 +159,7 @@ static int make_solver(struct run *run, struct sac_error *err)
 static int make_plan(struct run *run, struct sac_error *err)
 {
     const struct sac_time_training *o = run->options;
-    struct sac_plan_options how = {.batch = o->data ? 0 : o->batch,
+    struct sac_plan_options how = {.batch = run->fed ? 0 : o->batch,
                                    .ops = o->ops,
                                    .weights = run->weight_at,
                                    .weight_grads = run->grad_at};
@@ -204,7 +245,7 @@ static int synced(struct run *run, int rc, struct sac_error *err)
 /* Outside of what is timed: a pass may use its inputs' memory once they are done with. */
 static int fill_inputs(struct run *run, struct sac_error *err)
 {
-    if (run->options->data)
+    if (run->fed)
         return sac_phase_net_take(&run->phase, err);
     for (int i = 0; i < sac_plan_input_count(run->phase.plan); i++) {
         const struct sac_tensor *to = sac_plan_input(run->phase.plan, i);

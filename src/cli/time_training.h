@@ -8,8 +8,8 @@
 struct sac_time_training {
     struct sac_device *device;
     const char *net;  /* a train_val prototxt; its TRAIN phase counts */
-    const char *data; /* instead of its data layer's source; NULL: zeros, where the prototxt
-                       * tells the input's shape */
+    const char *data; /* instead of its data layer's source; NULL: that, or zeros for a net
+                       * without one */
     const char *mean; /* instead of the layer's mean file; with data */
     int batch;        /* 0: the net's own */
     int iterations;

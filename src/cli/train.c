@@ -16,7 +16,7 @@
 
 static const char help[] =
     "Usage: saccade train --solver PROTOTXT [options]\n"
-    "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (its own --help)\n\n"
+    "       saccade train --finetune MODEL_DIR --data FOLDER --out DIR (see train --finetune --help)\n\n"
     "Trains a net as Caffe's solver.prototxt and train_val.prototxt say.\n\n"
     "  --solver F          the solver; its net is looked for where it says, then beside it\n"
     "  --net F             instead of the solver's net\n"
@@ -40,7 +40,8 @@ static const char help[] =
     "                      cutout=SIDE; none unless said\n"
     "  --smoothing X       of labels, in softmax losses: X is shared by all classes\n"
     "  --level N, --stage A[,B]   the training net's state, for its layers' rules\n"
-    "  --precision f32|bf16  of values and their gradients; weights stay f32 (f32)\n"
+    "  --precision f32|bf16|f16   of values and their gradients; weights stay f32 (f32);\n"
+    "                      f16 on a GPU only\n"
     "  --threads N         threads that compute (one a core; a snapshot's own number when\n"
     "                      going on from it)\n"
     "  --workers N         threads that decode (one a core)\n"

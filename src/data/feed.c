@@ -687,6 +687,53 @@ const int *sac_feed_shape(const struct sac_feed *feed)
     return feed->shape;
 }
 
+int sac_feed_top(const struct sac_feed *feed, int top, struct sac_feed_top *ret,
+                 struct sac_error *err)
+{
+    const struct sac_source *source = feed->source;
+    bool sets = feed->options.sets && source->sets;
+    int tops = sets ? source->set_count : 2, rank = 0;
+    int64_t labels = source->label_count;
+
+    if (top < 0 || top >= tops)
+        return sac_fail(err, SAC_EUNSUPPORTED, "%s gives %d tops; the layer has more", source->path,
+                        tops);
+    *ret = (struct sac_feed_top){.dim = {sac_feed_batch(feed)}, .count = labels};
+    if (sets) {
+        rank = source->sets[top].rank;
+        memcpy(ret->dim + 1, source->sets[top].dim, (size_t)rank * sizeof *ret->dim);
+        ret->count = source->sets[top].count;
+    } else if (top == 0) {
+        for (rank = 0; rank < 3; rank++)
+            ret->dim[1 + rank] = feed->shape[rank];
+        ret->count = (int64_t)feed->item_count;
+    } else if (labels > 1) {
+        ret->dim[1] = labels;
+        rank = 1;
+    }
+    ret->rank = 1 + rank;
+    return 0;
+}
+
+void sac_feed_copy_top(const struct sac_feed *feed, const struct sac_batch *batch, int top,
+                       float *to)
+{
+    const struct sac_source *source = feed->source;
+    bool sets = feed->options.sets && source->sets;
+    size_t all = (size_t)source->label_count, part = all, from = 0;
+
+    if (top == 0) {
+        memcpy(to, batch->data, (size_t)batch->count * feed->item_count * sizeof *to);
+        return;
+    }
+    if (sets)
+        part = (size_t)source->sets[top].count;
+    for (int i = 1; sets && i < top; i++)
+        from += (size_t)source->sets[i].count;
+    for (int i = 0; i < batch->count; i++)
+        memcpy(to + (size_t)i * part, batch->labels + (size_t)i * all + from, part * sizeof *to);
+}
+
 int sac_feed_batch(const struct sac_feed *feed)
 {
     return feed->last - feed->first;

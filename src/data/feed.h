@@ -38,6 +38,7 @@ struct sac_feed_options {
     const struct sac_augment *augment; /* what training does besides; NULL: nothing */
     enum sac_resize resize;            /* of encoded pictures; width 0: as the layer says */
     int resize_width, resize_height;
+    bool sets; /* by sac_feed_from_layer(): tops are as the source's sets are */
 };
 
 struct sac_feed;
@@ -72,6 +73,19 @@ int sac_feed_next(struct sac_feed *feed, struct sac_batch *ret, struct sac_error
 
 /* channels, height, width of an item. */
 const int *sac_feed_shape(const struct sac_feed *feed);
+/* What the feed gives a layer's tops, one after another: data, then labels. */
+struct sac_feed_top {
+    int rank;
+    int64_t dim[SAC_SOURCE_AXES_MAX + 1]; /* of a full batch of this shard, axis 0 */
+    int64_t count;                        /* values an item */
+};
+/* N × C × H × W and, of labels, N or N × count; of an HDF5Data layer over HDF5 each top as
+ * its dataset is. SAC_EUNSUPPORTED: there is no such top. */
+int sac_feed_top(const struct sac_feed *feed, int top, struct sac_feed_top *ret,
+                 struct sac_error *err);
+/* A batch's values of one top, item after item. */
+void sac_feed_copy_top(const struct sac_feed *feed, const struct sac_batch *batch, int top,
+                       float *to);
 /* Items of this shard in a full batch. */
 int sac_feed_batch(const struct sac_feed *feed);
 const struct sac_source *sac_feed_source(const struct sac_feed *feed);

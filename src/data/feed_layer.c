@@ -100,15 +100,15 @@ static int plan_hdf5_data(struct plan *plan, const Caffe__LayerParameter *layer,
         return sac_fail(err, SAC_EINVAL,
                         "HDF5Data does not transform data: transform_param is "
                         "set, and would not be heeded");
-    if (layer->n_top < 1 || layer->n_top > 2)
-        return sac_fail(err, SAC_EUNSUPPORTED, "HDF5Data with %zu tops; expected data and a label",
-                        layer->n_top);
+    if (layer->n_top < 1 || layer->n_top > SAC_SOURCE_SETS_MAX)
+        return sac_fail(err, SAC_EUNSUPPORTED, "HDF5Data with %zu tops; expected 1 to %d",
+                        layer->n_top, SAC_SOURCE_SETS_MAX);
+    plan->options.sets = true;
     plan->options.shuffle |= p->shuffle;
     rc = set_batch(&plan->options, p->batch_size, err);
     if (rc < 0 || plan->options.source)
         return rc;
-    return sac_source_hdf5_open(&plan->source, p->source, layer->top[0],
-                                layer->n_top > 1 ? layer->top[1] : NULL, err);
+    return sac_source_hdf5_open_sets(&plan->source, p->source, layer->top, (int)layer->n_top, err);
 }
 
 /* A mean file of the options' takes the place of whatever mean the layer has. */
@@ -141,7 +141,9 @@ static int plan_type(struct plan *plan, const Caffe__LayerParameter *layer, stru
     if (strcmp(type, "HDF5Data") == 0)
         return plan_hdf5_data(plan, layer, err);
     return sac_fail(err, SAC_EUNSUPPORTED,
-                    "type %.40s is fed by nobody here; expected Data, ImageData or HDF5Data", type);
+                    "type %.40s is fed by nobody here: a program that embeds the net fills it; "
+                    "expected Data, ImageData or HDF5Data",
+                    type);
 }
 
 /* The options' size goes before the layer's. */
@@ -163,6 +165,9 @@ static int plan_layer(struct plan *plan, const Caffe__LayerParameter *layer, str
     plan_resize(plan);
     if (rc < 0 || !plan->options.source)
         return rc;
+    if (plan->options.sets && sac_source_is_hdf5(plan->options.source))
+        return sac_source_hdf5_open_sets(&plan->source, plan->options.source, layer->top,
+                                         (int)layer->n_top, err);
     rc = sac_source_open(&plan->source, plan->options.source, err);
     if (rc == 0 && sac_source_has_files(plan->source) && !plan->transform.force_gray)
         plan->transform.force_color = true;

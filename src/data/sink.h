@@ -29,8 +29,8 @@ int sac_sink_kind_of(const char *name, enum sac_sink_kind *ret, struct sac_error
 const char *sac_sink_kind_name(enum sac_sink_kind kind);
 
 /* What a sink takes as an item; what is pointed to is borrowed. Lists and folders
- * take encoded ones; LMDBs all; HDF5 files floats of one shape, planes B, G, R;
- * CIFAR files bytes, planes R, G, B, 3 × 32 × 32. An LMDB's planes are B, G, R. */
+ * take encoded ones; LMDBs all; HDF5 files floats of one shape; CIFAR files bytes,
+ * planes R, G, B, 3 × 32 × 32. Planes of LMDBs and HDF5 files are as the options say. */
 struct sac_record {
     enum sac_item_kind kind;
     int channels, height, width; /* 0 of an encoded one: not known */
@@ -46,6 +46,8 @@ struct sac_sink_options {
     const char *path;
     const struct sac_labels *labels; /* names of classes; of a folder they are its folders' */
     int classes;                     /* of a folder: as many folders, though some be empty */
+    bool rgb; /* three planes of LMDBs and HDF5 files are R, G, B, and are marked so; else B, G,
+               * R, as Caffe takes them */
 };
 
 /* Start it as `= {0}`: nothing was put. */

@@ -21,6 +21,7 @@ struct hdf5 {
     char *temporary;
     hid_t file, data, label; /* −1: not open */
     int channels, height, width;
+    bool rgb;
     size_t values;   /* of an item; 0 until the first came */
     int block, held; /* items */
     float *items, *labels;
@@ -44,6 +45,19 @@ static hid_t make_set(hid_t file, const char *name, int rank, const hsize_t *ite
     H5Pclose(layout);
     H5Sclose(space);
     return set;
+}
+
+static bool mark_rgb(hid_t set)
+{
+    const int yes = 1;
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t mark = H5Acreate2(set, SAC_SOURCE_RGB, H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT);
+    herr_t rc = mark < 0 ? -1 : H5Awrite(mark, H5T_NATIVE_INT, &yes);
+
+    if (mark >= 0)
+        H5Aclose(mark);
+    H5Sclose(space);
+    return rc >= 0;
 }
 
 static int settle(struct hdf5 *hdf5, const struct sac_record *record, struct sac_error *err)
@@ -71,8 +85,9 @@ static int settle(struct hdf5 *hdf5, const struct sac_record *record, struct sac
         hdf5->data = make_set(hdf5->file, "data", 4, item, hdf5->block);
         hdf5->label = make_set(hdf5->file, "label", 1, NULL, hdf5->block);
     }
+    bool made = hdf5->data >= 0 && hdf5->label >= 0 && (!hdf5->rgb || mark_rgb(hdf5->data));
     sac_hdf5_unlock();
-    return hdf5->data >= 0 && hdf5->label >= 0 ? 0 : fail_h5(hdf5, err);
+    return made ? 0 : fail_h5(hdf5, err);
 }
 
 static bool append(hid_t set, int rank, const hsize_t *item, int64_t at, int count,
@@ -192,6 +207,7 @@ int sac_sink_hdf5_open(struct sac_sink **ret, const struct sac_sink_options *opt
     if (!hdf5)
         return SAC_ENOMEM;
     hdf5->file = hdf5->data = hdf5->label = -1;
+    hdf5->rgb = options->rgb;
     if (asprintf(&hdf5->temporary, "%s" SAC_DURABLE_SUFFIX, options->path) < 0) {
         hdf5->temporary = NULL;
         sac_sink_free(&hdf5->sink);

@@ -18,6 +18,7 @@
 
 #include <lmdb.h>
 
+#include "base/durable.h"
 #include "base/file.h"
 #include "data/datum.h"
 
@@ -130,9 +131,22 @@ static void lmdb_free(struct sac_sink *sink)
 
 static const struct sac_sink_type lmdb_type = {lmdb_put, lmdb_commit, lmdb_commit, lmdb_free};
 
+static int tell_channels(const char *folder, bool rgb, struct sac_error *err)
+{
+    char file[4096];
+
+    if (snprintf(file, sizeof file, "%s/" SAC_SOURCE_CHANNELS, folder) >= (int)sizeof file)
+        return sac_fail(err, SAC_EINVAL, "%.200s…: the path is too long", folder);
+    if (rgb)
+        return sac_durable_write(file, "rgb\n", 4, err);
+    if (unlink(file) < 0 && errno != ENOENT)
+        return sac_fail_errno(err, errno, "%s cannot be replaced", file);
+    return 0;
+}
+
 /* Nothing yet: what a killed beginning left is dropped, and a first commit makes the
  * file. */
-static int start(struct lmdb *lmdb, struct sac_error *err)
+static int start(struct lmdb *lmdb, bool rgb, struct sac_error *err)
 {
     char file[4096];
 
@@ -142,7 +156,7 @@ static int start(struct lmdb *lmdb, struct sac_error *err)
         return sac_fail_errno(err, errno, "the folder %s cannot be made", lmdb->sink.path);
     if (unlink(file) < 0 && errno != ENOENT)
         return sac_fail_errno(err, errno, "%s cannot be replaced", file);
-    return 0;
+    return tell_channels(lmdb->sink.path, rgb, err);
 }
 
 /* The last commit must be the one that the mark tells of. */
@@ -170,7 +184,7 @@ int sac_sink_lmdb_open(struct sac_sink **ret, const struct sac_sink_options *opt
 
     if (!lmdb)
         return SAC_ENOMEM;
-    int rc = mark->records > 0 ? check_count(lmdb, err) : start(lmdb, err);
+    int rc = mark->records > 0 ? check_count(lmdb, err) : start(lmdb, options->rgb, err);
     if (rc == 0)
         *ret = &lmdb->sink;
     else

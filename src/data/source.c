@@ -290,6 +290,11 @@ static int open_folder(struct sac_source **ret, const char *path, struct sac_err
     return sac_source_folder_open(ret, path, err);
 }
 
+bool sac_source_is_hdf5(const char *path)
+{
+    return ends_in(path, ".h5") || ends_in(path, ".hdf5");
+}
+
 static int open_named(struct sac_source **ret, const char *path, struct sac_error *err)
 {
     if (sac_file_is_folder(path))
@@ -298,7 +303,7 @@ static int open_named(struct sac_source **ret, const char *path, struct sac_erro
         return sac_source_lmdb_open(ret, path, err);
     if (ends_in(path, ".bin"))
         return sac_source_cifar_open(ret, &path, 1, err);
-    if (ends_in(path, ".h5") || ends_in(path, ".hdf5"))
+    if (sac_source_is_hdf5(path))
         return sac_source_hdf5_open(ret, path, "data", "label", err);
     return open_list(ret, path, err);
 }

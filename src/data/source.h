@@ -53,12 +53,26 @@ struct sac_source_type {
     bool (*path)(const struct sac_source *source, int64_t index, char *text, size_t size);
 };
 
+enum { SAC_SOURCE_AXES_MAX = 7, SAC_SOURCE_SETS_MAX = 32 };
+
+/* A dataset of an HDF5 file: what of it belongs to one item. */
+struct sac_source_set {
+    int rank;
+    int64_t dim[SAC_SOURCE_AXES_MAX];
+    int64_t count;
+};
+
 /* The head of each source; read-only once open. */
 struct sac_source {
     const struct sac_source_type *type;
     char *path;
-    int64_t count;            /* at least 1 */
-    int label_count;          /* values a label: 1 but of HDF5 */
+    int64_t count;   /* at least 1 */
+    int label_count; /* values a label: 1 but of HDF5 */
+    /* Of HDF5, else NULL: the items' set, then those whose values are the label, one
+     * after another. */
+    const struct sac_source_set *sets;
+    int set_count;
+    bool rgb;                 /* three planes that are not encoded are R, G, B, else B, G, R */
     struct sac_labels labels; /* the classes' names, or none */
     char **unread;            /* of folders: pictures of kinds that are not read; owned */
     int64_t unread_count;
@@ -91,6 +105,12 @@ static inline bool sac_source_is_corrupt(int code)
     return code == SAC_EFORMAT || code == SAC_EUNSUPPORTED || code == SAC_ELIMIT;
 }
 
+/* The file that tells the planes of the LMDB in whose folder it lies: "rgb" or "bgr".
+ * Caffe's have none and are taken for B, G, R. */
+#define SAC_SOURCE_CHANNELS "channels.txt"
+/* The attribute of an HDF5 file's dataset of items that tells the same, a number. */
+#define SAC_SOURCE_RGB "rgb"
+
 /* A folder with data.mdb, or the file itself; items in the order of their keys.
  * The file's length is compared with what its head says before it is mapped: a
  * truncated one would end the program. */
@@ -110,9 +130,13 @@ int sac_source_folder_open(struct sac_source **ret, const char *path, struct sac
 
 /* A text file that lists .h5 files, one a line; or a .h5 file. Of each, the
  * datasets `data` (items first) and `label` (NULL: none) are read as float32. All
- * files agree in what an item is. */
+ * files agree in what an item is. Items of more than three dimensions are so many
+ * channels as the first has, and rows of the last. */
 int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *data,
                          const char *label, struct sac_error *err);
+/* The same of the named datasets, 1 to SAC_SOURCE_SETS_MAX, data first. */
+int sac_source_hdf5_open_sets(struct sac_source **ret, const char *path, char *const *names,
+                              int count, struct sac_error *err);
 
 /* CIFAR-10's binary files: records of a label and 3 × 32 × 32 bytes, planes R, G,
  * B. Names of classes come from batches.meta.txt or class_names.txt beside the

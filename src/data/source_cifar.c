@@ -56,7 +56,7 @@ static int cifar_item(const struct sac_source *source, int64_t index, struct sac
     ret->kind = SAC_ITEM_BYTES;
     ret->channels = 3;
     ret->height = ret->width = SIDE;
-    ret->rgb = true;
+    ret->rgb = source->rgb;
     ret->bytes = record + 1;
     ret->size = PIXELS;
     return sac_item_set_label(ret, record[0], err);
@@ -126,6 +126,7 @@ int sac_source_cifar_open(struct sac_source **ret, const char *const *paths, int
     if (!cifar)
         return SAC_ENOMEM;
     int rc = 0;
+    cifar->source.rgb = true;
     for (int i = 0; rc == 0 && i < count; i++)
         rc = open_file(cifar, paths[i], err);
     if (rc == 0) {

@@ -16,7 +16,7 @@
 
 #include "base/file.h"
 
-enum { FILES_MAX = 65536, OPEN_MAX = 32, RANK_MAX = 8 };
+enum { FILES_MAX = 65536, OPEN_MAX = 32, LABELS_MAX = 1 << 20, RANK_MAX = SAC_SOURCE_AXES_MAX + 1 };
 
 /* Guards every call of the library. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -40,16 +40,17 @@ struct dataset {
 struct h5_file {
     const char *path;
     int64_t first, count;
-    hid_t id; /* < 0: closed */
-    struct dataset data, label;
-    uint64_t used; /* when last */
+    hid_t id;             /* < 0: closed */
+    struct dataset *sets; /* the items', then the labels' */
+    uint64_t used;        /* when last */
 };
 
 struct hdf5 {
     struct sac_source source;
     struct sac_lines lines;
-    char *data_name, *label_name; /* label_name may be NULL */
-    size_t data_size;             /* values an item */
+    char *names[SAC_SOURCE_SETS_MAX];
+    struct sac_source_set sets[SAC_SOURCE_SETS_MAX];
+    struct dataset *datasets; /* of all files */
     int channels, height, width;
     struct h5_file *files;
     int file_count, open_count;
@@ -78,8 +79,8 @@ static void close_file(struct hdf5 *hdf5, struct h5_file *file)
 {
     if (file->id < 0)
         return;
-    close_dataset(&file->data);
-    close_dataset(&file->label);
+    for (int i = 0; i < hdf5->source.set_count; i++)
+        close_dataset(&file->sets[i]);
     H5Fclose(file->id);
     file->id = -1;
     hdf5->open_count--;
@@ -160,71 +161,119 @@ static int open_h5(struct hdf5 *hdf5, struct h5_file *file, struct sac_error *er
     if (file->id < 0)
         return sac_fail(err, SAC_EINVAL, "%s: not a whole HDF5 file", file->path);
     hdf5->open_count++;
-    int rc = open_dataset(file, hdf5->data_name, &file->data, err);
-    if (rc == 0 && hdf5->label_name)
-        rc = open_dataset(file, hdf5->label_name, &file->label, err);
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < hdf5->source.set_count; i++)
+        rc = open_dataset(file, hdf5->names[i], &file->sets[i], err);
     if (rc < 0)
         close_file(hdf5, file);
     return rc;
 }
 
-/* Values of one item, or 0 where there are too many. */
-static size_t item_size(const struct dataset *dataset)
+/* What of a dataset belongs to one item. */
+static int set_of(const struct dataset *dataset, const char *path, const char *name,
+                  struct sac_source_set *ret, struct sac_error *err)
 {
-    uint64_t size = 1;
+    uint64_t count = 1;
 
+    *ret = (struct sac_source_set){.rank = dataset->rank - 1};
     for (int i = 1; i < dataset->rank; i++) {
-        if (__builtin_mul_overflow(size, dataset->dim[i], &size) || size > INT32_MAX)
-            return 0;
+        if (__builtin_mul_overflow(count, dataset->dim[i], &count) || count > INT32_MAX)
+            return sac_fail(err, SAC_ELIMIT, "%s: an item of \"%s\" has over %d values", path, name,
+                            INT32_MAX);
+        ret->dim[i - 1] = (int64_t)dataset->dim[i];
     }
-    return (size_t)size;
+    if (count == 0)
+        return sac_fail(err, SAC_EINVAL, "%s: an item of \"%s\" has no values", path, name);
+    ret->count = (int64_t)count;
+    return 0;
 }
 
-/* N × C × H × W; fewer dimensions leave the last ones 1, more are refused. */
-static int shape_of(const struct dataset *dataset, const char *path, int ret[3],
-                    struct sac_error *err)
+static bool is_equal(const struct sac_source_set *a, const struct sac_source_set *b)
 {
-    ret[0] = ret[1] = ret[2] = 1;
-    if (dataset->rank > 4 || item_size(dataset) == 0)
-        return sac_fail(err, SAC_EUNSUPPORTED,
-                        "%s: items of %d dimensions; expected at most 3, and some values", path,
-                        dataset->rank - 1);
-    for (int i = 1; i < dataset->rank; i++)
-        ret[i - 1] = (int)dataset->dim[i];
+    return a->rank == b->rank && memcmp(a->dim, b->dim, sizeof a->dim) == 0;
+}
+
+/* "1 × 2 × 2" */
+static const char *set_text(const struct sac_source_set *set, char *text, size_t size)
+{
+    size_t at = 0;
+
+    snprintf(text, size, "1");
+    for (int i = 0; i < set->rank && at < size; i++)
+        at += (size_t)snprintf(text + at, size - at, "%s%lld", i ? " × " : "",
+                               (long long)set->dim[i]);
+    return text;
+}
+
+/* What sink_hdf5.c wrote: of all files the first's counts. */
+static bool is_rgb(const struct dataset *data)
+{
+    int mark = 0;
+    hid_t id = H5Aexists(data->id, SAC_SOURCE_RGB) > 0
+                   ? H5Aopen(data->id, SAC_SOURCE_RGB, H5P_DEFAULT)
+                   : -1;
+
+    if (id >= 0 && H5Aread(id, H5T_NATIVE_INT, &mark) < 0)
+        mark = 0;
+    if (id >= 0)
+        H5Aclose(id);
+    return mark == 1;
+}
+
+/* Of the first file: what an item is. Fewer than three dimensions leave the last ones 1. */
+static int settle_items(struct hdf5 *hdf5, const struct h5_file *file, struct sac_error *err)
+{
+    const struct sac_source_set *data = &hdf5->sets[0];
+    int64_t labels = 0;
+
+    hdf5->channels = data->rank > 0 ? (int)data->dim[0] : 1;
+    hdf5->width = data->rank > 2 ? (int)data->dim[data->rank - 1] : 1;
+    hdf5->height = (int)(data->count / hdf5->channels / hdf5->width);
+    hdf5->source.rgb = is_rgb(&file->sets[0]);
+    for (int i = 1; i < hdf5->source.set_count; i++)
+        labels += hdf5->sets[i].count;
+    if (labels > LABELS_MAX)
+        return sac_fail(err, SAC_ELIMIT, "%s: %lld values a label; at most %d", file->path,
+                        (long long)labels, LABELS_MAX);
+    hdf5->source.label_count = labels > 0 ? (int)labels : 1;
     return 0;
+}
+
+static int settle_set(struct hdf5 *hdf5, const struct h5_file *file, int index,
+                      struct sac_error *err)
+{
+    const struct dataset *set = &file->sets[index];
+    struct sac_source_set found;
+    char text[160], before[160];
+    int rc = set_of(set, file->path, hdf5->names[index], &found, err);
+
+    if (rc < 0)
+        return rc;
+    if (set->dim[0] != file->sets[0].dim[0])
+        return sac_fail(err, SAC_EINVAL, "%s: %llu items in \"%s\" and %llu in \"%s\"", file->path,
+                        (unsigned long long)file->sets[0].dim[0], hdf5->names[0],
+                        (unsigned long long)set->dim[0], hdf5->names[index]);
+    if (hdf5->file_count == 1)
+        hdf5->sets[index] = found;
+    if (is_equal(&found, &hdf5->sets[index]))
+        return 0;
+    return sac_fail(err, SAC_EINVAL, "%s: items of %s in \"%s\"; the files before have %s",
+                    file->path, set_text(&found, text, sizeof text), hdf5->names[index],
+                    set_text(&hdf5->sets[index], before, sizeof before));
 }
 
 static int settle_file(struct hdf5 *hdf5, struct h5_file *file, struct sac_error *err)
 {
-    const struct dataset *data = &file->data, *label = &file->label;
-    int shape[3], rc = open_h5(hdf5, file, err);
+    int rc = open_h5(hdf5, file, err);
 
-    if (rc == 0)
-        rc = shape_of(data, file->path, shape, err);
+    for (int i = 0; rc == 0 && i < hdf5->source.set_count; i++)
+        rc = settle_set(hdf5, file, i, err);
+    if (rc == 0 && hdf5->file_count == 1)
+        rc = settle_items(hdf5, file, err);
     if (rc < 0)
         return rc;
-    size_t labels = hdf5->label_name ? item_size(label) : 1;
-    if (hdf5->label_name && label->dim[0] != data->dim[0])
-        return sac_fail(err, SAC_EINVAL, "%s: %llu items and %llu labels", file->path,
-                        (unsigned long long)data->dim[0], (unsigned long long)label->dim[0]);
-    if (labels < 1 || labels > 1 << 20)
-        return sac_fail(err, SAC_EINVAL, "%s: %zu values a label", file->path, labels);
-    if (hdf5->data_size == 0) {
-        hdf5->data_size = item_size(data);
-        hdf5->channels = shape[0];
-        hdf5->height = shape[1];
-        hdf5->width = shape[2];
-        hdf5->source.label_count = (int)labels;
-    } else if (shape[0] != hdf5->channels || shape[1] != hdf5->height || shape[2] != hdf5->width ||
-               labels != (size_t)hdf5->source.label_count) {
-        return sac_fail(err, SAC_EINVAL,
-                        "%s: items of %d × %d × %d, label %zu; the files before have %d × %d × %d, "
-                        "label %d",
-                        file->path, shape[0], shape[1], shape[2], labels, hdf5->channels,
-                        hdf5->height, hdf5->width, hdf5->source.label_count);
-    }
     file->first = hdf5->source.count;
-    file->count = (int64_t)data->dim[0];
+    file->count = (int64_t)file->sets[0].dim[0];
     hdf5->source.count += file->count;
     return 0;
 }
@@ -258,17 +307,18 @@ static struct h5_file *file_of(const struct hdf5 *hdf5, int64_t index)
     return &hdf5->files[low];
 }
 
-static int read_item(struct hdf5 *hdf5, int64_t index, float *data, float *label,
-                     struct sac_error *err)
+static int read_item(struct hdf5 *hdf5, int64_t index, float *to, struct sac_error *err)
 {
     struct h5_file *file = file_of(hdf5, index);
     int rc = open_h5(hdf5, file, err);
 
-    if (rc == 0 && read_row(&file->data, index - file->first, hdf5->data_size, data) < 0)
-        rc = sac_fail(err, SAC_EFORMAT, "cannot be read; is the file damaged?");
-    if (rc == 0 && hdf5->label_name &&
-        read_row(&file->label, index - file->first, (size_t)hdf5->source.label_count, label) < 0)
-        rc = sac_fail(err, SAC_EFORMAT, "its label cannot be read; is the file damaged?");
+    for (int i = 0; rc == 0 && i < hdf5->source.set_count; i++) {
+        size_t count = (size_t)hdf5->sets[i].count;
+        if (read_row(&file->sets[i], index - file->first, count, to) < 0)
+            rc = sac_fail(err, SAC_EFORMAT, "its \"%s\" cannot be read; is the file damaged?",
+                          hdf5->names[i]);
+        to += count;
+    }
     return rc;
 }
 
@@ -276,23 +326,23 @@ static int hdf5_item(const struct sac_source *source, int64_t index, struct sac_
                      struct sac_error *err)
 {
     struct hdf5 *hdf5 = (struct hdf5 *)source; /* what changes is guarded by the lock */
-    size_t values = hdf5->data_size + (size_t)source->label_count;
-    int rc = sac_item_reserve(ret, values * sizeof(float), err);
+    size_t data = (size_t)hdf5->sets[0].count, labels = (size_t)source->label_count;
+    int rc = sac_item_reserve(ret, (data + labels) * sizeof(float), err);
 
     if (rc < 0)
         return rc;
-    float *data = ret->memory, *label = data + hdf5->data_size;
-    memset(label, 0, (size_t)source->label_count * sizeof *label);
+    float *values = ret->memory;
+    values[data] = 0; /* where there is no label */
     sac_hdf5_lock();
-    rc = read_item(hdf5, index, data, label, err);
+    rc = read_item(hdf5, index, values, err);
     sac_hdf5_unlock();
     ret->kind = SAC_ITEM_FLOATS;
     ret->channels = hdf5->channels;
     ret->height = hdf5->height;
     ret->width = hdf5->width;
-    ret->rgb = false;
-    ret->floats = data;
-    ret->labels = label;
+    ret->rgb = source->rgb;
+    ret->floats = values;
+    ret->labels = values + data;
     return rc;
 }
 
@@ -312,8 +362,9 @@ static void hdf5_free(struct sac_source *source)
         close_file(hdf5, &hdf5->files[i]);
     sac_hdf5_unlock();
     free(hdf5->files);
-    free(hdf5->data_name);
-    free(hdf5->label_name);
+    free(hdf5->datasets);
+    for (int i = 0; i < hdf5->source.set_count; i++)
+        free(hdf5->names[i]);
     sac_lines_done(&hdf5->lines);
     free(hdf5);
 }
@@ -325,8 +376,12 @@ static int add_file(struct hdf5 *hdf5, const char *path, struct sac_error *err)
 {
     if (hdf5->file_count == FILES_MAX)
         return sac_fail(err, SAC_ELIMIT, "%s: more than %d files", hdf5->source.path, FILES_MAX);
-    struct h5_file *file = &hdf5->files[hdf5->file_count++];
-    *file = (struct h5_file){.path = path, .id = -1, .data = {.id = -1}, .label = {.id = -1}};
+    int sets = hdf5->source.set_count, at = hdf5->file_count++;
+    struct h5_file *file = &hdf5->files[at];
+    *file = (struct h5_file){
+        .path = path, .id = -1, .sets = hdf5->datasets + (size_t)at * (size_t)sets};
+    for (int i = 0; i < sets; i++)
+        file->sets[i].id = -1;
     return settle_file(hdf5, file, err);
 }
 
@@ -337,7 +392,8 @@ static int add_files(struct hdf5 *hdf5, bool single, struct sac_error *err)
     int rc = 0;
 
     hdf5->files = calloc(most, sizeof *hdf5->files);
-    if (!hdf5->files)
+    hdf5->datasets = calloc(most * (size_t)hdf5->source.set_count, sizeof *hdf5->datasets);
+    if (!hdf5->files || !hdf5->datasets)
         return sac_fail(err, SAC_ENOMEM, "%s: out of memory", hdf5->source.path);
     if (single)
         return add_file(hdf5, hdf5->source.path, err);
@@ -348,18 +404,29 @@ static int add_files(struct hdf5 *hdf5, bool single, struct sac_error *err)
     return rc;
 }
 
-int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *data,
-                         const char *label, struct sac_error *err)
+static int name_sets(struct hdf5 *hdf5, char *const *names, int count, struct sac_error *err)
+{
+    if (count < 1 || count > SAC_SOURCE_SETS_MAX)
+        return sac_fail(err, SAC_EUNSUPPORTED, "%s: %d datasets; expected 1 to %d",
+                        hdf5->source.path, count, SAC_SOURCE_SETS_MAX);
+    hdf5->source.sets = hdf5->sets;
+    for (; hdf5->source.set_count < count; hdf5->source.set_count++) {
+        char *name = strdup(names[hdf5->source.set_count]);
+        if (!name)
+            return sac_fail(err, SAC_ENOMEM, "%s: out of memory", hdf5->source.path);
+        hdf5->names[hdf5->source.set_count] = name;
+    }
+    return 0;
+}
+
+int sac_source_hdf5_open_sets(struct sac_source **ret, const char *path, char *const *names,
+                              int count, struct sac_error *err)
 {
     struct hdf5 *hdf5 = sac_source_new(sizeof *hdf5, &hdf5_type, path, err);
-    int rc = 0;
 
     if (!hdf5)
         return SAC_ENOMEM;
-    hdf5->data_name = strdup(data);
-    hdf5->label_name = label ? strdup(label) : NULL;
-    if (!hdf5->data_name || (label && !hdf5->label_name))
-        rc = sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+    int rc = name_sets(hdf5, names, count, err);
     if (rc == 0 && !sac_file_exists(path))
         rc = sac_fail(err, SAC_ENOENT, "%s: no such file", path);
     sac_hdf5_lock();
@@ -380,14 +447,22 @@ int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *
 
 #else
 
-int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *data,
-                         const char *label, struct sac_error *err)
+int sac_source_hdf5_open_sets(struct sac_source **ret, const char *path, char *const *names,
+                              int count, struct sac_error *err)
 {
     (void)ret;
-    (void)data;
-    (void)label;
+    (void)names;
+    (void)count;
     return sac_fail(err, SAC_EUNSUPPORTED, "%s: HDF5, and this program was built without libhdf5",
                     path);
 }
 
 #endif
+
+int sac_source_hdf5_open(struct sac_source **ret, const char *path, const char *data,
+                         const char *label, struct sac_error *err)
+{
+    char *names[] = {(char *)data, (char *)label};
+
+    return sac_source_hdf5_open_sets(ret, path, names, label ? 2 : 1, err);
+}

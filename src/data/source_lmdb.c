@@ -207,7 +207,7 @@ static int lmdb_item(const struct sac_source *source, int64_t index, struct sac_
     ret->channels = datum.channels;
     ret->height = datum.height;
     ret->width = datum.width;
-    ret->rgb = false;
+    ret->rgb = source->rgb;
     ret->bytes = datum.bytes;
     ret->size = datum.size;
     if (datum.size > 0)
@@ -255,6 +255,30 @@ static void lmdb_free(struct sac_source *source)
 static const struct sac_source_type lmdb_type = {"LMDB",    lmdb_item,  lmdb_name,
                                                  lmdb_free, lmdb_label, NULL};
 
+/* What sink_lmdb.c, or a user, wrote beside the data. */
+static int read_channels(struct lmdb *lmdb, bool folder, struct sac_error *err)
+{
+    char file[4096];
+    uint8_t *text = NULL;
+    size_t size = 0;
+
+    if (!folder ||
+        snprintf(file, sizeof file, "%s/" SAC_SOURCE_CHANNELS, lmdb->source.path) >=
+            (int)sizeof file ||
+        !sac_file_exists(file))
+        return 0;
+    int rc = sac_file_read(file, 64, &text, &size, err);
+    if (rc < 0)
+        return rc;
+    while (size > 0 && (text[size - 1] == '\n' || text[size - 1] == '\r'))
+        size--;
+    lmdb->source.rgb = size == 3 && memcmp(text, "rgb", 3) == 0;
+    if (!lmdb->source.rgb && (size != 3 || memcmp(text, "bgr", 3) != 0))
+        rc = sac_fail(err, SAC_EFORMAT, "%s: expected rgb or bgr", file);
+    free(text);
+    return rc;
+}
+
 int sac_source_lmdb_open(struct sac_source **ret, const char *path, struct sac_error *err)
 {
     bool folder = sac_file_is_folder(path);
@@ -266,6 +290,8 @@ int sac_source_lmdb_open(struct sac_source **ret, const char *path, struct sac_e
     if (!lmdb)
         return SAC_ENOMEM;
     rc = open_database(lmdb, folder, err);
+    if (rc == 0)
+        rc = read_channels(lmdb, folder, err);
     if (rc == 0)
         *ret = &lmdb->source;
     else

@@ -36,6 +36,9 @@ void sac_source_load_labels(struct sac_source *source, const char *path, const c
 void sac_hdf5_lock(void);
 void sac_hdf5_unlock(void);
 
+/* By its name. */
+bool sac_source_is_hdf5(const char *path);
+
 /* LevelDB's folders have these. */
 int sac_source_refuse_leveldb(const char *path, struct sac_error *err);
 

@@ -107,6 +107,7 @@ int sac_source_view_open(struct sac_source **ret, const struct sac_source *of,
     view->of = of;
     view->source.count = count;
     view->source.label_count = of->label_count;
+    view->source.rgb = of->rgb;
     view->indices = copied(indices, (size_t)count, sizeof *indices);
     view->renumber_count = renumber_count;
     int rc = view->indices ? copy_labels(&view->source.labels, labels ? labels : &of->labels)

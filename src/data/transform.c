@@ -1,6 +1,7 @@
 #include "data/transform.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,7 @@ int sac_transform_load_mean(struct sac_transform *transform, const char *path,
     }
     sac_caffe_blob_done(&transform->mean_image);
     transform->mean_image = mean;
+    snprintf(transform->mean_path, sizeof transform->mean_path, "%s", path);
     transform->mean_count = 0;
     return 0;
 }
@@ -493,9 +495,11 @@ static int settle_means(const struct sac_transform *t, const struct view *view,
     if (image->dim[0] != view->channels ||
         (!whole && (image->dim[1] != crop->height || image->dim[2] != crop->width)))
         return sac_fail(err, SAC_EINVAL,
-                        "%d × %d × %d, and the mean image is %lld × %lld × %lld; expected the same",
+                        "%d × %d × %d, and the mean image is %lld × %lld × %lld (%s); expected "
+                        "the same",
                         view->channels, view->height, view->width, (long long)image->dim[0],
-                        (long long)image->dim[1], (long long)image->dim[2]);
+                        (long long)image->dim[1], (long long)image->dim[2],
+                        t->mean_path[0] ? t->mean_path : "of no file");
     return 0;
 }
 

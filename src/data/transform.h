@@ -50,6 +50,7 @@ struct sac_transform {
     /* Owned; channels × height × width, of the picture before the crop (as
      * Caffe), or of the crop. Not beside `mean`. */
     struct sac_caffe_blob mean_image;
+    char mean_path[SAC_ERROR_TEXT / 4]; /* the file it is from, as far as it fits; for sentences */
     /* Of encoded pictures. Neither: as many channels as the file has, 1 or 3. */
     bool force_color, force_gray;
     bool rgb; /* R, G, B instead of B, G, R */

@@ -99,6 +99,8 @@ static int fingerprint(struct build *build, struct sac_error *err)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         hash_number(&at, numbers[i]);
     hash_source_file(&at, build->source);
+    if (sac_recipe_rgb(recipe, build->source))
+        hash(&at, "rgb", 4);
     for (int i = 0; i < build->source->labels.count; i++)
         hash(&at, build->source->labels.text[i], strlen(build->source->labels.text[i]) + 1);
     for (int64_t i = 0; rc == 0 && i < build->source->count; i++) {
@@ -171,12 +173,13 @@ static int write_labels(const struct build *build, struct sac_error *err)
     return rc;
 }
 
-/* Planes B, G, R (Caffe's order) of sums that lie interleaved R, G, B. */
+/* Planes in the data's order, of sums that lie interleaved R, G, B. */
 static int write_mean(const struct build *build, double ret_channels[3], struct sac_error *err)
 {
     const struct sac_fit *fit = &build->options->recipe.fit;
     size_t area = (size_t)fit->width * (size_t)fit->height, channels = (size_t)fit->channels;
     double count = (double)build->progress.mark.records;
+    bool rgb = sac_recipe_rgb(&build->options->recipe, build->source);
     char path[PATH_BYTES_MAX];
     struct sac_caffe_blob blob = {
         .rank = 4, .dim = {1, fit->channels, fit->height, fit->width}, .count = area * channels};
@@ -189,7 +192,7 @@ static int write_mean(const struct build *build, double ret_channels[3], struct 
         return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
     for (size_t c = 0; c < channels; c++) {
         double sum = 0;
-        size_t plane = channels - 1 - c;
+        size_t plane = rgb ? c : channels - 1 - c;
         for (size_t i = 0; i < area; i++) {
             double mean = (double)build->progress.sums[i * channels + c] / count;
             blob.data[plane * area + i] = (float)mean;
@@ -207,6 +210,7 @@ static json_t *describe(const struct build *build, const double means[3])
     static const char *const modes[] = {"squash", "crop", "fill", "half_crop"};
     static const char *const encodings[] = {"keep", "raw", "png", "jpg"};
     const struct sac_recipe *recipe = &build->options->recipe;
+    bool rgb = sac_recipe_rgb(recipe, build->source);
     char text[32];
 
     snprintf(text, sizeof text, "%016" PRIx64, build->progress.fingerprint);
@@ -216,6 +220,7 @@ static json_t *describe(const struct build *build, const double means[3])
         (json_int_t)build->progress.skipped, "classes", build->report.classes, "encoding",
         encodings[recipe->encoding], "seed", (json_int_t)recipe->seed, "shuffled",
         (int)build->options->shuffle, "fingerprint", text);
+    json_object_set_new(all, "channels", json_string(rgb ? "rgb" : "bgr"));
     if (all && recipe->fit.width > 0)
         json_object_set_new(all, "size",
                             json_pack("{s:i, s:i, s:i, s:s}", "width", recipe->fit.width, "height",
@@ -225,7 +230,7 @@ static json_t *describe(const struct build *build, const double means[3])
         json_t *mean = json_array();
         for (int c = 0; c < recipe->fit.channels; c++)
             json_array_append_new(mean, json_real(means[c]));
-        json_object_set_new(all, "mean", mean); /* B, G, R, or grey */
+        json_object_set_new(all, "mean", mean); /* in the planes' order, or grey */
     }
     return all;
 }
@@ -324,7 +329,9 @@ static int open_sink(struct build *build, const struct sac_sink_mark *mark, stru
     struct sac_sink_options options = {.kind = build->options->recipe.to,
                                        .path = build->options->out,
                                        .labels = &build->source->labels,
-                                       .classes = build->report.classes};
+                                       .classes = build->report.classes,
+                                       .rgb =
+                                           sac_recipe_rgb(&build->options->recipe, build->source)};
 
     return sac_sink_open(&build->sink, &options, mark, err);
 }

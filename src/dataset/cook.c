@@ -219,14 +219,15 @@ static int put_planes(const struct sac_image *image, bool rgb, struct sac_dish *
     return rc;
 }
 
-static int put_floats(const struct sac_image *image, struct sac_dish *dish, struct sac_error *err)
+static int put_floats(const struct sac_image *image, bool rgb, struct sac_dish *dish,
+                      struct sac_error *err)
 {
     size_t area = (size_t)image->width * (size_t)image->height, channels = (size_t)image->channels;
     int rc =
         reserve(&dish->planes, image->width, image->height, image->channels, sizeof(float), err);
 
     for (int c = 0; rc == 0 && c < image->channels; c++) {
-        float *to = (float *)dish->planes.data + plane_of(image, c, false) * area;
+        float *to = (float *)dish->planes.data + plane_of(image, c, rgb) * area;
         for (size_t i = 0; i < area; i++)
             to[i] = image->pixels[i * channels + (size_t)c];
     }
@@ -272,22 +273,45 @@ static int keep(const struct sac_item *item, struct sac_dish *dish, struct sac_e
     return 0;
 }
 
-/* Whether the sink takes the item as it is. */
-static bool is_kept(const struct sac_recipe *recipe, const struct sac_item *item)
+static bool holds_pictures(const struct sac_recipe *recipe)
 {
+    if (recipe->to == SAC_SINK_LMDB)
+        return recipe->encoding > SAC_ENCODING_RAW;
+    return recipe->to == SAC_SINK_LIST || recipe->to == SAC_SINK_FOLDER;
+}
+
+bool sac_recipe_rgb(const struct sac_recipe *recipe, const struct sac_source *source)
+{
+    if (recipe->to == SAC_SINK_CIFAR)
+        return true;
+    if (holds_pictures(recipe))
+        return false;
+    return recipe->planes == SAC_PLANES_KEEP ? source->rgb : recipe->planes == SAC_PLANES_RGB;
+}
+
+bool sac_recipe_turns(const struct sac_recipe *recipe, const struct sac_source *source)
+{
+    return source->rgb && recipe->fit.channels != 1 && holds_pictures(recipe);
+}
+
+/* Whether the sink, of planes R, G, B or B, G, R, takes the item as it is. */
+static bool is_kept(const struct sac_recipe *recipe, const struct sac_item *item, bool rgb)
+{
+    bool alike = item->channels != 3 || item->rgb == rgb;
+
     if (recipe->fit.width > 0 || recipe->fit.channels > 0)
         return false;
     if (recipe->to == SAC_SINK_HDF5)
-        return item->kind == SAC_ITEM_FLOATS && !item->rgb;
+        return item->kind == SAC_ITEM_FLOATS && alike;
     if (recipe->to == SAC_SINK_CIFAR)
-        return item->kind == SAC_ITEM_BYTES && item->rgb;
+        return item->kind == SAC_ITEM_BYTES && alike;
     if (item->kind == SAC_ITEM_ENCODED)
         return recipe->encoding == SAC_ENCODING_KEEP;
-    return recipe->to == SAC_SINK_LMDB && recipe->encoding <= SAC_ENCODING_RAW &&
-           !(item->rgb && item->channels == 3);
+    return recipe->to == SAC_SINK_LMDB && recipe->encoding <= SAC_ENCODING_RAW && alike;
 }
 
-static int serve(const struct sac_recipe *recipe, struct sac_dish *dish, struct sac_error *err)
+static int serve(const struct sac_recipe *recipe, bool rgb, struct sac_dish *dish,
+                 struct sac_error *err)
 {
     const struct sac_image *image = &dish->image;
 
@@ -295,26 +319,25 @@ static int serve(const struct sac_recipe *recipe, struct sac_dish *dish, struct 
     dish->record.height = image->height;
     dish->record.width = image->width;
     if (recipe->to == SAC_SINK_HDF5)
-        return put_floats(image, dish, err);
-    if (recipe->to == SAC_SINK_CIFAR)
-        return put_planes(image, true, dish, err);
-    if (recipe->to == SAC_SINK_LMDB && recipe->encoding <= SAC_ENCODING_RAW)
-        return put_planes(image, false, dish, err);
+        return put_floats(image, rgb, dish, err);
+    if (recipe->to == SAC_SINK_CIFAR ||
+        (recipe->to == SAC_SINK_LMDB && recipe->encoding <= SAC_ENCODING_RAW))
+        return put_planes(image, rgb, dish, err);
     return put_file(recipe, dish, err);
 }
 
-static int prepare(const struct sac_recipe *recipe, struct sac_kitchen *kitchen, int64_t index,
-                   struct sac_dish *dish, struct sac_error *err)
+static int prepare(const struct sac_recipe *recipe, struct sac_kitchen *kitchen, bool rgb,
+                   int64_t index, struct sac_dish *dish, struct sac_error *err)
 {
     const struct sac_item *item = &kitchen->item;
-    bool kept = is_kept(recipe, item);
+    bool kept = is_kept(recipe, item, rgb);
     int rc = 0;
 
     /* A picture that is kept is decoded all the same: a damaged one goes no further. */
     if (!kept || item->kind == SAC_ITEM_ENCODED)
         rc = sac_cook_pixels(recipe, kitchen, item, index, dish, err);
     if (rc == 0)
-        rc = kept ? keep(item, dish, err) : serve(recipe, dish, err);
+        rc = kept ? keep(item, dish, err) : serve(recipe, rgb, dish, err);
     return rc;
 }
 
@@ -336,7 +359,7 @@ int sac_cook(const struct sac_recipe *recipe, struct sac_kitchen *kitchen,
         snprintf(dish->name, sizeof dish->name, "%.250s", slash ? slash + 1 : path);
     }
     dish->record = (struct sac_record){.label = label, .name = dish->name};
-    rc = prepare(recipe, kitchen, index, dish, err);
+    rc = prepare(recipe, kitchen, sac_recipe_rgb(recipe, source), index, dish, err);
     if (rc < 0) {
         sac_source_item_name(source, index, path, sizeof path);
         sac_error_prefix(err, "%.300s", path);

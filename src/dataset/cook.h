@@ -17,14 +17,28 @@ enum sac_encoding {
     SAC_ENCODING_JPEG,
 };
 
+/* The order of three planes of bytes or floats, where the sink leaves a choice. */
+enum sac_planes {
+    SAC_PLANES_KEEP, /* as the source's; B, G, R of encoded pictures */
+    SAC_PLANES_BGR,
+    SAC_PLANES_RGB,
+};
+
 struct sac_recipe {
     enum sac_sink_kind to;
     /* width 0: pictures keep their size. channels 0 (only then): as they have. */
     struct sac_fit fit;
     enum sac_encoding encoding;
     int quality; /* of JPEGs; 0: 90 */
+    enum sac_planes planes;
     uint64_t seed;
 };
+
+/* Whether what is made holds planes R, G, B; false where it holds pictures. */
+bool sac_recipe_rgb(const struct sac_recipe *recipe, const struct sac_source *source);
+/* Whether three planes of R, G, B become pictures, which all who read them take as B, G,
+ * R: a net that learned from the one is not to be tested on the other. */
+bool sac_recipe_turns(const struct sac_recipe *recipe, const struct sac_source *source);
 
 /* A worker's. Start it by sac_kitchen_new(). */
 struct sac_kitchen {

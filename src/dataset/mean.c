@@ -18,6 +18,7 @@ struct slot {
     int skip;
     struct sac_error why;
     bool floats; /* planes in dish.planes, else dish.image */
+    bool rgb;    /* the item's planes are */
     int channels, height, width;
 };
 
@@ -68,6 +69,7 @@ static int read_item(const struct run *run, struct sac_kitchen *kitchen, int64_t
         recipe.fit.channels = item->kind == SAC_ITEM_ENCODED ? 3 : item->channels;
     rc = sac_cook_pixels(&recipe, kitchen, item, index, &slot->dish, err);
     slot->floats = false;
+    slot->rgb = item->kind != SAC_ITEM_ENCODED && item->rgb;
     slot->channels = slot->dish.image.channels;
     slot->height = slot->dish.image.height;
     slot->width = slot->dish.image.width;
@@ -121,7 +123,7 @@ static void add(struct run *run, const struct slot *slot)
     size_t area = (size_t)slot->width * (size_t)slot->height, channels = (size_t)slot->channels;
 
     for (size_t c = 0; c < channels; c++) {
-        size_t from = slot->floats || channels == 1 ? c : channels - 1 - c;
+        size_t from = slot->floats || slot->rgb || channels == 1 ? c : channels - 1 - c;
         double *image = run->mean.image ? run->mean.image + c * area : NULL, sum = 0;
         for (size_t i = 0; i < area; i++) {
             double value = slot->floats

@@ -19,7 +19,9 @@ struct sac_mean_options {
 struct sac_mean {
     int64_t count, skipped;
     int channels, height, width; /* height and width 0: pictures of several sizes */
-    double *image;   /* channels × height × width, planes B, G, R (Caffe's); or NULL; owned */
+    /* channels × height × width, in the order of the set's planes, B, G, R of encoded
+     * pictures; or NULL; owned */
+    double *image;
     double *channel; /* the mean of each, over all pixels; owned */
 };
 void sac_mean_done(struct sac_mean *mean);

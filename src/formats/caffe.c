@@ -1,9 +1,12 @@
 #include "formats/caffe.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -89,10 +92,64 @@ int sac_caffe_net_load(struct sac_caffe_net *ret, const char *path, struct sac_e
     return rc;
 }
 
+/* NAME of the mean in the folder of `path`; NULL: out of memory. */
+static char *beside(struct sac_arena *arena, const char *path, const char *mean)
+{
+    const char *slash = strrchr(path, '/'), *name = strrchr(mean, '/');
+    size_t folder = slash ? (size_t)(slash + 1 - path) : 0;
+
+    name = name ? name + 1 : mean;
+    char *found = sac_arena_alloc(arena, folder + strlen(name) + 1);
+    if (found) {
+        memcpy(found, path, folder);
+        strcpy(found + folder, name);
+    }
+    return found;
+}
+
+int sac_caffe_net_find_means(struct sac_caffe_net *net, const char *path, struct sac_error *err)
+{
+    for (size_t i = 0; i < net->net->n_layer; i++) {
+        Caffe__TransformationParameter *transform = net->net->layer[i]->transform_param;
+        if (!transform || !transform->mean_file || sac_file_exists(transform->mean_file))
+            continue;
+        char *found = beside(net->arena, path, transform->mean_file);
+        if (!found)
+            return sac_fail(err, SAC_ENOMEM, "%s: out of memory", path);
+        if (sac_file_exists(found))
+            transform->mean_file = found;
+    }
+    return 0;
+}
+
 void sac_caffe_net_done(struct sac_caffe_net *net)
 {
     sac_arena_free(net->arena);
     *net = (struct sac_caffe_net){0};
+}
+
+int sac_hdf5_is(const char *path, struct sac_error *err)
+{
+    char head[6] = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return sac_fail_errno(err, errno, "%s", path);
+    ssize_t got = read(fd, head, sizeof head);
+    int number = errno;
+    close(fd);
+    if (got < 0)
+        return sac_fail_errno(err, number, "%s", path);
+    return memcmp(head, "\x89HDF\r\n", sizeof head) == 0;
+}
+
+int sac_caffe_weights_load(struct sac_caffe_net *ret, const char *path, struct sac_error *err)
+{
+    int is_hdf5 = sac_hdf5_is(path, err);
+
+    if (is_hdf5 < 0)
+        return is_hdf5;
+    return is_hdf5 ? sac_hdf5_weights_load(ret, path, err) : sac_caffe_net_load(ret, path, err);
 }
 
 int sac_caffe_net_write(struct sac_buf *out, const Caffe__NetParameter *net)

@@ -31,7 +31,18 @@ int sac_caffe_net_load(struct sac_caffe_net *ret, const char *path, struct sac_e
 /* The same from memory; `name` stands for the file in sentences. */
 int sac_caffe_net_parse(struct sac_caffe_net *ret, const char *name, const void *bytes, size_t size,
                         struct sac_error *err);
+/* Mean files that are not where the net says, as published nets name paths of another
+ * machine, but beside the net's own file, `path`, are taken from there. */
+int sac_caffe_net_find_means(struct sac_caffe_net *net, const char *path, struct sac_error *err);
 void sac_caffe_net_done(struct sac_caffe_net *net);
+
+/* A net's weights, layers by name with their blobs: as sac_caffe_net_load, or from
+ * Caffe's HDF5 (`*.caffemodel.h5`), by the file's first bytes. */
+int sac_caffe_weights_load(struct sac_caffe_net *ret, const char *path, struct sac_error *err);
+/* By the first bytes: 1 HDF5, 0 not, negative when the file cannot be read. */
+int sac_hdf5_is(const char *path, struct sac_error *err);
+/* The HDF5 half of it. SAC_EUNSUPPORTED in a build without HDF5. */
+int sac_hdf5_weights_load(struct sac_caffe_net *ret, const char *path, struct sac_error *err);
 
 /* A solver.prototxt, likewise upgraded (solver_type enum to string). */
 struct sac_caffe_solver {

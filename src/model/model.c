@@ -66,7 +66,7 @@ static bool has_suffix(const char *name, const char *suffix)
     return size > tail && strcmp(name + size - tail, suffix) == 0;
 }
 
-/* The one *.caffemodel of the folder. */
+/* The one *.caffemodel of the folder, binary or (.h5) HDF5. */
 static int find_weights(const char *dir, char **ret, struct sac_error *err)
 {
     char *found = NULL;
@@ -77,7 +77,8 @@ static int find_weights(const char *dir, char **ret, struct sac_error *err)
     if (!folder)
         return sac_fail_errno(err, errno, "%s", dir);
     while (rc == 0 && (entry = readdir(folder))) {
-        if (!has_suffix(entry->d_name, ".caffemodel"))
+        if (!has_suffix(entry->d_name, ".caffemodel") &&
+            !has_suffix(entry->d_name, ".caffemodel.h5"))
             continue;
         if (found)
             rc =

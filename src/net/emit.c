@@ -113,7 +113,7 @@ static int choose_outputs(struct emission *e, const char *const *wanted, int wan
             return sac_fail(err, SAC_ENOENT, "the net has no blob \"%.64s\"", wanted[i]);
         e->outputs[e->output_count++] = value;
     }
-    if (wanted_count == 0)
+    if (!wanted)
         default_outputs(e);
     return e->output_count > 0 || e->judged
                ? 0
@@ -297,11 +297,11 @@ static int make_graph(const struct sac_net *net, int batch, bool judged, const c
 int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted, int wanted_count,
                   struct sac_graph **ret, struct sac_error *err)
 {
-    return make_graph(net, batch, false, wanted, wanted_count, ret, err);
+    return make_graph(net, batch, false, wanted_count > 0 ? wanted : NULL, wanted_count, ret, err);
 }
 
-int sac_net_judged_graph(const struct sac_net *net, int batch, struct sac_graph **ret,
-                         struct sac_error *err)
+int sac_net_judged_graph(const struct sac_net *net, int batch, const char *const *wanted,
+                         int wanted_count, struct sac_graph **ret, struct sac_error *err)
 {
-    return make_graph(net, batch, true, NULL, 0, ret, err);
+    return make_graph(net, batch, true, wanted, wanted_count, ret, err);
 }

@@ -51,9 +51,9 @@ struct sac_weights_report {
     char first_missing[128];
 };
 
-/* Copies weights by layer name. A wrong blob count or shape is an error that
- * names the layer and both shapes (legacy 4-axis shapes with leading ones are
- * equal to shorter ones, as in Caffe). May be called for several files. */
+/* Copies weights by layer name, from a caffemodel in either form. A wrong blob count or shape is an
+ * error that names the layer and both shapes (legacy 4-axis shapes with leading ones are equal to
+ * shorter ones, as in Caffe). May be called for several files. */
 int sac_net_load_weights(struct sac_net *net, const char *path, struct sac_weights_report *report,
                          struct sac_error *err);
 
@@ -106,9 +106,9 @@ int sac_net_reshape(struct sac_net *net, int index, const struct sac_shape *shap
 int sac_net_graph(const struct sac_net *net, int batch, const char *const *wanted, int wanted_count,
                   struct sac_graph **ret, struct sac_error *err);
 
-/* The same with losses and accuracies: the net's outputs are the graph's, and what
- * has a loss weight is among its losses. For training, and for the tests between. */
-int sac_net_judged_graph(const struct sac_net *net, int batch, struct sac_graph **ret,
-                         struct sac_error *err);
+/* The same with losses and accuracies: what has a loss weight is among the graph's losses.
+ * `wanted` NULL: the net's outputs are the graph's. For training and tests. */
+int sac_net_judged_graph(const struct sac_net *net, int batch, const char *const *wanted,
+                         int wanted_count, struct sac_graph **ret, struct sac_error *err);
 
 #endif

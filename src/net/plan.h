@@ -31,7 +31,8 @@ struct sac_plan_options {
     /* ops.training: where sac_plan_backward adds gradients, likewise; NULL where a
      * parameter's is not wanted. Parameters with lr_mult 0 get none. */
     float *const *weight_grads;
-    /* The net with its losses and accuracies, and its own outputs; training has them. */
+    /* The net with its losses and accuracies; training has them. `wanted` that is not NULL
+     * may then be empty: the losses alone. */
     bool judged;
     const char *const *wanted; /* blob names to keep as outputs; none: the net's */
     int wanted_count;

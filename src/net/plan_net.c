@@ -66,7 +66,8 @@ static int make_graph(const struct sac_net *net, const struct sac_plan_options *
                       struct sac_graph **ret, struct sac_error *err)
 {
     if (options->judged || options->ops.training)
-        return sac_net_judged_graph(net, options->batch, ret, err);
+        return sac_net_judged_graph(net, options->batch, options->wanted, options->wanted_count,
+                                    ret, err);
     if (options->topk > 0)
         return graph_for_topk(net, options, ret, err);
     return sac_net_graph(net, options->batch, options->wanted, options->wanted_count, ret, err);

@@ -1,4 +1,4 @@
-/* Weights: from a caffemodel's blobs into the net's, by layer name. */
+/* Weights: from a caffemodel's blobs, binary or HDF5, into the net's, by layer name. */
 #include "net/net_private.h"
 
 #include <stdio.h>
@@ -140,7 +140,7 @@ int sac_net_load_weights(struct sac_net *net, const char *path, struct sac_weigh
                          struct sac_error *err)
 {
     struct sac_caffe_net file = {0};
-    int rc = sac_caffe_net_load(&file, path, err);
+    int rc = sac_caffe_weights_load(&file, path, err);
 
     if (rc != 0)
         return rc;

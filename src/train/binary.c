@@ -136,84 +136,6 @@ int sac_binary_put_state(struct sac_out *out, const struct sac_snapshot *snapsho
 
 /* ---- Reading ---- */
 
-static struct sac_shape shape_of(const struct sac_caffe_blob *blob)
-{
-    struct sac_shape shape = {.rank = blob->rank};
-
-    memcpy(shape.dim, blob->dim, sizeof shape.dim);
-    return shape;
-}
-
-static int copy_blob(const struct sac_weights_layer *layer, int index,
-                     const Caffe__BlobProto *message, struct sac_error *err)
-{
-    struct sac_caffe_blob blob = {0};
-    int rc = sac_caffe_blob_read(&blob, message, err);
-
-    if (rc < 0) {
-        sac_error_prefix(err, "layer %s, blob %d", layer->name, index);
-        return rc;
-    }
-    struct sac_shape shape = shape_of(&blob);
-    rc = sac_weights_fit_shape(layer, index, &shape, err);
-    if (rc == 0 && blob.count > 0)
-        memcpy(layer->blobs[index].data, blob.data, blob.count * sizeof(float));
-    sac_caffe_blob_done(&blob);
-    return rc;
-}
-
-static int copy_layer(const struct sac_weights_layer *layer, const Caffe__LayerParameter *message,
-                      struct sac_error *err)
-{
-    int rc = sac_weights_fit_count(layer, (int)message->n_blobs, err);
-
-    for (int i = 0; rc == 0 && i < layer->blob_count; i++)
-        rc = copy_blob(layer, i, message->blobs[i], err);
-    return rc;
-}
-
-static const Caffe__LayerParameter *find_layer(const Caffe__NetParameter *net, const char *name)
-{
-    for (size_t i = 0; i < net->n_layer; i++) {
-        const Caffe__LayerParameter *layer = net->layer[i];
-        if (layer->n_blobs > 0 && layer->name && strcmp(layer->name, name) == 0)
-            return layer;
-    }
-    return NULL;
-}
-
-int sac_binary_load_weights(const struct sac_weights_view *to, const char *path,
-                            struct sac_weights_loaded *report, struct sac_error *err)
-{
-    struct sac_caffe_net file;
-    int rc = sac_caffe_net_load(&file, path, err);
-
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < file.net->n_layer; i++) {
-        const Caffe__LayerParameter *layer = file.net->layer[i];
-        const char *name = layer->name ? layer->name : "";
-        if (layer->n_blobs > 0 && !sac_weights_has(to, name, strlen(name)))
-            sac_weights_note_ignored(report, name);
-    }
-    for (int i = 0; rc == 0 && i < to->layer_count; i++) {
-        const struct sac_weights_layer *layer = &to->layers[i];
-        const Caffe__LayerParameter *message = find_layer(file.net, layer->name);
-        if (layer->blob_count == 0 && !message)
-            continue;
-        if (message)
-            rc = copy_layer(layer, message, err);
-        if (message)
-            report->copied++;
-        else
-            sac_weights_note_missing(report, layer->name);
-    }
-    if (rc < 0)
-        sac_error_prefix(err, "%s", path);
-    sac_caffe_net_done(&file);
-    return rc;
-}
-
 /* Gives the blob's values to the state. */
 static int add_history(struct sac_solver_state *state, const Caffe__BlobProto *message,
                        struct sac_error *err)
@@ -225,7 +147,8 @@ static int add_history(struct sac_solver_state *state, const Caffe__BlobProto *m
         sac_error_prefix(err, "history blob %d", state->history_count);
         return rc;
     }
-    state->history[state->history_count++] = (struct sac_blob_view){shape_of(&blob), blob.data};
+    state->history[state->history_count++] =
+        (struct sac_blob_view){sac_shape_of_blob(&blob), blob.data};
     return 0;
 }
 

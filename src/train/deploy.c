@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "formats/message.h"
+#include "net/layer.h"
 
 enum { BLOBS_MAX = 65536, ARENA_BYTES_MAX = 64 << 20 };
 
@@ -88,6 +89,12 @@ static int keep_layers(struct making *m, int end, struct sac_error *err)
         const Caffe__LayerParameter *layer = s->layers[i];
         if (layer == s->input || !gives_needed(m, layer))
             continue;
+        const struct sac_layer_type *type = sac_layer_type_find(layer->type ? layer->type : "");
+        if (type && type->feeds)
+            return sac_fail(err, SAC_EUNSUPPORTED,
+                            "the net's scores depend on \"%.64s\" and on layer \"%.64s\", which "
+                            "both feed it: no deploy net can be made of it",
+                            s->input->name, layer->name);
         m->kept[i] = true;
         for (size_t k = 0; rc == 0 && k < layer->n_bottom; k++)
             rc = need(m, layer->bottom[k], err);

@@ -48,13 +48,13 @@ static int64_t counted(const struct sac_scores *s)
 
 static int check_item(const struct sac_scores *s, int64_t item, struct sac_error *err)
 {
-    const float *values = item_values(s, item);
+    const float *values = s->values ? item_values(s, item) : NULL;
     float label = s->labels[item];
 
     if (!(label >= 0 && label < (float)s->classes && label == floorf(label)))
         return sac_fail(err, SAC_EINVAL, "label %g; expected 0 to %d", (double)label,
                         s->classes - 1);
-    for (int c = 0; c < s->classes; c++) {
+    for (int c = 0; values && c < s->classes; c++) {
         if (!isfinite(values[c * s->inner]))
             return sac_fail(err, SAC_EINVAL, "the net's value of class %d is %g", c,
                             (double)values[c * s->inner]);

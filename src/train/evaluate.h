@@ -30,7 +30,8 @@ struct sac_scores {
 };
 
 /* SAC_EINVAL: a label that is no whole number of 0 to classes − 1, or a value that
- * is not finite; *ret_item (may be NULL) is the item. The functions below expect
+ * is not finite; *ret_item (may be NULL) is the item. Without values it is about the
+ * labels alone. The functions below expect
  * scores that passed. */
 int sac_scores_check(const struct sac_scores *scores, int64_t *ret_item, struct sac_error *err);
 

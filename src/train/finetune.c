@@ -18,7 +18,7 @@ enum { DISPLAYS = 200, SNAPSHOTS = 5 };
 struct work {
     const struct sac_finetune *run;
     struct sac_arena *arena;
-    char *folder; /* absolute */
+    const char *folder; /* absolute */
     bool failed;
 };
 
@@ -251,7 +251,7 @@ static int put_files(const struct sac_adapted *nets, const Caffe__SolverParamete
     return rc;
 }
 
-static int check(const struct sac_finetune *run, struct sac_error *err)
+static int check_sides(const struct sac_finetune *run, struct sac_error *err)
 {
     if (run->how->crop_width == run->how->crop_height)
         return 0;
@@ -260,6 +260,7 @@ static int check(const struct sac_finetune *run, struct sac_error *err)
                     run->how->crop_width, run->how->crop_height);
 }
 
+/* ret_solver NULL: no file is made. */
 static int make(struct work *w, char **ret_solver, struct sac_error *err)
 {
     const struct sac_finetune *run = w->run;
@@ -278,8 +279,10 @@ static int make(struct work *w, char **ret_solver, struct sac_error *err)
     struct sac_adapted nets;
 
     if (w->failed)
-        return sac_fail(err, SAC_ENOMEM, "%s: out of memory", run->folder);
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
     int rc = sac_adapt(&nets, run->deploy, &options, w->arena, err);
+    if (rc != 0 || !ret_solver)
+        return rc;
     if (rc == 0)
         rc = put_files(&nets, solver, solver->net, path, err);
     if (rc == 0 && !(*ret_solver = strdup(path)))
@@ -287,18 +290,31 @@ static int make(struct work *w, char **ret_solver, struct sac_error *err)
     return rc;
 }
 
+int sac_finetune_check(const struct sac_finetune *run, struct sac_error *err)
+{
+    struct work w = {.run = run, .folder = ""};
+    int rc = check_sides(run, err);
+
+    if (rc == 0 && !(w.arena = sac_arena_new(0)))
+        rc = sac_fail(err, SAC_ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = make(&w, NULL, err);
+    sac_arena_free(w.arena);
+    return rc;
+}
+
 int sac_finetune_write(const struct sac_finetune *run, char **ret_solver, struct sac_error *err)
 {
     struct work w = {.run = run};
-    int rc = check(run, err);
+    char *folder = realpath(run->folder, NULL);
+    int rc = folder ? check_sides(run, err) : sac_fail_errno(err, errno, "%s", run->folder);
 
-    if (rc == 0 && !(w.folder = realpath(run->folder, NULL)))
-        rc = sac_fail_errno(err, errno, "%s", run->folder);
+    w.folder = folder;
     if (rc == 0 && !(w.arena = sac_arena_new(0)))
         rc = sac_fail(err, SAC_ENOMEM, "%s: out of memory", run->folder);
     if (rc == 0)
         rc = make(&w, ret_solver, err);
     sac_arena_free(w.arena);
-    free(w.folder);
+    free(folder);
     return rc;
 }

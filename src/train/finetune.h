@@ -22,6 +22,10 @@ struct sac_finetune {
     uint64_t seed;
 };
 
+/* Whether sac_finetune_write() would refuse it; nothing is made, and `folder` and the data
+ * need not be there. */
+int sac_finetune_check(const struct sac_finetune *run, struct sac_error *err);
+
 /* Both files are there, whole, or what was there before. ret_solver: the solver's path;
  * the caller frees it. */
 int sac_finetune_write(const struct sac_finetune *run, char **ret_solver, struct sac_error *err);

@@ -28,14 +28,6 @@ int sac_hdf5_put_state(struct sac_out *out, const struct sac_snapshot *snapshot,
     return out->rc = refuse(out->path, out->err);
 }
 
-int sac_hdf5_load_weights(const struct sac_weights_view *to, const char *path,
-                          struct sac_weights_loaded *report, struct sac_error *err)
-{
-    (void)to;
-    (void)report;
-    return refuse(path, err);
-}
-
 int sac_hdf5_load_state(struct sac_solver_state *ret, const char *path, struct sac_error *err)
 {
     (void)ret;

@@ -5,7 +5,9 @@
 
 #include "base/buf.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "formats/message.h"
+#include "net/fillers.h"
 #include "net/layer.h"
 
 /* The state of the solver and what the options add to it. */
@@ -40,15 +42,11 @@ static int see_input(struct sac_phase_net *p, const Caffe__LayerParameter *layer
 
     if (!type || !type->feeds)
         return 0;
-    if (p->input)
-        return sac_fail(err, SAC_EUNSUPPORTED,
-                        "layers \"%.64s\" and \"%.64s\" both feed the net; expected one",
-                        p->input->name, layer->name);
-    if (layer->n_top < 1 || layer->n_top > 2)
-        return sac_fail(err, SAC_EUNSUPPORTED,
-                        "layer \"%.64s\" has %zu tops; expected data and perhaps labels",
-                        layer->name, layer->n_top);
-    p->input = layer;
+    if (p->feed_count == SAC_PHASE_FEEDS_MAX)
+        return sac_fail(err, SAC_ELIMIT, "over %d layers feed the net", SAC_PHASE_FEEDS_MAX);
+    if (layer->n_top < 1)
+        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\" has no tops", layer->name);
+    p->feeds[p->feed_count++].layer = layer;
     return 0;
 }
 
@@ -69,7 +67,7 @@ static int find_layers(struct sac_phase_net *p, const struct sac_net_options *op
         p->layers[p->layer_count++] = layer;
         rc = see_input(p, layer, err);
     }
-    if (rc == 0 && !p->input)
+    if (rc == 0 && p->feed_count == 0)
         rc = sac_fail(err, SAC_EINVAL, "no layer feeds the net in its %s phase",
                       options->phase == SAC_PHASE_TRAIN ? "TRAIN" : "TEST");
     return rc;
@@ -117,38 +115,61 @@ static int read_message(struct sac_phase_net *p, const struct sac_phase_options 
     if (rc != 0)
         return rc;
     p->message = p->file.net;
-    rc = smooth_labels(p->file.net, options->smoothing, p->file.arena, err);
+    rc = sac_caffe_net_find_means(&p->file, options->path, err);
+    if (rc == 0)
+        rc = smooth_labels(p->file.net, options->smoothing, p->file.arena, err);
     return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
 }
 
 /* ---- The net --------------------------------------------------------------- */
 
+enum { INPUTS_MAX = SAC_PHASE_FEEDS_MAX * SAC_SOURCE_SETS_MAX };
+
+static int add_inputs(const struct sac_phase_feed *f, struct sac_net_input *inputs, int *count,
+                      struct sac_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; f->feed && i < f->layer->n_top; i++) {
+        struct sac_feed_top top = {0};
+        rc = sac_feed_top(f->feed, (int)i, &top, err);
+        if (rc != 0) {
+            sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
+            return rc;
+        }
+        struct sac_net_input *input = &inputs[(*count)++];
+        *input = (struct sac_net_input){f->layer->top[i], {.rank = top.rank}};
+        memcpy(input->shape.dim, top.dim, sizeof top.dim);
+    }
+    return rc;
+}
+
+/* DummyData's shapes the net reads itself. */
 static int load_net(struct sac_phase_net *p, const struct sac_phase_options *options,
                     const struct sac_net_options *state, const struct sac_buf *bytes,
                     struct sac_error *err)
 {
-    const int *shape = sac_feed_shape(p->feed);
-    int64_t batch = sac_feed_batch(p->feed);
-    int labels = sac_feed_source(p->feed)->label_count;
-    struct sac_net_input inputs[2] = {
-        {p->input->top[0], {4, {batch, shape[0], shape[1], shape[2]}}},
-        {p->input->n_top > 1 ? p->input->top[1] : "", {labels > 1 ? 2 : 1, {batch, labels}}},
-    };
     struct sac_net_options how = *state;
+    struct sac_net_input *inputs = calloc(INPUTS_MAX, sizeof *inputs);
+    int rc = inputs ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
     how.inputs = inputs;
-    how.input_count = (int)p->input->n_top;
-    return sac_net_parse(&p->net, options->path, bytes->data, bytes->len, &how, err);
+    for (int i = 0; rc == 0 && i < p->feed_count; i++)
+        rc = add_inputs(&p->feeds[i], inputs, &how.input_count, err);
+    if (rc == 0)
+        rc = sac_net_parse(&p->net, options->path, bytes->data, bytes->len, &how, err);
+    free(inputs);
+    return rc;
 }
 
 /* Labels that a softmax loss takes as they come are classes of its scores. */
-static void find_classes(struct sac_phase_net *p)
+static void find_classes(const struct sac_phase_net *p, struct sac_phase_feed *f)
 {
-    for (int i = 0; i < p->layer_count && p->input->n_top > 1; i++) {
+    for (int i = 0; i < p->layer_count && f->feed && f->layer->n_top > 1; i++) {
         const Caffe__LayerParameter *layer = p->layers[i];
         struct sac_shape shape;
         if (!layer->type || strcmp(layer->type, "SoftmaxWithLoss") != 0 || layer->n_bottom < 2 ||
-            strcmp(layer->bottom[1], p->input->top[1]) != 0 ||
+            strcmp(layer->bottom[1], f->layer->top[1]) != 0 ||
             (layer->loss_param && layer->loss_param->has_ignore_label) ||
             !sac_net_blob_shape(p->net, layer->bottom[0], &shape))
             continue;
@@ -157,44 +178,74 @@ static void find_classes(struct sac_phase_net *p)
         if (axis < 0 || axis >= shape.rank || shape.dim[axis] > 1 << 24)
             continue;
         int classes = (int)shape.dim[axis];
-        p->classes = p->classes == 0 || classes < p->classes ? classes : p->classes;
+        f->classes = f->classes == 0 || classes < f->classes ? classes : f->classes;
     }
 }
 
 /* A batch that cannot be is for the feed to tell. */
-static int share_batch(const struct sac_phase_net *p, const struct sac_phase_options *options,
+static int share_batch(struct sac_phase_feed *f, const struct sac_phase_options *options,
                        struct sac_feed_options *how, struct sac_error *err)
 {
-    int batch = options->batch ? options->batch : sac_feed_layer_batch(p->input);
+    int batch = options->batch ? options->batch : sac_feed_layer_batch(f->layer), rc = 0;
 
-    if (options->world <= 1 || batch < 1)
-        return 0;
-    how->shard = options->rank;
-    how->shards = options->world;
-    return sac_ranks_batch(batch, options->batch_rule, options->world, &how->batch, err);
+    if (options->world > 1 && batch > 0) {
+        how->shard = options->rank;
+        how->shards = options->world;
+        rc = sac_ranks_batch(batch, options->batch_rule, options->world, &how->batch, err);
+        batch = how->batch;
+    }
+    f->items = batch > 0 ? batch : 1;
+    return rc;
 }
 
-static int open_feed(struct sac_phase_net *p, const struct sac_phase_options *options,
-                     struct sac_error *err)
+static bool is_dummy(const struct sac_phase_feed *f)
 {
+    return strcmp(f->layer->type, "DummyData") == 0;
+}
+
+/* Another source and its mean take the place of the main one's. */
+static int open_feed(struct sac_phase_net *p, struct sac_phase_feed *f,
+                     const struct sac_phase_options *options, struct sac_error *err)
+{
+    const struct sac_phase_feed *first = &p->feeds[p->main];
     struct sac_feed_options how = {
         .train = options->phase == SAC_PHASE_TRAIN,
         .seed = options->seed,
-        .position = options->position,
         .threads = options->threads,
         .batch = options->batch,
-        .source = options->source,
-        .mean_file = options->mean_file,
-        .augment = options->augment,
+        .source = f == first ? options->source : NULL,
+        .mean_file = f == first ? options->mean_file : NULL,
+        .augment = f == first ? options->augment : NULL,
         .resize = options->resize,
         .resize_width = options->resize_width,
         .resize_height = options->resize_height,
     };
+    int rc = share_batch(f, options, &how, err);
 
-    int rc = share_batch(p, options, &how, err);
+    how.position = f == first ? options->position : options->position / first->items * f->items;
+    return rc == 0 ? sac_feed_from_layer(&f->feed, f->layer, &how, err) : rc;
+}
 
+/* The main one first: the others' positions follow from its. */
+static int open_feeds(struct sac_phase_net *p, const struct sac_phase_options *options,
+                      struct sac_error *err)
+{
+    int rc = 0;
+
+    p->seed = sac_random_key(options->seed, 0xD, (uint64_t)options->rank);
     p->position = options->position;
-    return rc == 0 ? sac_feed_from_layer(&p->feed, p->input, &how, err) : rc;
+    while (p->main + 1 < p->feed_count && is_dummy(&p->feeds[p->main]))
+        p->main++;
+    if (is_dummy(&p->feeds[p->main]))
+        p->main = 0;
+    p->input = p->feeds[p->main].layer;
+    for (int i = 0; rc == 0 && i < p->feed_count; i++) {
+        int at = i == 0 ? p->main : i <= p->main ? i - 1 : i;
+        if (!is_dummy(&p->feeds[at]))
+            rc = open_feed(p, &p->feeds[at], options, err);
+    }
+    p->feed = p->feeds[p->main].feed;
+    return rc;
 }
 
 int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options *options,
@@ -210,14 +261,14 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
     if (rc == 0) {
         rc = find_layers(ret, &how, err);
         if (rc == 0)
-            rc = open_feed(ret, options, err);
+            rc = open_feeds(ret, options, err);
         if (rc != 0)
             sac_error_prefix(err, "%s", options->path);
     }
     if (rc == 0)
         rc = load_net(ret, options, &how, &bytes, err);
-    if (rc == 0)
-        find_classes(ret);
+    for (int i = 0; rc == 0 && i < ret->feed_count; i++)
+        find_classes(ret, &ret->feeds[i]);
     sac_buf_done(&bytes);
     return rc;
 }
@@ -228,7 +279,8 @@ void sac_phase_net_done(struct sac_phase_net *p)
     if (p->staging)
         p->device->table->memory_free(p->device, SAC_MEMORY_STAGING, p->staging);
     sac_net_free(p->net);
-    sac_feed_free(p->feed);
+    for (int i = 0; i < p->feed_count; i++)
+        sac_feed_free(p->feeds[i].feed);
     sac_caffe_net_done(&p->file);
     free(p->layers);
     free(p->outputs);
@@ -314,21 +366,60 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
     return rc;
 }
 
-static int check_labels(const struct sac_phase_net *p, const struct sac_batch *batch,
-                        struct sac_error *err)
-{
-    const struct sac_source *source = sac_feed_source(p->feed);
+/* ---- Batches --------------------------------------------------------------- */
 
-    for (int i = 0; p->classes > 0 && i < batch->count * source->label_count; i++) {
-        float label = batch->labels[i];
-        if (label >= 0 && label < (float)p->classes && label == (float)(int)label)
+/* The first label of each item is the classes'; others are further tops. */
+static int check_labels(const struct sac_phase_feed *f, struct sac_error *err)
+{
+    const struct sac_source *source = sac_feed_source(f->feed);
+    struct sac_feed_top top = {0};
+    int rc = f->classes > 0 ? sac_feed_top(f->feed, 1, &top, err) : 0;
+
+    for (int64_t i = 0; rc == 0 && i < f->batch.count * top.count; i++) {
+        int64_t item = i / top.count;
+        float label = f->batch.labels[item * source->label_count + i % top.count];
+        if (label >= 0 && label < (float)f->classes && label == (float)(int)label)
             continue;
         char name[SAC_ERROR_TEXT / 2];
-        sac_source_item_name(source, batch->index[i / source->label_count], name, sizeof name);
+        sac_source_item_name(source, f->batch.index[item], name, sizeof name);
         return sac_fail(err, SAC_EINVAL, "%s: label %g; the net has classes 0 to %d", name,
-                        (double)label, p->classes - 1);
+                        (double)label, f->classes - 1);
     }
-    return 0;
+    return rc;
+}
+
+static const struct sac_phase_feed *find_top(const struct sac_phase_net *p, const char *name,
+                                             int *ret_top)
+{
+    for (int i = 0; i < p->feed_count; i++) {
+        const Caffe__LayerParameter *layer = p->feeds[i].layer;
+        for (size_t k = 0; k < layer->n_top; k++) {
+            *ret_top = (int)k;
+            if (strcmp(layer->top[k], name) == 0)
+                return &p->feeds[i];
+        }
+    }
+    return NULL;
+}
+
+/* As Caffe's: a constant stays, others are drawn anew each pass, here from the run's seed
+ * and the pass, so that a run that goes on draws what one that did not stop would. */
+static int fill_dummy(const struct sac_phase_net *p, const struct sac_phase_feed *f, int top,
+                      const struct sac_shape *shape, float *to, struct sac_error *err)
+{
+    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
+    size_t count = m ? m->n_data_filler : 0;
+
+    if (count > 1 && count != f->layer->n_top)
+        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\": %zu data_filler for %zu tops",
+                        f->layer->name, count, f->layer->n_top);
+    struct sac_filler filler =
+        count ? sac_filler_of(m->data_filler[count == 1 ? 0 : top]) : sac_filler_constant(0);
+    int rc = sac_filler_fill(&filler, f->layer->top[top], shape,
+                             sac_random_key(p->seed, 0, (uint64_t)p->pass), to, err);
+    if (rc != 0)
+        sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
+    return rc;
 }
 
 /* The losses of the pass before were waited for, and with them what the staging held. */
@@ -339,10 +430,17 @@ int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sa
 
     for (int i = 0; i < sac_plan_input_count(plan) && rc == 0; i++) {
         const struct sac_tensor *to = sac_plan_input(plan, i);
-        const float *from = i == 0 ? p->batch.data : p->batch.labels;
         size_t bytes = sac_tensor_bytes(&to->shape, SAC_F32);
-        memcpy(at ? at : to->data, from, bytes);
-        if (!at)
+        int top = 0;
+        const struct sac_phase_feed *f = find_top(p, sac_net_input_name(p->net, i), &top);
+        if (!f)
+            return sac_fail(err, SAC_EINVAL, "nothing feeds \"%.64s\"",
+                            sac_net_input_name(p->net, i));
+        if (f->feed)
+            sac_feed_copy_top(f->feed, &f->batch, top, at ? (float *)at : to->data);
+        else
+            rc = fill_dummy(p, f, top, &to->shape, at ? (float *)at : to->data, err);
+        if (!at || rc != 0)
             continue;
         rc = p->device->table->copy(p->stream, SAC_COPY_TO_DEVICE, to->data, at, bytes, err);
         at += bytes;
@@ -352,17 +450,26 @@ int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sa
 
 int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
 {
-    struct sac_batch batch = {0};
-    int rc = sac_feed_next(p->feed, &batch, err);
+    const struct sac_phase_feed *first = &p->feeds[p->main];
+    int rc = 0;
 
-    if (rc == 0)
-        rc = check_labels(p, &batch, err);
+    for (int i = 0; i < p->feed_count && rc == 0; i++) {
+        struct sac_phase_feed *f = &p->feeds[i];
+        struct sac_batch batch = {0};
+        if (!f->feed)
+            continue;
+        rc = sac_feed_next(f->feed, &batch, err);
+        f->batch = batch;
+        if (rc == 0)
+            rc = check_labels(f, err);
+    }
     if (rc != 0)
         return rc;
-    p->batch = batch;
+    p->batch = first->batch;
+    p->pass = p->feed ? p->position / first->items : p->position;
     rc = sac_phase_net_give(p, p->plan, err);
     if (rc == 0)
-        p->position = batch.position;
+        p->position = p->feed ? first->batch.position : p->position + 1;
     return rc;
 }
 

@@ -41,21 +41,40 @@ struct sac_phase_output {
     int64_t first, count; /* among all outputs' elements */
 };
 
+enum { SAC_PHASE_FEEDS_MAX = 16 };
+
+/* A layer that feeds the net. */
+struct sac_phase_feed {
+    const Caffe__LayerParameter *layer;
+    struct sac_feed *feed;  /* NULL: DummyData, which its fillers make */
+    struct sac_batch batch; /* the last that was taken; the feed's */
+    int64_t items;          /* of a whole batch, over all ranks; of a feed */
+    int classes;            /* of the labels; 0: any */
+};
+
 struct sac_phase_net {
     struct sac_caffe_net file;
     const Caffe__NetParameter *message;
     const Caffe__LayerParameter **layers; /* those of the phase; as the net's */
     int layer_count;
-    const Caffe__LayerParameter *input;
+    /* All begin with the same batch and go on together; with one seed they shuffle, crop
+     * and mirror alike, so that what belongs together stays so. */
+    struct sac_phase_feed feeds[SAC_PHASE_FEEDS_MAX];
+    int feed_count;
+    int main;                           /* the first of them with a feed, or 0 */
+    const Caffe__LayerParameter *input; /* the main one's */
+    struct sac_feed *feed;              /* the main one's; NULL: there is none */
     struct sac_net *net;
-    struct sac_feed *feed;
     struct sac_plan *plan;
     struct sac_device *device;
     struct sac_stream *stream;
     char *staging; /* of a device with memory of its own: inputs or outputs pass through it */
-    struct sac_batch batch;           /* the last that was taken; the feed's */
-    int64_t position;                 /* of the feed, after the batches that were used */
-    int classes;                      /* of the labels; 0: any */
+    struct sac_batch batch; /* the main one's */
+    /* Of the main feed, after the batches that were used; without one, passes. The others'
+     * positions follow from it. */
+    int64_t position;
+    int64_t pass;                     /* the number of the last */
+    uint64_t seed;                    /* of DummyData's fillers: a rank's own */
     struct sac_phase_output *outputs; /* by name, as Caffe numbers them */
     int output_count;
     int64_t value_count; /* elements of all outputs */

@@ -81,10 +81,10 @@ static double tick(double span)
     return power * (part < 1.5 ? 1 : part < 3.5 ? 2 : part < 7.5 ? 5 : 10);
 }
 
-static void put_axes(struct sac_buf *out, const struct axes *a, int64_t epoch)
+static void put_axes(struct sac_buf *out, const struct axes *a, double epoch)
 {
     double step = tick(a->high - a->low);
-    double unit = epoch > 0 ? (double)epoch : 1, across = tick((double)a->last / unit + 1e-9);
+    double unit = epoch > 0 ? epoch : 1, across = tick((double)a->last / unit + 1e-9);
 
     for (double y = ceil(a->low / step) * step; y <= a->high + 1e-9; y += step)
         sac_buf_printf(out,
@@ -193,45 +193,65 @@ static void put_classes(struct sac_buf *out, const struct sac_report *r, int cla
     sac_buf_puts(out, "</table>\n");
 }
 
-enum { MATRIX_CLASSES_MAX = 200 };
+enum { MATRIX_CLASSES_MAX = 200, NAME_MARGIN = 150 };
+
+/* Each class's name beside its row and over its column. */
+static void put_matrix_names(struct sac_buf *out, const struct sac_report *r, int classes, int cell)
+{
+    for (int i = 0; i < classes; i++) {
+        int middle = NAME_MARGIN + i * cell + cell / 2;
+        sac_buf_printf(out, "<text class=\"row\" x=\"%d\" y=\"%d\">", NAME_MARGIN - 5, middle + 4);
+        put_class(out, r, i);
+        sac_buf_printf(out,
+                       "</text>\n<text class=\"column\" transform=\"translate(%d %d) "
+                       "rotate(-90)\">",
+                       middle + 4, NAME_MARGIN - 5);
+        put_class(out, r, i);
+        sac_buf_puts(out, "</text>\n");
+    }
+}
+
+static void put_square(struct sac_buf *out, const struct sac_report *r, int truth, int said,
+                       int cell)
+{
+    struct sac_class_result c = sac_evaluation_class(r->test, truth);
+    int64_t n = sac_evaluation_confused(r->test, truth, said);
+    int x = NAME_MARGIN + said * cell, y = NAME_MARGIN + truth * cell;
+
+    if (n == 0)
+        return;
+    sac_buf_printf(out,
+                   "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" "
+                   "fill-opacity=\"%.2f\"><title>",
+                   truth == said ? "good" : "bad", x, y, cell, cell,
+                   0.15 + 0.85 * (double)n / (double)(c.items ? c.items : 1));
+    put_class(out, r, truth);
+    sac_buf_puts(out, truth == said ? ": right, " : " taken for ");
+    if (truth != said) {
+        put_class(out, r, said);
+        sac_buf_puts(out, ": ");
+    }
+    sac_buf_printf(out, "%lld of %lld</title></rect>\n<text x=\"%d\" y=\"%d\">%lld</text>\n",
+                   (long long)n, (long long)c.items, x + cell / 2, y + cell / 2 + 4, (long long)n);
+}
 
 /* A square a pair of classes: the row is what it is, the column what the model said. */
 static void put_matrix(struct sac_buf *out, const struct sac_report *r, int classes)
 {
-    char truth[32], said[32];
+    int cell = classes > 40 ? 16 : 24, side = NAME_MARGIN + classes * cell;
 
     if (classes > MATRIX_CLASSES_MAX || sac_evaluation_confused(r->test, 0, 0) < 0)
         return;
-    int cell = classes > 40 ? 6 : classes > 20 ? 16 : 24;
     sac_buf_printf(out,
                    "<h2>Confusion</h2>\n<p>Rows: what it is. Columns: what the model says. "
-                   "Off the diagonal, darker is more often wrong.</p>\n"
-                   "<svg class=\"matrix\" style=\"max-width:%dpx\" viewBox=\"0 0 %d %d\">\n",
-                   classes * cell, classes * cell, classes * cell);
-    for (int i = 0; i < classes; i++) {
-        struct sac_class_result c = sac_evaluation_class(r->test, i);
-        for (int k = 0; k < classes; k++) {
-            int64_t n = sac_evaluation_confused(r->test, i, k);
-            if (n == 0)
-                continue;
-            sac_buf_printf(out,
-                           "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" "
-                           "fill-opacity=\"%.2f\"><title>",
-                           i == k ? "good" : "bad", k * cell, i * cell, cell, cell,
-                           0.15 + 0.85 * (double)n / (double)(c.items ? c.items : 1));
-            sac_buf_put_html(out, class_name(r, i, truth));
-            sac_buf_puts(out, i == k ? ": right, " : " taken for ");
-            if (i != k) {
-                sac_buf_put_html(out, class_name(r, k, said));
-                sac_buf_puts(out, ": ");
-            }
-            sac_buf_printf(out, "%lld of %lld</title></rect>\n", (long long)n, (long long)c.items);
-            if (cell == 24)
-                sac_buf_printf(out, "<text x=\"%d\" y=\"%d\">%lld</text>\n", k * cell + cell / 2,
-                               i * cell + 16, (long long)n);
-        }
-    }
-    sac_buf_puts(out, "</svg>\n");
+                   "Off the diagonal, darker is more often wrong.</p>\n<div class=\"wide\">"
+                   "<svg class=\"matrix\" style=\"width:%dpx\" viewBox=\"0 0 %d %d\">\n",
+                   side, side, side);
+    put_matrix_names(out, r, classes, cell);
+    for (int i = 0; i < classes; i++)
+        for (int k = 0; k < classes; k++)
+            put_square(out, r, i, k, cell);
+    sac_buf_puts(out, "</svg></div>\n");
 }
 
 static void put_worst(struct sac_buf *out, const struct sac_report *r)
@@ -271,7 +291,8 @@ static const char style[] =
     ".figures{display:flex;flex-wrap:wrap;gap:2rem;margin:1rem 0}.figures b{display:block;"
     "font-size:2rem;line-height:1.1}figure{margin:1rem 0}svg{width:100%;height:auto}"
     "svg text{font-size:11px;fill:currentColor}.y{text-anchor:end}.x,.matrix text"
-    "{text-anchor:middle}.grid{stroke:var(--line);fill:none}path.a,path.b{fill:none;"
+    "{text-anchor:middle}.matrix .row{text-anchor:end}.matrix .column{text-anchor:start}"
+    ".wide{overflow-x:auto}.grid{stroke:var(--line);fill:none}path.a,path.b{fill:none;"
     "stroke-width:2}path.a{stroke:var(--a)}path.b{stroke:var(--b)}b.a{color:var(--a)}"
     "b.b{color:var(--b)}.best{stroke:currentColor;stroke-dasharray:3 3;opacity:.6}"
     ".good{fill:var(--a)}.bad{fill:var(--b)}.worst{display:grid;gap:1rem;"
@@ -291,7 +312,12 @@ static void put_figures(struct sac_buf *out, const struct sac_report *r,
     char name[32];
 
     sac_buf_puts(out, "<div class=\"figures\">");
-    put_figure(out, "right on the test pictures", "%.2f&nbsp;%%", 100 * s->top1);
+    put_figure(out,
+               r->on_validation
+                   ? "right on the validation pictures, by which the model was chosen; "
+                     "none was kept to test with"
+                   : "right on the test pictures",
+               "%.2f&nbsp;%%", 100 * s->top1);
     if (s->top_k > 1 && s->top_k < s->classes) {
         snprintf(name, sizeof name, "among the first %d", s->top_k);
         put_figure(out, name, "%.2f&nbsp;%%", 100 * s->topk);
@@ -301,6 +327,21 @@ static void put_figures(struct sac_buf *out, const struct sac_report *r,
     sac_buf_printf(
         out, "</div>\n<p>%lld pictures to train with, %lld to validate, %lld to test.</p>\n",
         (long long)r->train_items, (long long)r->validation_items, (long long)r->test_items);
+}
+
+/* A mean over classes says nothing of those that it has no pictures of. */
+static void put_untested(struct sac_buf *out, const struct sac_report *r, int classes)
+{
+    int count = 0;
+
+    for (int i = 0; i < classes; i++) {
+        if (sac_evaluation_class(r->test, i).items > 0)
+            continue;
+        sac_buf_puts(out, count++ ? ", " : "<p>No picture to judge by: ");
+        put_class(out, r, i);
+    }
+    if (count)
+        sac_buf_puts(out, ".</p>\n");
 }
 
 void sac_report_html(struct sac_buf *out, const struct sac_report *r)
@@ -319,6 +360,7 @@ void sac_report_html(struct sac_buf *out, const struct sac_report *r)
     sac_buf_put_html(out, r->summary);
     sac_buf_puts(out, "</p>\n");
     put_figures(out, r, &s);
+    put_untested(out, r, s.classes);
     put_chart(out, r, "Loss", train_loss, "training", validation_loss, "validation");
     put_chart(out, r, "Right in the validation, %", validation_accuracy, "accuracy", NULL, NULL);
     put_matrix(out, r, s.classes);
@@ -341,10 +383,11 @@ static json_t *points_json(const struct sac_report *r)
 
     for (int i = 0; i < r->point_count; i++) {
         const struct sac_report_point *p = &r->points[i];
-        json_array_append_new(out, json_pack("{s:I,s:o,s:o,s:o,s:o}", "iteration",
+        json_array_append_new(out, json_pack("{s:I,s:o,s:o,s:o,s:o,s:o}", "iteration",
                                              (json_int_t)p->iteration, "rate", number(p->rate),
                                              "train_loss", number(p->train_loss), "loss",
-                                             number(p->loss), "accuracy", number(p->accuracy)));
+                                             number(p->loss), "accuracy", number(p->accuracy),
+                                             "seconds", number(p->seconds)));
     }
     return out;
 }
@@ -376,8 +419,9 @@ static json_t *worst_json(const struct sac_report *r)
 
 json_t *sac_report_json(const struct sac_report *r)
 {
-    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "title", r->title, "summary",
-                     r->summary, "train_items", (json_int_t)r->train_items, "validation_items",
+    return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "title", r->title, "summary",
+                     r->summary, "tested_on", r->on_validation ? "validation" : "test",
+                     "train_items", (json_int_t)r->train_items, "validation_items",
                      (json_int_t)r->validation_items, "test_items", (json_int_t)r->test_items,
                      "best_iteration", (json_int_t)r->best_iteration, "choices",
                      choices_json(r->choices), "curve", points_json(r), "worst", worst_json(r),

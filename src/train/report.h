@@ -6,6 +6,7 @@
 #ifndef SAC_TRAIN_REPORT_H
 #define SAC_TRAIN_REPORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <jansson.h>
@@ -19,6 +20,7 @@
 struct sac_report_point {
     int64_t iteration;
     double rate, train_loss, loss, accuracy; /* the last two of the validation */
+    double seconds;                          /* since the run began, training alone */
 };
 
 /* A picture that the model got wrong, with what it was sure of. */
@@ -37,13 +39,14 @@ struct sac_report {
     const struct sac_tuning_choices *choices;
     const struct sac_report_point *points;
     int point_count;
-    int64_t epoch_iterations; /* an epoch; for the axis; 0: iterations are shown */
-    int64_t best_iteration;   /* whose weights were kept; −1: unknown */
+    double epoch_iterations; /* an epoch; for the axis; 0: iterations are shown */
+    int64_t best_iteration;  /* whose weights were kept; −1: unknown */
     const struct sac_evaluation *test;
     const struct sac_class_names *names;
     const struct sac_report_picture *worst;
     int worst_count;
     int64_t train_items, validation_items, test_items;
+    bool on_validation; /* nothing was kept to test with: `test` is of the validation's */
 };
 
 /* A failed allocation is in out->failed. */

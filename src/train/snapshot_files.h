@@ -27,28 +27,13 @@ int sac_hdf5_put_weights(struct sac_out *out, const struct sac_weights_view *wei
 int sac_hdf5_put_state(struct sac_out *out, const struct sac_snapshot *snapshot,
                        const char *learned_net);
 
-int sac_binary_load_weights(const struct sac_weights_view *to, const char *path,
-                            struct sac_weights_loaded *report, struct sac_error *err);
-int sac_hdf5_load_weights(const struct sac_weights_view *to, const char *path,
-                          struct sac_weights_loaded *report, struct sac_error *err);
 /* Whether a caffemodel can be read from end to end. */
 int sac_weights_check(const char *path, struct sac_error *err);
 /* On failure what was read is in *ret, and goes with sac_solver_state_done. */
 int sac_binary_load_state(struct sac_solver_state *ret, const char *path, struct sac_error *err);
 int sac_hdf5_load_state(struct sac_solver_state *ret, const char *path, struct sac_error *err);
 
-/* By the first bytes: 1 HDF5, 0 not, negative when the file cannot be read. */
-int sac_hdf5_is(const char *path, struct sac_error *err);
-
-/* Fails unless the file's count of blobs and blob `index`'s shape fit the layer. */
-/* Counts a layer as not in the file, or as not in the view. */
-void sac_weights_note_missing(struct sac_weights_loaded *report, const char *name);
-void sac_weights_note_ignored(struct sac_weights_loaded *report, const char *name);
-/* Whether the view has a layer of that name with blobs. */
-bool sac_weights_has(const struct sac_weights_view *view, const char *name, size_t length);
-int sac_weights_fit_count(const struct sac_weights_layer *layer, int count, struct sac_error *err);
-int sac_weights_fit_shape(const struct sac_weights_layer *layer, int index,
-                          const struct sac_shape *theirs, struct sac_error *err);
+struct sac_shape sac_shape_of_blob(const struct sac_caffe_blob *blob);
 
 /* A file as the sidecar knows it. */
 struct sac_file_print {

@@ -344,10 +344,13 @@ static int finish(struct sac_trainer *t, struct sac_error *err)
 /* The first batch of a feed could not be made ahead, but was waited for. */
 static void add_waits(struct sac_train_event *event, const struct sac_phase_net *net)
 {
-    struct sac_feed_stats stats = sac_feed_stats(net->feed);
-
-    event->waited += (double)(stats.wait_ns + stats.first_wait_ns) / 1e9;
-    event->corrupt += stats.corrupt;
+    for (int i = 0; i < net->feed_count; i++) {
+        if (!net->feeds[i].feed)
+            continue;
+        struct sac_feed_stats stats = sac_feed_stats(net->feeds[i].feed);
+        event->waited += (double)(stats.wait_ns + stats.first_wait_ns) / 1e9;
+        event->corrupt += stats.corrupt;
+    }
 }
 
 static void tell_end(struct sac_trainer *t)

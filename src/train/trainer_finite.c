@@ -26,6 +26,8 @@ static const char *word(float value)
 static int check_batch(const struct sac_trainer *t, struct sac_error *err)
 {
     const struct sac_phase_net *net = &t->train;
+    if (!net->feed) /* fillers make no such numbers */
+        return 0;
     const int *shape = sac_feed_shape(net->feed);
     int64_t item = (int64_t)shape[0] * shape[1] * shape[2];
     int64_t at = find_wild(net->batch.data, item * net->batch.count);

@@ -84,6 +84,11 @@ static int check_deploy(const struct sac_trainer *t, struct sac_error *err)
 static int make_deploy(struct sac_trainer *t, struct sac_error *err)
 {
     const struct sac_phase_net *net = served(t);
+
+    if (!net->feed || !t->train.feed)
+        return sac_fail(err, SAC_EUNSUPPORTED,
+                        "layer \"%.64s\" makes the data up: no deploy net can be made of it",
+                        net->input->name);
     struct sac_deploy_source source = {
         .name = net->message->name,
         .layers = net->layers,
@@ -96,6 +101,13 @@ static int make_deploy(struct sac_trainer *t, struct sac_error *err)
     return rc == 0 ? check_deploy(t, err) : rc;
 }
 
+static int check_dir(const struct sac_trainer *t, struct sac_error *err)
+{
+    struct sac_model_dir dir = model_dir(t);
+
+    return sac_model_dir_check(&dir, err);
+}
+
 /* Where nobody asked for a directory, one that cannot be is no failure. */
 static int prepare_auto(struct sac_trainer *t, struct sac_error *err)
 {
@@ -106,9 +118,8 @@ static int prepare_auto(struct sac_trainer *t, struct sac_error *err)
         return sac_trainer_no_memory(err);
     }
     int rc = make_deploy(t, &why);
-    struct sac_model_dir dir = model_dir(t);
     if (rc == 0)
-        rc = sac_model_dir_check(&dir, &why);
+        rc = check_dir(t, &why);
     if (rc == SAC_ENOMEM)
         return sac_fail(err, rc, "%s", why.text);
     if (rc == 0)
@@ -133,8 +144,7 @@ int sac_trainer_prepare_out(struct sac_trainer *t, struct sac_error *err)
     if (!t->out)
         return sac_trainer_no_memory(err);
     rc = make_deploy(t, err);
-    struct sac_model_dir dir = model_dir(t);
-    return rc == 0 ? sac_model_dir_check(&dir, err) : rc;
+    return rc == 0 ? check_dir(t, err) : rc;
 }
 
 /* The best weights take the place of the last; training is over. */

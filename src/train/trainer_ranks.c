@@ -227,7 +227,7 @@ enum sac_train_request sac_trainer_agreed(const struct sac_trainer *t)
 
 void sac_trainer_tell_ranks(const struct sac_trainer *t)
 {
-    int own = sac_feed_batch(t->train.feed), passes = sac_solver_iter_size(t->solver);
+    int own = sac_plan_batch(t->train.plan), passes = sac_solver_iter_size(t->solver);
     char text[200];
 
     snprintf(text, sizeof text,

@@ -43,6 +43,8 @@ static void choose_batch(struct work *w)
 
     if (!given)
         w->r->batch = w->f->train_items < 256 ? 16 : 32;
+    if (w->r->batch > w->f->train_items)
+        w->r->batch = (int)w->f->train_items;
     PUT(note(w, "batch", given, "%s",
              w->r->batch < 32 ? "few pictures: small batches give more steps an epoch"
                               : "large enough for a steady gradient"),
@@ -103,7 +105,7 @@ static void choose_rates(struct work *w)
 
 static void choose_regularisation(struct work *w)
 {
-    bool decay = w->r->decay > 0, smoothing = w->r->smoothing >= 0;
+    bool decay = w->r->decay >= 0, smoothing = w->r->smoothing >= 0;
 
     if (!decay)
         w->r->decay = 5e-4;
@@ -210,8 +212,6 @@ int sac_tuning_choose(struct sac_tuning *recipe, const struct sac_tuning_facts *
     w.per_class = (double)facts->train_items / facts->classes;
     ret_choices->count = 0;
     choose_batch(&w);
-    if (recipe->batch > facts->train_items)
-        recipe->batch = (int)facts->train_items;
     choose_epochs(&w);
     choose_frozen(&w);
     choose_rates(&w);

@@ -32,13 +32,13 @@ struct sac_tuning {
     double last_mult;  /* the new layer's rate over that */
     double early_mult; /* of the layers before it that are not frozen */
     int frozen;        /* layers that keep their weights; -1: not said */
-    double decay;
-    double smoothing; /* -1: not said */
-    double area_min;  /* random resized crop; -1: not said */
-    double color;     /* brightness, contrast and saturation; -1: not said */
-    int flip;         /* 0, 1, -1: not said */
-    int resize;       /* side to which pictures are scaled before they are cropped */
-    int patience;     /* tests without a better one until it stops */
+    double decay;      /* -1: not said */
+    double smoothing;  /* -1: not said */
+    double area_min;   /* random resized crop; -1: not said */
+    double color;      /* brightness, contrast and saturation; -1: not said */
+    int flip;          /* 0, 1, -1: not said */
+    int resize;        /* side to which pictures are scaled before they are cropped */
+    int patience;      /* tests without a better one until it stops */
 
     /* What follows from the others. */
     int64_t iterations, warm_up, test_interval, test_batches;
@@ -47,7 +47,7 @@ struct sac_tuning {
 #define SAC_TUNING_OPEN                                                                            \
     (struct sac_tuning)                                                                            \
     {                                                                                              \
-        .frozen = -1, .smoothing = -1, .area_min = -1, .color = -1, .flip = -1                     \
+        .frozen = -1, .decay = -1, .smoothing = -1, .area_min = -1, .color = -1, .flip = -1        \
     }
 
 enum { SAC_TUNING_CHOICES_MAX = 16, SAC_TUNING_TEXT = 160 };

@@ -221,6 +221,48 @@ static void hdf5_data_takes_its_datasets_by_the_tops_names(void **state)
     sac_feed_free(feed);
 }
 
+/* Any number of them, each of its own shape; other sources give four axes. */
+static void hdf5_data_keeps_the_shape_of_each_top(void **state)
+{
+    float data[ITEMS * 4], labels[ITEMS * 2], got[4 * 4];
+    const char *path = made_path("tops.h5");
+    struct sac_feed_top top;
+    struct sac_error err = {0};
+    char text[900];
+
+    (void)state;
+    for (int i = 0; i < ITEMS * 4; i++)
+        data[i] = (float)i;
+    for (int i = 0; i < ITEMS * 2; i++)
+        labels[i] = (float)-i;
+    make_hdf5(path, data, (int[]){ITEMS, 1, 2, 2}, labels, 2);
+    snprintf(text, sizeof text,
+             "layer { type: 'HDF5Data' top: 'label' top: 'data' top: 'label' hdf5_data_param {"
+             " source: '%s' batch_size: 4 } }",
+             path);
+    struct sac_feed *feed = open_layer(text, (struct sac_feed_options){0});
+    struct sac_batch batch = next(feed);
+    for (int i = 0; i < 3; i += 2) {
+        assert_ok(sac_feed_top(feed, i, &top, &err), err);
+        assert_true(top.rank == 2 && top.dim[0] == 4 && top.dim[1] == 2 && top.count == 2);
+        sac_feed_copy_top(feed, &batch, i, got);
+        assert_memory_equal(got, labels, 8 * sizeof *got);
+    }
+    assert_ok(sac_feed_top(feed, 1, &top, &err), err);
+    assert_true(top.rank == 4 && top.dim[1] == 1 && top.dim[2] == 2 && top.dim[3] == 2);
+    sac_feed_copy_top(feed, &batch, 1, got);
+    assert_memory_equal(got, data, sizeof got);
+    assert_int_equal(sac_feed_top(feed, 3, &top, &err), SAC_EUNSUPPORTED);
+    assert_says(err, "gives 3 tops");
+    sac_feed_free(feed);
+    snprintf(text, sizeof text,
+             "layer { type: 'Data' top: 'data' top: 'label' data_param { batch_size: 4 } }");
+    feed = open_layer(text, (struct sac_feed_options){.source = path});
+    assert_ok(sac_feed_top(feed, 0, &top, &err), err);
+    assert_true(top.rank == 4 && top.count == 4);
+    sac_feed_free(feed);
+}
+
 /* --data and --mean of `saccade test`: Caffe's own net, whose LMDB and mean file
  * are not there. cifar10_mean.binaryproto is Caffe's; y = x − mean. */
 static void another_source_and_mean_take_the_place_of_the_layers(void **state)
@@ -321,6 +363,7 @@ int main(void)
         cmocka_unit_test(augment_is_for_training_only),
         cmocka_unit_test(rand_skip_starts_within_its_bound),
         cmocka_unit_test(hdf5_data_takes_its_datasets_by_the_tops_names),
+        cmocka_unit_test(hdf5_data_keeps_the_shape_of_each_top),
         cmocka_unit_test(another_source_and_mean_take_the_place_of_the_layers),
         cmocka_unit_test(a_list_in_a_data_layers_place_is_read_in_colour),
         cmocka_unit_test(refusals_name_the_layer),

@@ -332,6 +332,9 @@ static void add_convolutions(void)
     add(sac_op_case_conv("1×1 with stride 2", 48, 14, 14, 96, 1, 2, 0, 1, 1));
     add(sac_op_case_conv("1×1 to 1000 classes", 96, 5, 5, 1000, 1, 1, 0, 1, 1));
     add(sac_op_case_conv("3×3 padded", 48, 14, 14, 96, 3, 1, 1, 1, 1));
+    add(sac_op_case_conv("3×3 padded, large enough for Winograd", 64, 28, 28, 64, 3, 1, 1, 1, 1));
+    add(sac_op_case_conv("3×3, 16 to 64, as SqueezeNet expands", 16, 13, 13, 64, 3, 1, 1, 1, 1));
+    add(sac_op_case_conv("3×3 unpadded, 64 to 80, tiles overhang", 64, 31, 33, 80, 3, 1, 0, 1, 1));
     add(sac_op_case_conv("3×3, odd channel counts 7 to 3", 7, 9, 11, 3, 3, 1, 1, 1, 1));
     add(sac_op_case_conv("5×5 in 2 groups", 96, 13, 13, 64, 5, 1, 2, 1, 2));
     add(sac_op_case_conv("3×3 in 3 groups of 5", 15, 8, 8, 9, 3, 2, 1, 1, 3));

@@ -228,6 +228,36 @@ static void every_build_of_the_vector_kernels_agrees(void **state)
     cpu->vector = best;
 }
 
+/* F(4×4, 3×3) multiplies by up to 8 and back: some digits fewer than directly, the same
+ * ones by how many threads soever; a picture's place must not show where that is asked. */
+static void winograd_is_near_and_the_same_on_two_threads(void **state)
+{
+    const struct sac_op_case what = sac_op_case_conv("winograd", 64, 56, 56, 64, 3, 1, 1, 1, 1);
+    struct sac_op_rig_options options = {.batch = 3};
+    struct sac_op_rig *one = run(&what, options), *two;
+    size_t count, other;
+
+    (void)state;
+    if (!strstr(sac_op_rig_caps(one)->kernel, "wino")) {
+        sac_op_rig_free(one);
+        print_message("# skipped: oneDNN has no Winograd for this CPU\n");
+        skip();
+    }
+    compare(&what, options, 2e-5);
+    options.ops.threads = 2;
+    two = run(&what, options);
+    float *a = sac_op_rig_result(one, 0, &count), *b = sac_op_rig_result(two, 0, &other);
+    assert_memory_equal(a, b, count * sizeof *a);
+    free(a);
+    free(b);
+    sac_op_rig_free(one);
+    sac_op_rig_free(two);
+    options.ops = (struct sac_op_options){.deterministic = true};
+    one = run(&what, options);
+    assert_null(strstr(sac_op_rig_caps(one)->kernel, "wino"));
+    sac_op_rig_free(one);
+}
+
 /* Two threads prepare and run the same operation with one store, at once. */
 struct thread_case {
     const struct sac_op_case *what;
@@ -303,6 +333,7 @@ int main(void)
         cmocka_unit_test(what_may_write_into_a_view_does),
         cmocka_unit_test(equal_pictures_give_equal_bits_in_every_batch),
         cmocka_unit_test(every_build_of_the_vector_kernels_agrees),
+        cmocka_unit_test(winograd_is_near_and_the_same_on_two_threads),
         cmocka_unit_test(threads_share_a_device_and_a_store),
         cmocka_unit_test(batches_share_one_packed_copy),
     };

@@ -583,10 +583,50 @@ def round_about():
         run("dataset", "convert", "--to", kind, *more, at, out)
         at = out
         means.append(json.loads(run("dataset", "mean", "--json", at, out + ".mean")))
+    need(means[4].pop("mean") == means[0]["mean"][::-1], means)  # CIFAR's planes are R, G, B
+    means[4]["mean"] = means[0]["mean"]
     need(all(m == means[0] for m in means), means)
-    need(len({read(os.path.join(base, name + ".mean")) for _, name, _ in steps}) == 1, "mean images")
+    need(len({read(os.path.join(base, n + ".mean")) for _, n, _ in steps if n != "e.bin"}) == 1)
     need(sorted(os.listdir(os.path.join(base, "f")))[:2] == ["c0", "c1"], os.listdir(os.path.join(base, "f")))
     need(len(read(os.path.join(base, "e.bin"))) == 30 * 3073)
+
+
+@case("planes R, G, B stay so in LMDBs and HDF5 files, and pictures have true colours")
+def planes():
+    base = place("planes")
+    write(os.path.join(base, "in", "red", "0.png"), png(32, 32, 3))
+    first = os.path.join(base, "first.bin")
+    run("dataset", "convert", "--to", "cifar", os.path.join(base, "in"), first)
+    at = first
+    for kind, name in (("lmdb", "a"), ("hdf5", "b.h5"), ("hdf5", "c.h5"), ("lmdb", "d"),
+                       ("lmdb", "e"), ("cifar", "f.bin"), ("list", "g"), ("cifar", "h.bin")):
+        out = os.path.join(base, name)
+        run("dataset", "convert", "--to", kind, at, out)
+        at = out
+    for name in ("f.bin", "h.bin"):
+        need(read(os.path.join(base, name)) == read(first), name)
+    # The Datum's data, as convert_cifar_data writes them: the record's bytes as they are.
+    need(read(first)[1:] in read(os.path.join(base, "a", "data.mdb")))
+    for name in ("a", "d", "e"):
+        need(read(os.path.join(base, name, "channels.txt")) == b"rgb\n", name)
+    means = [json.loads(run("dataset", "mean", "--json", os.path.join(base, n)))["mean"]
+             for n in ("first.bin", "a", "b.h5", "in")]
+    need(means[0] == means[1] == means[2] == means[3][::-1], means)
+    # From pictures to R, G, B; and --channels bgr turns R, G, B round.
+    for source, order, name in (("in", "rgb", "i"), ("first.bin", "bgr", "j")):
+        run("dataset", "convert", "--to", "lmdb", "--encoding", "none", "--channels", order,
+            os.path.join(base, source), os.path.join(base, name))
+    need(read(first)[1:] in read(os.path.join(base, "i", "data.mdb")))
+    need(read(first)[1:] not in read(os.path.join(base, "j", "data.mdb")))
+    # An LMDB from elsewhere, and the word that tells its order.
+    os.remove(os.path.join(base, "a", "channels.txt"))
+    run("dataset", "convert", "--to", "cifar", os.path.join(base, "a"), os.path.join(base, "k.bin"))
+    write(os.path.join(base, "a", "channels.txt"), b"rgb")
+    run("dataset", "convert", "--to", "cifar", os.path.join(base, "a"), os.path.join(base, "l.bin"))
+    need(read(os.path.join(base, "k.bin")) != read(first) == read(os.path.join(base, "l.bin")))
+    done = subprocess.run([binary(), "dataset", "convert", "--to", "folder", first,
+                           os.path.join(base, "m")], capture_output=True, text=True, timeout=60)
+    need(done.returncode == 0 and "read as B, G, R" in done.stderr, done)
 
 
 @case("help and refusals")

@@ -105,7 +105,7 @@ static struct sac_graph *graph_of(const struct sac_net *net, bool judged)
 {
     struct sac_graph *graph = NULL;
     struct sac_error err = {0};
-    int rc = judged ? sac_net_judged_graph(net, 2, &graph, &err)
+    int rc = judged ? sac_net_judged_graph(net, 2, NULL, 0, &graph, &err)
                     : sac_net_graph(net, 2, NULL, 0, &graph, &err);
 
     assert_ok(rc, err);

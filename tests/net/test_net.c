@@ -201,7 +201,7 @@ static void a_graph_that_cannot_be_is_refused(void **state)
     assert_string_equal(graph->values[graph->outputs[0]].name, "loss");
     assert_int_equal(graph->loss_count, 0); /* wanted as a value */
     sac_graph_free(graph);
-    assert_ok(sac_net_judged_graph(net, 0, &graph, &err), err);
+    assert_ok(sac_net_judged_graph(net, 0, NULL, 0, &graph, &err), err);
     assert_int_equal(graph->loss_count, 1);
     assert_true(graph->losses[0].weight == 1);
     sac_graph_free(graph);

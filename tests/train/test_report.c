@@ -99,6 +99,66 @@ static void the_page_tells_accuracy_confusion_and_the_worst(void **state)
     sac_evaluation_free(evaluation);
 }
 
+static int count_of(const char *text, const char *part)
+{
+    int count = 0;
+
+    while ((text = strstr(text, part))) {
+        count++;
+        text += strlen(part);
+    }
+    return count;
+}
+
+static void the_confusion_has_names_on_both_axes_and_numbers_at_any_size(void **state)
+{
+    enum { MANY = 60 };
+    static float values[MANY * MANY], labels[MANY];
+    struct sac_evaluation *evaluation = NULL;
+    struct sac_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < MANY; i++) { /* each picture is right, but class 7's: taken for 8 */
+        labels[i] = (float)i;
+        values[i * MANY + (i == 7 ? 8 : i)] = 1;
+    }
+    const struct sac_scores scores = {.values = values,
+                                      .labels = labels,
+                                      .outer = MANY - 1, /* none of the last class */
+                                      .inner = 1,
+                                      .classes = MANY,
+                                      .probabilities = true};
+    assert_ok(sac_evaluation_new(&evaluation, MANY, &err), err);
+    assert_ok(sac_evaluation_add(evaluation, &scores, &err), err);
+    struct sac_report report = report_of(evaluation);
+    report.worst_count = 0;
+    char *html = html_of(&report);
+    assert_int_equal(count_of(html, "class=\"row\""), MANY);
+    assert_int_equal(count_of(html, "class=\"column\""), MANY);
+    assert_int_equal(count_of(html, "</rect>\n<text "), MANY - 1);
+    assert_non_null(strstr(html, "class 7 taken for class 8: 1 of 1"));
+    assert_non_null(strstr(html, "No picture to judge by: class 59."));
+    free(html);
+    sac_evaluation_free(evaluation);
+}
+
+static void what_was_not_tested_is_called_validation(void **state)
+{
+    struct sac_evaluation *evaluation = evaluate();
+    struct sac_report report = report_of(evaluation);
+
+    (void)state;
+    report.on_validation = true;
+    char *html = html_of(&report);
+    json_t *json = sac_report_json(&report);
+    assert_null(strstr(html, "right on the test pictures"));
+    assert_non_null(strstr(html, "right on the validation pictures"));
+    assert_string_equal(json_string_value(json_object_get(json, "tested_on")), "validation");
+    json_decref(json);
+    free(html);
+    sac_evaluation_free(evaluation);
+}
+
 static void programs_read_the_same(void **state)
 {
     struct sac_evaluation *evaluation = evaluate();
@@ -139,6 +199,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_page_needs_nothing_else_and_runs_nothing),
         cmocka_unit_test(the_page_tells_accuracy_confusion_and_the_worst),
+        cmocka_unit_test(the_confusion_has_names_on_both_axes_and_numbers_at_any_size),
+        cmocka_unit_test(what_was_not_tested_is_called_validation),
         cmocka_unit_test(programs_read_the_same),
         cmocka_unit_test(a_training_without_a_point_still_has_a_page),
     };

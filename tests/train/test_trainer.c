@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "data/random.h"
+#include "data/sink.h"
 #include "train/snapshot.h"
 #include "train/trainer.h"
 
@@ -306,6 +307,71 @@ static void a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run(void **stat
         skip();
     }
     goes_on("max_iter: 30 type: 'Adam' snapshot_format: HDF5 average_loss: 7", ".h5");
+}
+
+/* 20 records of four numbers: in another step than the main data's 96. */
+static const char *make_side(const char *folder)
+{
+    static char path[1300];
+    struct sac_sink_options options = {.kind = SAC_SINK_LMDB, .path = path};
+    struct sac_sink *sink = NULL;
+    struct sac_error err = {0};
+
+    snprintf(path, sizeof path, "%s/side", folder);
+    int rc = sac_sink_open(&sink, &options, &(struct sac_sink_mark){0}, &err);
+    if (rc == SAC_EUNSUPPORTED) {
+        print_message("# skipped: built without LMDB\n");
+        skip();
+    }
+    assert_ok(rc, err);
+    for (int i = 0; i < 20; i++) {
+        float values[4] = {sinf((float)i), cosf((float)i), sinf(2.f * (float)i), 0};
+        struct sac_record record = {SAC_ITEM_FLOATS, 4, 1, 1, NULL, 0, values, 0, ""};
+        assert_ok(sac_sink_put(sink, &record, &err), err);
+    }
+    assert_ok(sac_sink_finish(sink, &err), err);
+    sac_sink_free(sink);
+    return path;
+}
+
+/* DummyData, Data over CIFAR's records, Data over an LMDB: all go on where they were. */
+static void a_net_that_several_layers_feed_goes_on_as_the_same_run(void **state)
+{
+    char text[2600];
+    struct sac_error err = {0};
+    struct told told = {.stop_at = -1}, first = {.stop_at = 7}, second = {.stop_at = -1};
+    const char *data = make_data("train.bin", -1);
+    struct run run = make_run("max_iter: 15 iter_size: 2");
+
+    (void)state;
+    int size = snprintf(
+        text, sizeof text,
+        "layer { name: 'd' type: 'DummyData' top: 'noise' top: 'two' dummy_data_param {"
+        " shape { dim: 8 dim: 4 } shape { dim: 8 dim: 4 }"
+        " data_filler { type: 'gaussian' std: .1 } data_filler { value: 2 } } }\n"
+        "layer { name: 'in' type: 'Data' top: 'data' top: 'label' transform_param { scale: .01 }"
+        " data_param { source: 'none' batch_size: 8 backend: LMDB } }\n"
+        "layer { name: 'in2' type: 'Data' top: 'side' data_param { source: '%s' batch_size: 8"
+        " backend: LMDB shuffle: true } }\n"
+        "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc' inner_product_param {"
+        " num_output: 4 weight_filler { type: 'xavier' } } }\n"
+        "layer { name: 'flat' type: 'Flatten' bottom: 'side' top: 'flat' }\n"
+        "layer { name: 'sum' type: 'Eltwise' bottom: 'fc' bottom: 'flat' bottom: 'noise'"
+        " bottom: 'two' top: 'sum' }\n"
+        "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'sum' bottom: 'label' top: 'loss' "
+        "}\n",
+        make_side(run.folder));
+    sac_test_write("tiny.prototxt", text, (size_t)size);
+    assert_ok(train(&run, NULL, data, &told, &err), err);
+    struct numbers whole = numbers_of(&run, 15, "");
+    assert_ok(train(&run, NULL, data, &first, &err), err);
+    assert_ok(train(&run, "auto", data, &second, &err), err);
+    assert_int_equal(second.count[SAC_TRAIN_STEP], 8);
+    struct numbers parts = numbers_of(&run, 15, "");
+    assert_same(&whole, &parts);
+    assert_true(told.last_loss == second.last_loss);
+    numbers_done(&whole);
+    numbers_done(&parts);
 }
 
 /* Whatever memory they run in. */
@@ -696,6 +762,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_that_goes_on_from_a_binary_snapshot_is_the_same_run),
         cmocka_unit_test(a_run_that_goes_on_from_an_hdf5_snapshot_is_the_same_run),
+        cmocka_unit_test(a_net_that_several_layers_feed_goes_on_as_the_same_run),
         cmocka_unit_test(tests_between_change_no_weight),
         cmocka_unit_test(a_field_that_is_not_heeded_is_named),
         cmocka_unit_test(what_is_asked_for_during_a_test_is_done_there),

@@ -89,6 +89,33 @@ static void what_is_given_stays(void **state)
     assert_int_equal(r.test_interval, 51);
 }
 
+static void no_decay_can_be_asked_for(void **state)
+{
+    struct sac_tuning given = SAC_TUNING_OPEN;
+
+    (void)state;
+    given.decay = 0;
+    assert_float_equal(choose(&flowers, given).decay, 0, 0);
+    assert_float_equal(choose(&flowers, SAC_TUNING_OPEN).decay, 5e-4, 0);
+}
+
+static void the_batch_that_is_told_is_the_one_that_is_used(void **state)
+{
+    struct sac_tuning_facts few = flowers;
+    struct sac_tuning_choices choices;
+    struct sac_tuning r = SAC_TUNING_OPEN;
+    struct sac_error err = {0};
+
+    (void)state;
+    few.classes = 2;
+    few.train_items = 6;
+    few.least = 3;
+    assert_ok(sac_tuning_choose(&r, &few, &choices, &err), err);
+    assert_int_equal(r.batch, 6);
+    assert_string_equal(choices.choice[0].name, "batch");
+    assert_string_equal(choices.choice[0].value, "6");
+}
+
 /* Caffe tests after the last iteration where the interval divides it. */
 static void the_last_iteration_is_tested(void **state)
 {
@@ -150,6 +177,8 @@ int main(void)
         cmocka_unit_test(fewer_pictures_freeze_more_and_go_round_more_often),
         cmocka_unit_test(from_scratch_nothing_is_frozen),
         cmocka_unit_test(what_is_given_stays),
+        cmocka_unit_test(no_decay_can_be_asked_for),
+        cmocka_unit_test(the_batch_that_is_told_is_the_one_that_is_used),
         cmocka_unit_test(the_last_iteration_is_tested),
         cmocka_unit_test(a_test_goes_through_all_of_the_validation),
         cmocka_unit_test(what_makes_no_sense_is_refused),

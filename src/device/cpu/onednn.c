@@ -9,6 +9,7 @@ static bool can(const struct sac_cpu_ask *ask)
 }
 
 const struct sac_cpu_kernel sac_cpu_onednn = {.name = "oneDNN", .can = can};
+const struct sac_cpu_kernel sac_cpu_winograd = {.name = "oneDNN", .can = can};
 const struct sac_cpu_backward sac_cpu_backward_onednn = {.name = "oneDNN", .can = can};
 const struct sac_cpu_kernel sac_cpu_matmul = {.name = "oneDNN", .can = can};
 const struct sac_cpu_backward sac_cpu_backward_matmul = {.name = "oneDNN", .can = can};
@@ -250,7 +251,7 @@ static dnnl_status_t set_scales(const struct sac_onednn_problem *p, dnnl_primiti
     return status;
 }
 
-static dnnl_status_t make_attr(const struct sac_onednn_problem *p, dnnl_primitive_attr_t *ret)
+dnnl_status_t sac_onednn_make_attr(const struct sac_onednn_problem *p, dnnl_primitive_attr_t *ret)
 {
     const struct sac_epilogue *epilogue = &p->node->epilogue;
     dnnl_primitive_attr_t attr;
@@ -364,7 +365,7 @@ static dnnl_primitive_desc_t find(const struct sac_onednn_problem *p,
             return NULL;
         weights = &any;
     }
-    if (make_attr(p, &attr) != dnnl_success)
+    if (sac_onednn_make_attr(p, &attr) != dnnl_success)
         return NULL;
     if (make_desc(p, weights, &desc) == dnnl_success)
         pd = first_wanted(p, &desc, attr);
@@ -526,9 +527,9 @@ static uint64_t hash_of(const void *bytes, size_t size)
     return hash;
 }
 
-static int pack(const struct sac_cpu_ask *ask, struct sac_store *store,
-                const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
-                const void **ret, struct sac_error *err)
+int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
+                    const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
+                    const void **ret, struct sac_error *err)
 {
     const struct sac_node *node = ask->node;
     const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
@@ -786,7 +787,7 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
         rc = sac_onednn_repack_new(&state->repack, op, &p, weights_of(pd), err);
         weights = rc == 0 ? sac_onednn_repack_data(state->repack) : NULL;
     } else if (rc == 0) {
-        rc = pack(ask, store, &p, weights_of(pd), &weights, err);
+        rc = sac_onednn_pack(ask, store, &p, weights_of(pd), &weights, err);
     }
     if (rc == 0 && op->weight_count > 1 && !state->eight)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);

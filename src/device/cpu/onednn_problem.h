@@ -41,6 +41,12 @@ int sac_onednn_reorder(const dnnl_memory_desc_t *from_layout, const void *from,
  * no memory. The caller frees them. */
 float *sac_onednn_weights_of_image(const struct sac_node *node, const struct sac_shape *src,
                                    const struct sac_constant *weight);
+/* The node's epilogue and scales. The caller destroys it. */
+dnnl_status_t sac_onednn_make_attr(const struct sac_onednn_problem *p, dnnl_primitive_attr_t *ret);
+/* The node's weights in that layout, from the store. */
+int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
+                    const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
+                    const void **ret, struct sac_error *err);
 int64_t sac_onednn_batch_of(const struct sac_cpu_ask *ask);
 /* The weights of an inner product of a channels-last picture are permuted. */
 bool sac_onednn_inner_of_image(const struct sac_node *node, const struct sac_shape *src);

@@ -51,14 +51,17 @@ static int rank_of(const struct member *m)
 
 /* ---- When one fails ---------------------------------------------------------- */
 
-/* True the first time. */
-static bool end_all(struct crew *c, const char *why)
+/* True the first time; `cause`, if it is one of ours, is then why, before those who are
+ * ended by it can say what they have of it. */
+static bool end_all(struct crew *c, const char *why, const struct sac_error *cause)
 {
     pthread_mutex_lock(&c->lock);
     bool first = !c->over;
     c->over = true;
     if (first)
         sac_fail(&c->said, SAC_EDEVICE, "%s", why);
+    if (first && cause)
+        c->why = *cause;
     for (int i = 0; first && i < c->options->count; i++) {
         if (c->members[i].comm)
             sac_comm_abort(c->members[i].comm, why);
@@ -71,7 +74,7 @@ static bool end_all(struct crew *c, const char *why)
 
 static void on_lost(void *user, const char *why)
 {
-    end_all(user, why);
+    end_all(user, why, NULL);
 }
 
 /* A library may notice before the meet does that another rank is gone, but not whose. */
@@ -97,7 +100,7 @@ static void fail(struct member *m, const struct sac_error *err)
     if (world_of(c) > 1) {
         sac_error_prefix(&why, "rank %d (%s)", rank_of(m),
                          c->options->devices[m->index]->info.name);
-        bool first = end_all(c, why.text);
+        bool first = end_all(c, why.text, &why);
         if (!first) /* it failed for another's sake */
             why = *err;
         else if (c->meet)

@@ -107,16 +107,15 @@ int sac_trainer_find_snapshot(struct sac_trainer *t, struct sac_error *err)
     return rc;
 }
 
-static int load_file(struct sac_trainer *t, const char *path, struct sac_error *err)
+static int load_file(struct sac_trainer *t, const char *path, int *copied, struct sac_error *err)
 {
     struct sac_weights_loaded report = {0};
     char text[2 * SAC_WEIGHTS_NAMES + 128];
     int rc = sac_weights_load(&t->weights, path, &report, err);
 
-    if (rc == 0 && report.copied == 0)
-        rc = sac_fail(err, SAC_EINVAL, "%s: no layer of the net is in it", path);
     if (rc != 0)
         return rc;
+    *copied += report.copied;
     snprintf(text, sizeof text, "%d layers copied, %d of the net not in it%s%s, %d ignored%s%s",
              report.copied, report.missing, report.missing > 0 ? ": " : "", report.missing_names,
              report.ignored, report.ignored > 0 ? ": " : "", report.ignored_names);
@@ -125,23 +124,32 @@ static int load_file(struct sac_trainer *t, const char *path, struct sac_error *
     return 0;
 }
 
+static int check_copied(const char *files, int copied, struct sac_error *err)
+{
+    return copied > 0 ? 0 : sac_fail(err, SAC_EINVAL, "%s: no layer of the net is in it", files);
+}
+
+/* As Caffe, one of several may have nothing for the net. */
 static int load_list(struct sac_trainer *t, const char *files, struct sac_error *err)
 {
     char *list = strdup(files), *rest, *path;
-    int rc = list ? 0 : sac_trainer_no_memory(err);
+    int rc = list ? 0 : sac_trainer_no_memory(err), copied = 0;
 
     for (path = list ? strtok_r(list, ",", &rest) : NULL; rc == 0 && path;
          path = strtok_r(NULL, ",", &rest))
-        rc = load_file(t, path, err);
+        rc = load_file(t, path, &copied, err);
     free(list);
-    return rc;
+    return rc == 0 ? check_copied(files, copied, err) : rc;
 }
 
 static int restore(struct sac_trainer *t, struct sac_error *err)
 {
     struct sac_solver_state state = {0};
     struct sac_error nothing = {0};
-    int rc = load_file(t, t->from.weights, err);
+    int copied = 0, rc = load_file(t, t->from.weights, &copied, err);
+
+    if (rc == 0)
+        rc = check_copied(t->from.weights, copied, err);
 
     /* What comes after the last iteration may be what a killed run still owes. */
     if (sac_snapshot_check_iterations(&t->from, t->message->max_iter, &nothing) < 0)

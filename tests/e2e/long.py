@@ -8,13 +8,12 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 
 import training
-from harness import (SLOW, Server, binary, case, data, folder, multipart, need, post_head, raw_connection,
-                     read, run, run_cases, squeezenet, Skip)
+from harness import (binary, case, data, folder, main, multipart, need, post_head, raw_connection,
+                     read, run, Server, SLOW, squeezenet)
 
 
 @case("memory does not grow with 100,000 pictures")
@@ -263,9 +262,4 @@ def _():
 
 
 if __name__ == "__main__":
-    try:
-        binary()
-    except Skip as why:
-        print("1..0 # SKIP %s" % why)
-        sys.exit(0)
-    sys.exit(run_cases())
+    main()

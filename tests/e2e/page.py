@@ -10,12 +10,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 
-from harness import SLOW, Server, Skip, binary, case, data, folder, need, run_cases
+from harness import binary, case, data, folder, main, need, Server, Skip, SLOW
 
 PHONE = {"width": 390, "height": 844, "pixelRatio": 2.0, "mobile": True}
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of a reference
@@ -171,9 +170,4 @@ def _():
 
 
 if __name__ == "__main__":
-    try:
-        binary()
-    except Skip as why:
-        print("1..0 # SKIP %s" % why)
-        sys.exit(0)
-    sys.exit(run_cases())
+    main()

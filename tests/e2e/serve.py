@@ -5,11 +5,10 @@ import os
 import re
 import resource
 import subprocess
-import sys
 import time
 
-from harness import (Server, binary, case, data, folder, multipart, need, read, run, run_cases,
-                     squeezenet, Skip)
+from harness import (binary, case, data, folder, main, multipart, need, read, run, Server, Skip,
+                     squeezenet)
 
 # OpenCV's DNN module on the same picture and weights (straight bilinear to 227,
 # means 104, 117, 123); within 0.02 each.
@@ -262,9 +261,4 @@ def _():
 
 
 if __name__ == "__main__":
-    try:
-        binary()
-    except Skip as why:
-        print("1..0 # SKIP %s" % why)
-        sys.exit(0)
-    sys.exit(run_cases())
+    main()

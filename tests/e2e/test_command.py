@@ -5,10 +5,8 @@ import lzma
 import os
 import shutil
 import subprocess
-import sys
 
-from harness import (ROOT, Skip, binary, case, data, folder, need, png, read, run, run_cases,
-                     squeezenet)
+from harness import binary, case, data, folder, main, need, png, read, ROOT, run, Skip, squeezenet
 
 MODELS = "cifar10_models/"
 MEAN = MODELS + "cifar10_mean.binaryproto"
@@ -321,9 +319,4 @@ def _():
 
 
 if __name__ == "__main__":
-    try:
-        binary()
-    except Skip as why:
-        print("1..0 # SKIP %s" % why)
-        sys.exit(0)
-    sys.exit(run_cases())
+    main()

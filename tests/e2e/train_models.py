@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import training
-from harness import Server, binary, case, data, folder, need, png, read, run, run_cases, Skip
+from harness import case, data, folder, main, need, png, read, run, Server, Skip
 
 MODELS = "cifar10_models/"
 CV_PYTHON = "/usr/bin/python3"  # Debian's python3-opencv is for Debian's Python
@@ -265,9 +265,4 @@ def _():
 
 
 if __name__ == "__main__":
-    try:
-        binary()
-    except Skip as why:
-        print("1..0 # SKIP %s" % why)
-        sys.exit(0)
-    sys.exit(run_cases())
+    main()

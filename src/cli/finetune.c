@@ -22,7 +22,7 @@ static const char help[] =
     "  --out DIR           new, empty, or a run's, which goes on; its train_val.prototxt and\n"
     "                      solver.prototxt may be edited before\n"
     "  --val-data PATH, --test-data PATH   instead of parts of --data\n"
-    "  --val X, --test X   those parts (0.1 and 0.2 of each class)\n"
+    "  --val X, --test X   those parts of each class (0.1 and 0.2; or 10%)\n"
     "  --labels F          names of the classes, where the data has none\n"
     "  --from-scratch      the model's net, without its weights\n\n"
     "Instead of what would be chosen:\n"
@@ -159,9 +159,9 @@ static int take_number(struct command *c, int option, const char *value, struct 
 
     switch (option) {
     case FLAG_VAL:
-        return sac_flag_number("--val", value, 0.001, 0.9, &f->shares[PART_VALIDATION], err);
+        return sac_flag_share("--val", value, 0.001, 0.9, &f->shares[PART_VALIDATION], err);
     case FLAG_TEST:
-        return sac_flag_number("--test", value, 0, 0.9, &f->shares[PART_TEST], err);
+        return sac_flag_share("--test", value, 0, 0.9, &f->shares[PART_TEST], err);
     case FLAG_THREADS:
         return sac_flag_int("--threads", value, 1, SAC_TRAIN_THREADS_MAX, &c->threads, err);
     case FLAG_WORKERS:

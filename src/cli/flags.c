@@ -75,6 +75,23 @@ int sac_flag_number(const char *flag, const char *value, double least, double mo
     return 0;
 }
 
+int sac_flag_share(const char *flag, const char *value, double least, double most, double *ret,
+                   struct sac_error *err)
+{
+    char *end;
+    double share = strtod(value, &end);
+    bool percent = end != value && *end == '%';
+
+    if (percent)
+        share /= 100;
+    if (end == value || end[percent] || !(share >= least && share <= most))
+        return sac_fail(err, SAC_EINVAL,
+                        "%s: expected a share of %g to %g, or as %g%%, found \"%s\"", flag, least,
+                        most, 100 * most, value);
+    *ret = share;
+    return 0;
+}
+
 int sac_flag_resize(const char *flag, const char *value, enum sac_resize *ret, int *ret_width,
                     int *ret_height, struct sac_error *err)
 {

@@ -95,6 +95,10 @@ int sac_flag_int(const char *flag, const char *value, long least, long most, int
 int sac_flag_number(const char *flag, const char *value, double least, double most, double *ret,
                     struct sac_error *err);
 
+/* "0.25" or "25%", of `least` to `most`. */
+int sac_flag_share(const char *flag, const char *value, double least, double most, double *ret,
+                   struct sac_error *err);
+
 /* "squash:256", "squash:320x240", "short:256". */
 int sac_flag_resize(const char *flag, const char *value, enum sac_resize *ret, int *ret_width,
                     int *ret_height, struct sac_error *err);

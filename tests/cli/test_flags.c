@@ -35,10 +35,29 @@ static void what_getopt_refuses_is_one_sentence(void **state)
     assert_refused("--json=5", "x", "--json takes no value");
 }
 
+static void a_share_is_a_fraction_or_percents(void **state)
+{
+    static const char *const wrong[] = {"", "%", "0.3x", "25%%", "-0.1", "91%", "nan"};
+    double share = 0;
+
+    (void)state;
+    assert_int_equal(sac_flag_share("--val", "0.25", 0, .9, &share, NULL), 0);
+    assert_float_equal(share, .25, 0);
+    assert_int_equal(sac_flag_share("--val", "12.5%", 0, .9, &share, NULL), 0);
+    assert_float_equal(share, .125, 1e-15);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct sac_error err = {0};
+        assert_int_equal(sac_flag_share("--val", wrong[i], 0, .9, &share, &err), SAC_EINVAL);
+        assert_non_null(strstr(err.text, "--val: expected a share of 0 to 0.9, or as 90%"));
+    }
+    assert_float_equal(share, .125, 1e-15);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_getopt_refuses_is_one_sentence),
+        cmocka_unit_test(a_share_is_a_fraction_or_percents),
     };
     return cmocka_run_group_tests_name("flags", tests, NULL, NULL);
 }

@@ -249,7 +249,9 @@ static int load_weights_file(struct sac_test_net *run, const char *path, int *co
     if (rc)
         return rc;
     *copied += report.layers_copied;
-    if (report.layers_missing > 0 && report.layers_copied > 0)
+    if (report.layers_copied == 0 && strchr(run->test->flags.files.weights, ','))
+        sac_log(SAC_LOG_WARNING, "%s: no layer of %s is in it", path, run->test->net);
+    else if (report.layers_copied > 0 && report.layers_missing > 0)
         sac_log(SAC_LOG_WARNING, "%s: %d layers copied; %d of the net are not in it (\"%s\"%s)",
                 path, report.layers_copied, report.layers_missing, report.first_missing,
                 report.layers_missing > 1 ? " and others" : "");

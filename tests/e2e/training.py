@@ -80,10 +80,10 @@ def snapshot(base, iteration, form="BINARYPROTO"):
     return [read(path) for path in paths(base, iteration, form)]
 
 
-def remove(base, iteration, form):
-    for path in paths(base, iteration, form):
-        if os.path.exists(path):
-            os.remove(path)
+def remove_snapshots(base):
+    for name in os.listdir(base):
+        if name.startswith("small_iter_"):
+            os.remove(os.path.join(base, name))
 
 
 def survive(kills, iterations, form="BINARYPROTO"):
@@ -91,6 +91,9 @@ def survive(kills, iterations, form="BINARYPROTO"):
     same bytes. Returns at how many of the kills it stood elsewhere than at the last."""
     more = "max_iter: %d snapshot: 5 snapshot_format: %s\n" % (iterations, form)
     whole = place("whole", more)
+
+    def check():
+        need(snapshot(whole, iterations, form) == snapshot(base, iterations, form), "another end")
     began = time.monotonic()
     finish(whole, "--out", "none")
     seconds = time.monotonic() - began
@@ -100,19 +103,17 @@ def survive(kills, iterations, form="BINARYPROTO"):
     while killed < kills:
         process = start(base, "--snapshot", "auto", "--keep", "3", "--out", "none")
         time.sleep(moment.uniform(0, min(seconds, 1.0)))
-        if process.poll() is not None:  # it came to the end: once more from an earlier one
+        if process.poll() is not None:  # it came to the end: all is to be done again
             log = process.communicate()[1]
             need(process.returncode == 0, log)
-            remove(base, iterations, form)
+            check()
+            remove_snapshots(base)
             continue
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += 1
         stands.append(max([0] + [int(re.search(r"_iter_(\d+)", n).group(1))
                                  for n in os.listdir(base) if n.endswith(FORMATS[form][1])]))
-        if stands[-1] == iterations:  # killed between its last snapshot and its end
-            remove(base, iterations, form)
-    remove(base, iterations, form)
     finish(base, "--snapshot", "auto", "--keep", "3", "--out", "none")
-    need(snapshot(whole, iterations, form) == snapshot(base, iterations, form), "another end")
+    check()
     return sum(a != b for a, b in zip(stands, [0] + stands))

@@ -16,5 +16,8 @@ int sac_file_read(const char *path, size_t bytes_max, uint8_t **ret, size_t *ret
 
 bool sac_file_exists(const char *path);
 bool sac_file_is_folder(const char *path);
+/* A folder that can be read and holds nothing, or no more than an entry called `but` (NULL:
+ * none is let pass). */
+bool sac_file_folder_is_empty(const char *path, const char *but);
 
 #endif

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <dirent.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -22,6 +21,8 @@
 
 enum { RUN_VERSION = 1, FILE_BYTES_MAX = 64 << 20 };
 static const char mark[] = "saccade train --finetune";
+/* All that a run which was killed at once may have left. */
+static const char unfinished[] = "run.json.tmp";
 static const char *const part_names[PARTS] = {"train", "val", "test"};
 
 /* ---- Settings ------------------------------------------------------------------- */
@@ -289,21 +290,6 @@ static int refuse_same(const struct finetune *f, const char *flag, const char *p
                     f->out, flag);
 }
 
-/* Nothing but what a run that was killed at once may have left. */
-static bool is_empty(const char *path)
-{
-    DIR *folder = opendir(path);
-    struct dirent *entry;
-    bool empty = folder != NULL;
-
-    while (empty && (entry = readdir(folder)))
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-                strcmp(entry->d_name, "run.json.tmp") == 0;
-    if (folder)
-        closedir(folder);
-    return empty;
-}
-
 static int lock(struct finetune *f, struct sac_error *err)
 {
     if (f->lock < 0)
@@ -349,7 +335,7 @@ int sac_finetune_look(struct finetune *f, struct sac_error *err)
         rc = err->code;
     if (rc == 0 && sac_file_exists(path))
         rc = load_json(f, path, err);
-    else if (rc == 0 && !is_empty(f->out))
+    else if (rc == 0 && !sac_file_folder_is_empty(f->out, unfinished))
         rc = sac_fail(err, SAC_EINVAL,
                       "%s is there and is no run of train --finetune; name another --out", f->out);
     if (rc == 0 && f->run && !json_is_true(json_object_get(f->run, "begun"))) {

@@ -1,6 +1,5 @@
 #include "data/claim.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -11,23 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool is_empty(const char *path)
-{
-    DIR *folder = opendir(path);
-    bool empty = folder != NULL;
-
-    for (struct dirent *entry; folder && (entry = readdir(folder));)
-        empty = empty && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0);
-    if (folder)
-        closedir(folder);
-    return empty;
-}
+#include "base/file.h"
 
 /* Makes the mark where the folder is new, or empty since a run was killed at its very
  * beginning. */
 static int open_mark(const char *folder, const char *path, struct sac_error *err)
 {
-    int made = is_empty(folder) ? O_CREAT : 0;
+    int made = sac_file_folder_is_empty(folder, NULL) ? O_CREAT : 0;
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | made, 0666);
 
     if (fd >= 0 || made)

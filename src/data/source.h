@@ -96,7 +96,8 @@ bool sac_source_item_path(const struct sac_source *source, int64_t index, char *
 /* Takes NULL. */
 void sac_source_free(struct sac_source *source);
 
-/* Whether a file's extension is that of a picture of a kind that is not read. */
+/* Whether a file's extension is that of a picture that is read; of one of a kind that is not. */
+bool sac_source_is_read_kind(const char *name);
 bool sac_source_is_unread_kind(const char *name);
 
 /* Whether a code means a corrupt item (see sac_source_item). */

@@ -201,6 +201,11 @@ static int kind_of(const char *name, const char *const *kinds)
     return -1;
 }
 
+bool sac_source_is_read_kind(const char *name)
+{
+    return kind_of(name, read_kinds) >= 0;
+}
+
 bool sac_source_is_unread_kind(const char *name)
 {
     return kind_of(name, unread_kinds) >= 0;
@@ -224,10 +229,10 @@ static int visit_entry(struct list *list, const char *folder, const char *name, 
                         "%s: a name in it has a line break, which no list and no labels.txt can "
                         "hold; rename \"%.*s…\"",
                         folder, (int)strcspn(name, "\n\r"), name);
-    if (stat(path, &info) < 0 && errno != ENOENT && errno != ELOOP)
+    bool leads = stat(path, &info) == 0; /* a link to nowhere is a file that is not there */
+    if (!leads && errno != ENOENT && errno != ELOOP)
         return sac_fail_errno(err, errno, "%s", path);
-    bool is_folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-    return visit(list, path, name, is_folder, depth, label, err); /* links to nowhere: files */
+    return visit(list, path, name, leads && S_ISDIR(info.st_mode), depth, label, err);
 }
 
 static int each_entry(struct list *list, const char *folder, visit_fn *visit, int depth, int label,
@@ -274,7 +279,7 @@ static int visit_below(struct list *list, const char *path, const char *name, bo
         return each_entry(list, path, visit_below, depth + 1, label, err);
     if (sac_source_is_unread_kind(name))
         return add_unread(&list->source, path, err);
-    if (kind_of(name, read_kinds) < 0)
+    if (!sac_source_is_read_kind(name))
         return 0;
     char *copy = strdup(path);
     if (!copy)

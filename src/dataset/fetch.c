@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,14 +80,6 @@ static void page_done(struct page *page)
     free(page->entries);
 }
 
-static bool is_picture(const char *name)
-{
-    const char *dot = strrchr(name, '.');
-
-    return dot && (strcasecmp(dot, ".jpg") == 0 || strcasecmp(dot, ".jpeg") == 0 ||
-                   strcasecmp(dot, ".png") == 0);
-}
-
 static int add_entry(struct page *page, const char *link, struct sac_error *err)
 {
     char name[256], url[PATH_BYTES_MAX];
@@ -96,7 +87,7 @@ static int add_entry(struct page *page, const char *link, struct sac_error *err)
 
     if (!sac_link_name(page->base, link, name, sizeof name, &entry.folder))
         return 0;
-    if (!entry.folder && !is_picture(name)) {
+    if (!entry.folder && !sac_source_is_read_kind(name)) {
         page->unread += sac_source_is_unread_kind(name);
         return 0;
     }

@@ -47,41 +47,48 @@ static int wait_for(struct mpi_comm *comm, MPI_Request *request, const char *cal
     return told(number, call, err);
 }
 
-static int all_reduce(struct sac_comm *base, struct sac_stream *stream, float *values, size_t count,
-                      struct sac_error *err)
+/* Begins a call on `count` values, which MPI counts with an int. */
+typedef int begin_fn(float *values, int count, int root, MPI_Request *request);
+
+static int in_parts(struct sac_comm *base, float *values, size_t count, int root, begin_fn *begin,
+                    const char *call, struct sac_error *err)
 {
     struct mpi_comm *comm = (struct mpi_comm *)base;
     int rc = 0;
 
-    (void)stream;
     for (size_t at = 0, part; at < count && rc == 0; at += part) {
         MPI_Request request;
         part = count - at < COUNT_MOST ? count - at : COUNT_MOST;
-        rc = told(MPI_Iallreduce(MPI_IN_PLACE, values + at, (int)part, MPI_FLOAT, MPI_SUM,
-                                 MPI_COMM_WORLD, &request),
-                  "MPI_Iallreduce", err);
+        rc = told(begin(values + at, (int)part, root, &request), call, err);
         if (rc == 0)
-            rc = wait_for(comm, &request, "MPI_Iallreduce", err);
+            rc = wait_for(comm, &request, call, err);
     }
     return rc;
+}
+
+static int begin_sum(float *values, int count, int root, MPI_Request *request)
+{
+    (void)root;
+    return MPI_Iallreduce(MPI_IN_PLACE, values, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, request);
+}
+
+static int begin_broadcast(float *values, int count, int root, MPI_Request *request)
+{
+    return MPI_Ibcast(values, count, MPI_FLOAT, root, MPI_COMM_WORLD, request);
+}
+
+static int all_reduce(struct sac_comm *base, struct sac_stream *stream, float *values, size_t count,
+                      struct sac_error *err)
+{
+    (void)stream;
+    return in_parts(base, values, count, 0, begin_sum, "MPI_Iallreduce", err);
 }
 
 static int broadcast(struct sac_comm *base, struct sac_stream *stream, float *values, size_t count,
                      int root, struct sac_error *err)
 {
-    struct mpi_comm *comm = (struct mpi_comm *)base;
-    int rc = 0;
-
     (void)stream;
-    for (size_t at = 0, part; at < count && rc == 0; at += part) {
-        MPI_Request request;
-        part = count - at < COUNT_MOST ? count - at : COUNT_MOST;
-        rc = told(MPI_Ibcast(values + at, (int)part, MPI_FLOAT, root, MPI_COMM_WORLD, &request),
-                  "MPI_Ibcast", err);
-        if (rc == 0)
-            rc = wait_for(comm, &request, "MPI_Ibcast", err);
-    }
-    return rc;
+    return in_parts(base, values, count, root, begin_broadcast, "MPI_Ibcast", err);
 }
 
 static void end_waits(struct sac_comm *base)

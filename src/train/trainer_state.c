@@ -150,7 +150,6 @@ static int restore(struct sac_trainer *t, struct sac_error *err)
 
     if (rc == 0)
         rc = check_copied(t->from.weights, copied, err);
-
     /* What comes after the last iteration may be what a killed run still owes. */
     if (sac_snapshot_check_iterations(&t->from, t->message->max_iter, &nothing) < 0)
         sac_log(SAC_LOG_WARNING, "%s", nothing.text);

@@ -1,7 +1,9 @@
 #include "support/support.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 
@@ -35,11 +37,29 @@ static void too_large_missing_and_folder_are_refused(void **state)
     assert_null(data);
 }
 
+static void a_folder_is_empty_but_for_what_is_let_pass(void **state)
+{
+    (void)state;
+    char path[4096], file[4096 + 16];
+
+    snprintf(path, sizeof path, "%s/hollow", sac_test_tmpdir());
+    assert_false(sac_file_folder_is_empty(path, NULL)); /* there is none */
+    assert_int_equal(mkdir(path, 0777), 0);
+    assert_true(sac_file_folder_is_empty(path, NULL));
+    snprintf(file, sizeof file, "%s/left.tmp", path);
+    fclose(fopen(file, "w"));
+    assert_false(sac_file_folder_is_empty(path, NULL));
+    assert_true(sac_file_folder_is_empty(path, "left.tmp"));
+    assert_false(sac_file_folder_is_empty(path, "left"));
+    assert_false(sac_file_folder_is_empty(file, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_is_read_whole),
         cmocka_unit_test(too_large_missing_and_folder_are_refused),
+        cmocka_unit_test(a_folder_is_empty_but_for_what_is_let_pass),
     };
     return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }

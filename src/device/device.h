@@ -54,6 +54,7 @@ struct sac_op_options {
     bool reference;                  /* the plain loops only */
     bool deterministic;              /* the same numbers for a picture in every batch and place */
     bool training;                   /* keep what backward needs */
+    bool sketch;                     /* to be asked about only: nothing is measured for it */
     int threads;                     /* of the host, for one operation at a time; 0: one */
     const struct sac_ranges *ranges; /* SAC_PRECISION_INT8: of the blobs (device/ranges.h) */
 };
@@ -86,8 +87,9 @@ struct sac_op_random {
 struct sac_binding {
     const struct sac_tensor *src, *dst;
     struct sac_tensor sum;
-    void *workspace, *saved;
-    struct sac_tensor *src_grad;       /* written by backward_data; data NULL: not wanted */
+    void *workspace, *saved;     /* the workspace as memory_new's own, or on 256 bytes in that */
+    size_t workspace_bytes;      /* what there is, at least what query asked for */
+    struct sac_tensor *src_grad; /* written by backward_data; data NULL: not wanted */
     const struct sac_tensor *dst_grad; /* data NULL: zeros */
     float *const *weight_grad;         /* added to by backward_weights; NULL: not wanted */
     /* The weights' masters, plain fp32 on the device, one a weight of the node; NULL:
@@ -183,6 +185,10 @@ struct sac_device_table {
      * context. All that was made on it has been freed, staging memory too, and
      * nobody else uses it meanwhile. NULL: it cannot. */
     int (*revive)(struct sac_device *device, struct sac_error *err);
+
+    /* How much device memory is free now, and how much there is; NULL: the host's. */
+    int (*memory_left)(struct sac_device *device, size_t *ret_free, size_t *ret_total,
+                       struct sac_error *err);
 
     /* What its gauges show now; any thread, may take milliseconds. NULL: none. */
     void (*gauges)(struct sac_device *device, struct sac_device_gauges *ret);

@@ -186,6 +186,7 @@ static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int i
         ret->sum = tensor_at(plan, build, node->epilogue.sum, caps->dst.layout);
     if (caps->workspace_bytes > 0)
         ret->workspace = (char *)plan->memory + build->workspace_offset;
+    ret->workspace_bytes = caps->workspace_bytes;
     if (caps->saved_bytes > 0)
         ret->saved = (char *)plan->memory + build->saved_offset[index];
     ret->random = &plan->random;
@@ -198,15 +199,15 @@ static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int i
 /* ---- Steps ---------------------------------------------------------------- */
 
 /* Filters are packed in the type of what they meet; vectors stay fp32. */
-static double weight_bytes(const struct sac_graph *graph, const struct sac_node *node,
-                           const struct sac_op_caps *caps)
+size_t sac_plan_weight_bytes(const struct sac_graph *graph, const struct sac_node *node,
+                             const struct sac_op_caps *caps)
 {
-    double bytes = 0;
+    size_t bytes = 0;
 
     for (int i = 0; i < node->weight_count; i++) {
         const struct sac_shape *shape = &graph->constants[node->weight[i]].shape;
         enum sac_type type = shape->rank >= 2 ? caps->src.type : SAC_F32;
-        bytes += (double)sac_tensor_bytes(shape, type);
+        bytes += sac_tensor_bytes(shape, type);
     }
     return bytes;
 }
@@ -214,7 +215,7 @@ static double weight_bytes(const struct sac_graph *graph, const struct sac_node 
 static double moved_bytes(const struct sac_graph *graph, const struct sac_node *node,
                           const struct sac_op_caps *caps)
 {
-    double bytes = weight_bytes(graph, node, caps);
+    double bytes = (double)sac_plan_weight_bytes(graph, node, caps);
 
     for (int i = 0; i < node->src_count; i++)
         bytes += (double)sac_plan_value_bytes(graph, node->src[i]);

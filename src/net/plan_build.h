@@ -41,6 +41,10 @@ bool sac_plan_goes_back(const struct sac_node *node);
 /* Gives every value that an input, output or node needs an offset. */
 int sac_plan_lay_out(struct sac_plan_build *build, struct sac_error *err);
 
+/* The bytes of a node's weights, packed in the type of what they meet. */
+size_t sac_plan_weight_bytes(const struct sac_graph *graph, const struct sac_node *node,
+                             const struct sac_op_caps *caps);
+
 /* How many pictures of the graph's batch are best run at a time: all, or a divisor. */
 int sac_plan_slice_of(const struct sac_graph *graph, const struct sac_device *device,
                       const struct sac_plan_options *options);

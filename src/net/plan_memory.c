@@ -284,6 +284,9 @@ static void spread_offsets(struct layout *layout)
         build->grad_offset[v] = build->grad_offset[root_of(layout, grad_of(layout, v)) - values];
 }
 
+/* What cuBLASLt asks of its workspace. */
+enum { WORKSPACE_ALIGNMENT = 256 };
+
 /* One workspace for all nodes, behind the arena: they run one after another, and
  * the same lines stay in the caches. */
 static int add_workspace(struct layout *layout, size_t arena, struct sac_error *err)
@@ -294,6 +297,8 @@ static int add_workspace(struct layout *layout, size_t arena, struct sac_error *
     for (int t = 0; t < layout->graph->node_count; t++)
         if (build->caps[t].workspace_bytes > most)
             most = build->caps[t].workspace_bytes;
+    if (most > 0 && arena <= (size_t)PTRDIFF_MAX - WORKSPACE_ALIGNMENT)
+        arena = (arena + WORKSPACE_ALIGNMENT - 1) & ~(size_t)(WORKSPACE_ALIGNMENT - 1);
     if (__builtin_add_overflow(arena, most, &total) || total > (size_t)PTRDIFF_MAX)
         return sac_fail(err, SAC_ELIMIT,
                         "%zu bytes of blobs and %zu of workspace fit no address space", arena,

@@ -161,8 +161,12 @@ static int lower(struct sac_device *device, struct sac_graph *graph,
         options->precision == SAC_PRECISION_F16 || options->precision == SAC_PRECISION_BF16;
     struct sac_cuda_device *own = (struct sac_cuda_device *)device;
 
-    if (options->reference || options->training)
+    if (options->reference)
         return 0;
+    if (options->training) {
+        sac_fuse_norms(graph);
+        return 0;
+    }
     sac_fuse_epilogues(graph);
     if (!small || options->deterministic || own->major < 7)
         return 0;

@@ -73,9 +73,6 @@ static struct sac_node *only_reader(struct sac_graph *graph, const struct sac_no
 {
     int value = node->dst[0];
 
-    for (int i = 0; i < graph->loss_count; i++)
-        if (graph->losses[i].value == value)
-            return NULL;
     if (sac_graph_use_count(graph, value) != 1)
         return NULL;
     for (int i = 0; i < graph->node_count; i++)

@@ -3,7 +3,10 @@
 #include <cpuid.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* cgroup v2's cpu.max is "QUOTA PERIOD" in microseconds, or "max PERIOD". */
@@ -71,6 +74,43 @@ void sac_cpu_pin(int index)
         pthread_setaffinity_np(pthread_self(), sizeof one, &one);
         return;
     }
+}
+
+/* What the calls sched_getattr and sched_setattr exchange (sched_setattr(2)), which the C
+ * library does not wrap. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_ns; /* sched_runtime; of an ordinary thread 0 before Linux 6.12 */
+    uint64_t deadline, period;
+};
+
+static bool has_slices(struct scheduling *ret)
+{
+    return syscall(SYS_sched_getattr, 0, ret, sizeof *ret, 0) == 0 && ret->policy == SCHED_OTHER &&
+           ret->slice_ns > 0;
+}
+
+void sac_cpu_be_prompt(void)
+{
+    struct scheduling own = {0};
+
+    if (!has_slices(&own))
+        return;
+    own.size = sizeof own;
+    own.slice_ns = 100000; /* the least that there is */
+    syscall(SYS_sched_setattr, 0, &own, 0);
+}
+
+void sac_cpu_give_way(void)
+{
+    struct scheduling own = {0};
+    id_t thread = (id_t)gettid(); /* the system's priorities are a thread's */
+
+    if (!has_slices(&own))
+        setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + 5);
 }
 
 struct sac_cpu_features sac_cpu_features(void)

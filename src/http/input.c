@@ -148,7 +148,7 @@ static void conn_input(struct sac_conn *conn, const char *data, size_t size)
     if (size > 0 && sac_conn_is_listening(conn))
         stash(conn, data, size);
     if (conn->phase != SAC_CONN_CLOSED)
-        sac_conn_flush(conn);
+        sac_conn_mark_dirty(conn);
 }
 
 /* Goes on with what had to wait for room in the pipeline. */
@@ -228,11 +228,10 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
         conn->corked = true;
         body_advanced(conn, (size_t)count);
         conn->corked = false;
-        sac_conn_flush(conn);
+        sac_conn_mark_dirty(conn);
     } else {
         conn_input(conn, buf->base, (size_t)count);
     }
-    sac_conn_flush_dirty(server);
 }
 
 void sac_conn_start_reading(struct sac_conn *conn)

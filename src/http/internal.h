@@ -133,10 +133,11 @@ struct sac_http_server {
     uv_async_t wake;
     uv_timer_t tick;
     uv_prepare_t turn;
+    uv_check_t turned;
     int listen_fd; /* -1 once closed */
     int port;
     bool loopback, ticking, accept_paused;
-    int handles; /* initialised ones of the four above */
+    int handles; /* initialised ones of the five above */
     bool loop_made;
     struct sac_http_options options; /* limits without zeroes */
     struct sac_http_limits limits;
@@ -149,7 +150,8 @@ struct sac_http_server {
     _Atomic int stop_requested, drain_ms;    /* any thread */
     _Atomic(struct sac_http_mail *) mailbox; /* any thread, newest first */
     _Atomic size_t body_bytes;               /* any thread: taken bodies leave the count */
-    struct sac_conn *conns, *spare_conns, *dirty;
+    struct sac_conn *conns, *spare_conns;
+    struct sac_conn *dirty, *dirty_last; /* may have answers to send, in order */
     struct sac_http_request *spare_requests;
     int spare_conn_count, spare_request_count;
     int conn_count;
@@ -232,6 +234,8 @@ void sac_conn_resume(struct sac_conn *conn);
 /* output.c: sends what is ready and next; may close the connection. */
 void sac_conn_flush(struct sac_conn *conn);
 void sac_conn_flush_dirty(struct sac_http_server *server);
+/* Sends later in this turn of the loop. */
+void sac_conn_mark_dirty(struct sac_conn *conn);
 void sac_conn_answered(struct sac_http_request *request);
 /* Frees what a write held. */
 void sac_conn_sent(struct sac_conn *conn);

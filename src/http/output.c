@@ -213,13 +213,19 @@ void sac_conn_flush(struct sac_conn *conn)
         finish(conn);
 }
 
-static void conn_mark_dirty(struct sac_conn *conn)
+void sac_conn_mark_dirty(struct sac_conn *conn)
 {
+    struct sac_http_server *server = conn->server;
+
     if (conn->dirty)
         return;
     conn->dirty = true;
-    conn->dirty_next = conn->server->dirty;
-    conn->server->dirty = conn;
+    conn->dirty_next = NULL;
+    if (server->dirty)
+        server->dirty_last->dirty_next = conn;
+    else
+        server->dirty = conn;
+    server->dirty_last = conn;
 }
 
 void sac_conn_flush_dirty(struct sac_http_server *server)
@@ -245,5 +251,5 @@ void sac_conn_answered(struct sac_http_request *request)
     }
     request->ready = true;
     if (!request->conn->corked)
-        conn_mark_dirty(request->conn);
+        sac_conn_mark_dirty(request->conn);
 }

@@ -49,6 +49,11 @@ static void on_turn(uv_prepare_t *turn)
     server->now_is_stale = true;
 }
 
+static void on_turned(uv_check_t *turned)
+{
+    sac_conn_flush_dirty(turned->data);
+}
+
 /* Mail for the loop. */
 
 void sac_http_server_mail(struct sac_http_server *server, struct sac_http_mail *mail)
@@ -400,9 +405,12 @@ static int make_handles(struct sac_http_server *server, struct sac_error *err)
         server->handles = 3;
     if (rc == 0 && (rc = uv_prepare_init(&server->loop, &server->turn)) == 0)
         server->handles = 4;
+    if (rc == 0 && (rc = uv_check_init(&server->loop, &server->turned)) == 0)
+        server->handles = 5;
     if (rc != 0)
         return sac_fail(err, SAC_EIO, "cannot make the event loop: %s", uv_strerror(rc));
-    server->wake.data = server->tick.data = server->listener.data = server->turn.data = server;
+    server->wake.data = server->tick.data = server->listener.data = server->turn.data =
+        server->turned.data = server;
     return 0;
 }
 
@@ -481,6 +489,8 @@ int sac_http_server_run(struct sac_http_server *server, struct sac_error *err)
     int rc = uv_poll_start(&server->listener, UV_READABLE, on_connection);
     if (rc == 0)
         rc = uv_prepare_start(&server->turn, on_turn);
+    if (rc == 0)
+        rc = uv_check_start(&server->turned, on_turned);
     if (rc != 0)
         return sac_fail(err, SAC_EIO, "cannot listen: %s", uv_strerror(rc));
     block_sigpipe(&before);
@@ -513,7 +523,8 @@ void sac_http_server_counters(const struct sac_http_server *server, struct sac_h
 static void close_handles(struct sac_http_server *server)
 {
     uv_handle_t *handles[] = {(uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick,
-                              (uv_handle_t *)&server->listener, (uv_handle_t *)&server->turn};
+                              (uv_handle_t *)&server->listener, (uv_handle_t *)&server->turn,
+                              (uv_handle_t *)&server->turned};
 
     for (int i = 0; i < server->handles; i++)
         uv_close(handles[i], NULL);

@@ -396,21 +396,21 @@ static void coefficients_of_a_progressive_picture_count(void **state)
     const size_t need = (76 * 50 + 2 * 38 * 25) * 64 * 2 + 720000 + 16 * 600 * 4;
     struct bytes file = make_rgb_jpeg(600, 400, true);
     struct sac_decode_options options = {.channels = 3};
-    struct sac_decoder *decoder;
+    struct sac_decoder *own;
     struct sac_error busy = {0}, err = {0};
     struct sac_image image;
 
     free_decoder(state);
     make_decoder(state);
-    assert_ok(sac_decoder_new(&decoder, &err), err);
+    assert_ok(sac_decoder_new(&own, &err), err);
     sac_image_set_memory_max(need - 1);
-    assert_int_equal(sac_image_decode(decoder, file.data, file.size, &options, &image, &busy),
+    assert_int_equal(sac_image_decode(own, file.data, file.size, &options, &image, &busy),
                      SAC_EBUSY);
     assert_says(busy, "its coefficients take");
     sac_image_set_memory_max(need);
     for (int i = 0; i < 3; i++) /* each gives back what it took */
-        assert_ok(sac_image_decode(decoder, file.data, file.size, &options, &image, &err), err);
-    sac_decoder_free(decoder);
+        assert_ok(sac_image_decode(own, file.data, file.size, &options, &image, &err), err);
+    sac_decoder_free(own);
     sac_image_set_memory_max(0);
     free(file.data);
 }

@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -87,30 +86,16 @@ struct scheduling {
     uint64_t deadline, period;
 };
 
-static bool has_slices(struct scheduling *ret)
-{
-    return syscall(SYS_sched_getattr, 0, ret, sizeof *ret, 0) == 0 && ret->policy == SCHED_OTHER &&
-           ret->slice_ns > 0;
-}
-
 void sac_cpu_be_prompt(void)
 {
     struct scheduling own = {0};
 
-    if (!has_slices(&own))
+    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) != 0 || own.policy != SCHED_OTHER ||
+        own.slice_ns == 0)
         return;
     own.size = sizeof own;
     own.slice_ns = 100000; /* the least that there is */
     syscall(SYS_sched_setattr, 0, &own, 0);
-}
-
-void sac_cpu_give_way(void)
-{
-    struct scheduling own = {0};
-    id_t thread = (id_t)gettid(); /* the system's priorities are a thread's */
-
-    if (!has_slices(&own))
-        setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + 5);
 }
 
 struct sac_cpu_features sac_cpu_features(void)

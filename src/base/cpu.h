@@ -19,12 +19,9 @@ void sac_cpu_pin(int index);
 
 /* For a thread that waits for events and answers them at once, beside others that compute:
  * its slices of a core become short, 0.1 ms, so that it gets one before theirs are over.
- * Best effort: the system must let a thread choose (Linux 6.12 and later). */
+ * Best effort: the system must let a thread choose (Linux 6.12 and later). (To make those
+ * that compute nicer instead would give the machine's other programs their cores.) */
 void sac_cpu_be_prompt(void);
-
-/* For a thread that computes: where slices cannot be chosen, it gives way by a lower
- * priority (nice + 5), as do the threads that it makes. Best effort. */
-void sac_cpu_give_way(void);
 
 struct sac_cpu_features {
     bool avx2;

@@ -5,7 +5,6 @@
  * when devices are the bottleneck.
  */
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "serve/service.h"
 
 static int decode_into_slot(struct sac_decode_worker *worker, struct sac_picture *picture,
@@ -54,7 +53,6 @@ static void *run_worker(void *user)
     struct sac_decode_worker *worker = user;
     struct sac_job *jobs[SAC_BATCH_MAX];
 
-    sac_cpu_give_way();
     while (sac_batcher_take(worker->service->door, worker->index, jobs) > 0)
         work(worker, (struct sac_picture *)jobs[0]);
     return NULL;

@@ -108,7 +108,6 @@ static void *run_lane(void *user)
 
     if (lane->core >= 0)
         sac_cpu_pin(lane->core);
-    sac_cpu_give_way();
     int rc = lane->work->open(lane, &lane->err);
     tell_started(lane, rc);
     if (rc == 0)

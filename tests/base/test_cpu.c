@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,13 +49,6 @@ static void *be_prompt(void *user)
     return NULL;
 }
 
-static void *give_way(void *user)
-{
-    sac_cpu_give_way();
-    *(int *)user = getpriority(PRIO_PROCESS, (id_t)gettid());
-    return NULL;
-}
-
 static void a_prompt_thread_has_short_slices_and_others_keep_theirs(void **state)
 {
     uint64_t before = slice_of_this_thread(), slice = 0;
@@ -71,26 +63,12 @@ static void a_prompt_thread_has_short_slices_and_others_keep_theirs(void **state
     assert_int_equal(slice_of_this_thread(), before);
 }
 
-static void a_thread_that_gives_way_is_nicer_where_slices_cannot_be_chosen(void **state)
-{
-    int before = getpriority(PRIO_PROCESS, (id_t)gettid()), after = 0;
-    int lower = before + 5 > 19 ? 19 : before + 5;
-    pthread_t thread;
-
-    (void)state;
-    assert_int_equal(pthread_create(&thread, NULL, give_way, &after), 0);
-    pthread_join(thread, NULL);
-    assert_int_equal(after, slice_of_this_thread() ? before : lower);
-    assert_int_equal(getpriority(PRIO_PROCESS, (id_t)gettid()), before);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers_are_pinned_only_where_they_take_every_core),
         cmocka_unit_test(a_pinned_thread_has_one_of_the_allowed_cores),
         cmocka_unit_test(a_prompt_thread_has_short_slices_and_others_keep_theirs),
-        cmocka_unit_test(a_thread_that_gives_way_is_nicer_where_slices_cannot_be_chosen),
     };
     return cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
 }

@@ -181,7 +181,8 @@ cudaError_t sac_kernel_euclidean_loss_back(const struct sac_kernel_pair_loss *p,
 cudaError_t sac_kernel_accuracy(const struct sac_kernel_loss *p, int top_k, float *classes_out,
                                 cudaStream_t stream);
 
-/* device.h has both contracts. */
+/* device.h has the contracts of these. */
+cudaError_t sac_kernel_crops(const struct sac_crops *p, cudaStream_t stream);
 cudaError_t sac_kernel_update(const struct sac_update *u, cudaStream_t stream);
 cudaError_t sac_kernel_sum_of_squares(const float *values, size_t count, double *work,
                                       cudaStream_t stream);

@@ -252,6 +252,7 @@ static const struct sac_device_table table = {
     .clear = sac_cuda_clear,
     .sum_of_squares = sac_cuda_sum_of_squares,
     .update = sac_cuda_update,
+    .crops = sac_cuda_crops,
     .comm_id = sac_cuda_comm_id,
     .comm_new = sac_cuda_comm_new,
     .comm_library = sac_cuda_comm_library,

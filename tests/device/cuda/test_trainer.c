@@ -19,6 +19,20 @@ static const char input_text[] =
     " transform_param { mirror: true crop_size: 14 scale: 0.0078125 mean_value: 128 }"
     " data_param { source: 'none' batch_size: 4 backend: LMDB } }\n";
 
+/* Two more inputs: what is outside of the padded picture, and numbers of fillers. */
+static const char padded_text[] =
+    "name: 'padded'\n"
+    "layer { name: 'in' type: 'Data' top: 'data' top: 'label'"
+    " transform_param { crop_size: 30 scale: 0.0078125 mean_value: 90 mean_value: 128"
+    " mean_value: 100 augment { pad: 4 flip: true } }"
+    " data_param { source: 'none' batch_size: 4 backend: LMDB } }\n";
+static const char dummy_text[] =
+    "name: 'dummy'\n"
+    "layer { name: 'in' type: 'DummyData' top: 'data' top: 'label' dummy_data_param {"
+    " shape { dim: 4 dim: 3 dim: 14 dim: 14 } shape { dim: 4 }"
+    " data_filler { type: 'gaussian' std: 1 } data_filler { type: 'constant' value: 2 } } }\n";
+static const char *input = input_text;
+
 /* The layers of Caffe's CIFAR nets. */
 static const char plain_text[] =
     "layer { name: 'c1' type: 'Convolution' bottom: 'data' top: 'c1' param { lr_mult: 1 }"
@@ -103,7 +117,7 @@ static struct run make_run(const char *layers, const char *more)
 
     snprintf(name, sizeof name, "solver%d.prototxt", number);
     snprintf(run.prefix, sizeof run.prefix, "%s/gpu%d", sac_test_tmpdir(), number++);
-    int size = snprintf(text, sizeof text, "%s%s", input_text, layers);
+    int size = snprintf(text, sizeof text, "%s%s", input, layers);
     const char *net = sac_test_write(
         strcmp(layers, norm_text) == 0 ? "norm.prototxt" : "net.prototxt", text, (size_t)size);
     size =
@@ -262,6 +276,18 @@ static void nets_with_dropout_and_batch_norm_end_where_the_cpus_do(void **state)
     trains_as_the_cpu(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 5", 1e-3);
 }
 
+static void padded_crops_and_dummy_data_train_as_on_the_cpu(void **state)
+{
+    static const char *const inputs[] = {padded_text, dummy_text};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        input = inputs[i];
+        trains_as_the_cpu(plain_text, SHORT "momentum: .9 iter_size: 2", 1e-4);
+    }
+    input = input_text;
+}
+
 static void goes_on(enum sac_precision precision)
 {
     struct run run = make_run(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 4");
@@ -321,6 +347,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_six_solvers_end_where_the_cpus_do),
         cmocka_unit_test(nets_with_dropout_and_batch_norm_end_where_the_cpus_do),
+        cmocka_unit_test(padded_crops_and_dummy_data_train_as_on_the_cpu),
         cmocka_unit_test(a_run_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_run_in_f16_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_net_learns_in_every_precision),

@@ -127,7 +127,8 @@ struct sac_http_text sac_http_request_header(const struct sac_http_request *requ
 struct sac_http_text sac_http_request_body(const struct sac_http_request *request);
 /* Takes the body's buffer over: the caller frees it with free(). */
 uint8_t *sac_http_request_take_body(struct sac_http_request *request, size_t *ret_size);
-/* sac_clock_ns() of the first byte of the head, and of the body's last byte. */
+/* sac_clock_ns() of the first byte of the head, and of the body's last byte; as read last
+ * in that turn of the loop. */
 uint64_t sac_http_request_started_ns(const struct sac_http_request *request);
 uint64_t sac_http_request_complete_ns(const struct sac_http_request *request);
 /* The client's address as text, for the log. */

@@ -9,6 +9,7 @@
 #include "formats/message.h"
 #include "net/fillers.h"
 #include "net/layer.h"
+#include "train/split_loss.h"
 
 /* The state of the solver and what the options add to it. */
 static int net_options(struct sac_phase_net *p, const struct sac_phase_options *options,
@@ -121,6 +122,22 @@ static int read_message(struct sac_phase_net *p, const struct sac_phase_options 
     return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
 }
 
+/* Of the phase's layers, in the file's order. The bytes are written anew: the net is made
+ * from them. */
+static int split_losses(struct sac_phase_net *p, const struct sac_phase_options *options,
+                        struct sac_buf *bytes, struct sac_error *err)
+{
+    const Caffe__NetParameter *file = p->file.net;
+    int rc = 0, next = 0;
+
+    if (options->world <= 1 || options->batch_rule != SAC_BATCH_SPLIT)
+        return 0;
+    for (size_t i = 0; rc == 0 && i < file->n_layer && next < p->layer_count; i++)
+        if (file->layer[i] == p->layers[next] && ++next)
+            rc = sac_split_loss(file->layer[i], options->world, p->file.arena, err);
+    return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
+}
+
 /* ---- The net --------------------------------------------------------------- */
 
 enum { INPUTS_MAX = SAC_PHASE_FEEDS_MAX * SAC_SOURCE_SETS_MAX };
@@ -203,6 +220,30 @@ static bool is_dummy(const struct sac_phase_feed *f)
     return strcmp(f->layer->type, "DummyData") == 0;
 }
 
+/* Where a feed stands when the main one has given `position` items: after as many batches,
+ * and parts of one where it was of another size once. */
+static int follow(const struct sac_phase_feed *f, const struct sac_phase_feed *first,
+                  int64_t position, int64_t *ret, struct sac_error *err)
+{
+    int64_t product = 0;
+
+    if (f == first)
+        *ret = position;
+    else if (__builtin_mul_overflow(position, f->items, &product))
+        return sac_fail(err, SAC_ELIMIT, "layer \"%.64s\": %lld items of \"%.64s\" are too many",
+                        f->layer->name, (long long)position, first->layer->name);
+    else if (product % first->items != 0)
+        return sac_fail(err, SAC_EINVAL,
+                        "layer \"%.64s\": %lld items of \"%.64s\" were used, beside which this "
+                        "one cannot stand at a whole item: its batches are of %lld where those "
+                        "are of %lld; expected the batch and the ranks of before",
+                        f->layer->name, (long long)position, first->layer->name,
+                        (long long)f->items, (long long)first->items);
+    else
+        *ret = product / first->items;
+    return 0;
+}
+
 /* Another source and its mean take the place of the main one's. */
 static int open_feed(struct sac_phase_net *p, struct sac_phase_feed *f,
                      const struct sac_phase_options *options, struct sac_error *err)
@@ -223,7 +264,8 @@ static int open_feed(struct sac_phase_net *p, struct sac_phase_feed *f,
     };
     int rc = share_batch(f, options, &how, err);
 
-    how.position = f == first ? options->position : options->position / first->items * f->items;
+    if (rc == 0)
+        rc = follow(f, first, options->position, &how.position, err);
     return rc == 0 ? sac_feed_from_layer(&f->feed, f->layer, &how, err) : rc;
 }
 
@@ -261,6 +303,8 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
 
     if (rc == 0) {
         rc = find_layers(ret, &how, err);
+        if (rc == 0)
+            rc = split_losses(ret, options, &bytes, err);
         if (rc == 0)
             rc = open_feeds(ret, options, err);
         if (rc != 0)

@@ -269,10 +269,14 @@ static bool conv_can(const struct sac_cuda_ask *ask, struct sac_form src, struct
     return can;
 }
 
+/* A card that is lost has none either: that is no reason to give up for good. */
 static int refused(const struct sac_cuda_ask *ask, struct sac_error *err)
 {
-    return sac_fail(err, SAC_EDEVICE, "%s: cuDNN has no way back for what it had one for",
-                    ask->node->name);
+    int rc = sac_cuda_check(ask->device, cudaGetLastError(), ask->node->name, err);
+
+    return rc ? rc
+              : sac_fail(err, SAC_EUNSUPPORTED, "%s: cuDNN has no way back for what it had one for",
+                         ask->node->name);
 }
 
 static int conv_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,

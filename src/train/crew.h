@@ -20,6 +20,8 @@ struct sac_crew_options {
     struct sac_device *const *devices;
     int count;
     const struct sac_ranks *process; /* this one among others; NULL: alone */
+    /* A rank that is alone sums through its communicator, too: to see what that costs. */
+    bool communicates;
 };
 
 /* A rank that was lost is SAC_EDEVICE. */

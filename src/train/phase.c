@@ -273,8 +273,103 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
     return rc;
 }
 
+/* ---- DummyData --------------------------------------------------------------- */
+
+static const struct sac_phase_feed *find_top(const struct sac_phase_net *p, const char *name,
+                                             int *ret_top)
+{
+    for (int i = 0; i < p->feed_count; i++) {
+        const Caffe__LayerParameter *layer = p->feeds[i].layer;
+        for (size_t k = 0; k < layer->n_top; k++) {
+            *ret_top = (int)k;
+            if (strcmp(layer->top[k], name) == 0)
+                return &p->feeds[i];
+        }
+    }
+    return NULL;
+}
+
+static int dummy_filler(const struct sac_phase_feed *f, int top, struct sac_filler *ret,
+                        struct sac_error *err)
+{
+    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
+    size_t count = m ? m->n_data_filler : 0;
+
+    if (count > 1 && count != f->layer->n_top)
+        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\": %zu data_filler for %zu tops",
+                        f->layer->name, count, f->layer->n_top);
+    *ret = count ? sac_filler_of(m->data_filler[count == 1 ? 0 : top]) : sac_filler_constant(0);
+    return 0;
+}
+
+/* As Caffe's: a constant stays, others are drawn anew each pass, here from the run's seed
+ * and the pass, so that a run that goes on draws what one that did not stop would. */
+static int fill_dummy(const struct sac_phase_net *p, const struct sac_phase_feed *f, int top,
+                      const struct sac_shape *shape, float *to, struct sac_error *err)
+{
+    struct sac_filler filler;
+    int rc = dummy_filler(f, top, &filler, err);
+
+    if (rc != 0)
+        return rc;
+    rc = sac_filler_fill(&filler, f->layer->top[top], shape,
+                         sac_random_key(p->seed, 0, (uint64_t)p->pass), to, err);
+    if (rc != 0)
+        sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
+    return rc;
+}
+
+static bool stays(const struct sac_phase_feed *f, int top)
+{
+    struct sac_filler filler;
+
+    return f && !f->feed && dummy_filler(f, top, &filler, NULL) == 0 &&
+           strcmp(filler.type, "constant") == 0;
+}
+
+static int keep_constant(struct sac_phase_net *p, int input, struct sac_error *err)
+{
+    const struct sac_device_table *table = p->device->table;
+    const struct sac_tensor *to = sac_plan_input(p->plan, input);
+    size_t bytes = sac_tensor_bytes(&to->shape, SAC_F32);
+    int top = 0, rc;
+    const struct sac_phase_feed *f = find_top(p, sac_net_input_name(p->net, input), &top);
+
+    if (!stays(f, top))
+        return 0;
+    rc = table->memory_new(p->device, SAC_MEMORY_DEVICE, bytes, (void **)&p->constants[input], err);
+    if (rc == 0)
+        rc = fill_dummy(p, f, top, &to->shape, (float *)p->staging, err);
+    if (rc == 0)
+        rc =
+            table->copy(p->stream, SAC_COPY_TO_DEVICE, p->constants[input], p->staging, bytes, err);
+    return rc == 0 ? table->stream_sync(p->stream, err) : rc;
+}
+
+/* A pass may use its inputs' memory for others once it is through with them. */
+static int keep_constants(struct sac_phase_net *p, struct sac_error *err)
+{
+    int count = sac_plan_input_count(p->plan), rc = 0;
+
+    p->constants = calloc((size_t)count + 1, sizeof *p->constants);
+    if (!p->constants)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    for (int i = 0; rc == 0 && i < count; i++)
+        rc = keep_constant(p, i, err);
+    return rc;
+}
+
+static void free_constants(struct sac_phase_net *p)
+{
+    for (int i = 0; p->constants && i < sac_plan_input_count(p->plan); i++)
+        if (p->constants[i])
+            p->device->table->memory_free(p->device, SAC_MEMORY_DEVICE, p->constants[i]);
+    free(p->constants);
+}
+
 void sac_phase_net_done(struct sac_phase_net *p)
 {
+    free_constants(p);
     sac_plan_free(p->plan);
     if (p->staging)
         p->device->table->memory_free(p->device, SAC_MEMORY_STAGING, p->staging);
@@ -363,7 +458,7 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
     if (rc == 0 && !device->info.host_memory)
         rc = device->table->memory_new(device, SAC_MEMORY_STAGING, ends_bytes(p),
                                        (void **)&p->staging, err);
-    return rc;
+    return rc == 0 && p->staging ? keep_constants(p, err) : rc;
 }
 
 /* ---- Batches --------------------------------------------------------------- */
@@ -388,40 +483,6 @@ static int check_labels(const struct sac_phase_feed *f, struct sac_error *err)
     return rc;
 }
 
-static const struct sac_phase_feed *find_top(const struct sac_phase_net *p, const char *name,
-                                             int *ret_top)
-{
-    for (int i = 0; i < p->feed_count; i++) {
-        const Caffe__LayerParameter *layer = p->feeds[i].layer;
-        for (size_t k = 0; k < layer->n_top; k++) {
-            *ret_top = (int)k;
-            if (strcmp(layer->top[k], name) == 0)
-                return &p->feeds[i];
-        }
-    }
-    return NULL;
-}
-
-/* As Caffe's: a constant stays, others are drawn anew each pass, here from the run's seed
- * and the pass, so that a run that goes on draws what one that did not stop would. */
-static int fill_dummy(const struct sac_phase_net *p, const struct sac_phase_feed *f, int top,
-                      const struct sac_shape *shape, float *to, struct sac_error *err)
-{
-    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
-    size_t count = m ? m->n_data_filler : 0;
-
-    if (count > 1 && count != f->layer->n_top)
-        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\": %zu data_filler for %zu tops",
-                        f->layer->name, count, f->layer->n_top);
-    struct sac_filler filler =
-        count ? sac_filler_of(m->data_filler[count == 1 ? 0 : top]) : sac_filler_constant(0);
-    int rc = sac_filler_fill(&filler, f->layer->top[top], shape,
-                             sac_random_key(p->seed, 0, (uint64_t)p->pass), to, err);
-    if (rc != 0)
-        sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
-    return rc;
-}
-
 /* The losses of the pass before were waited for, and with them what the staging held. */
 int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err)
 {
@@ -436,6 +497,11 @@ int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sa
         if (!f)
             return sac_fail(err, SAC_EINVAL, "nothing feeds \"%.64s\"",
                             sac_net_input_name(p->net, i));
+        if (p->constants && p->constants[i]) {
+            rc = p->device->table->copy(p->stream, SAC_COPY_ON_DEVICE, to->data, p->constants[i],
+                                        bytes, err);
+            continue;
+        }
         if (f->feed)
             sac_feed_copy_top(f->feed, &f->batch, top, at ? (float *)at : to->data);
         else

@@ -69,6 +69,9 @@ struct sac_phase_net {
     struct sac_device *device;
     struct sac_stream *stream;
     char *staging; /* of a device with memory of its own: inputs or outputs pass through it */
+    /* There, for each of the plan's inputs: DummyData's numbers that stay, from which each
+     * pass begins; NULL: it has others. */
+    float **constants;
     struct sac_batch batch; /* the main one's */
     /* Of the main feed, after the batches that were used; without one, passes. The others'
      * positions follow from it. */

@@ -56,6 +56,18 @@ static const char norm_text[] =
     " include { phase: TEST } }\n"
     "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
 
+/* Numbers that stay are factors, so that without them nothing is learnt; others are drawn. */
+static const char dummy_text[] =
+    "layer { name: 'd' type: 'DummyData' top: 'noise' top: 'two' dummy_data_param {"
+    " shape { dim: 4 dim: 4 } shape { dim: 4 dim: 4 }"
+    " data_filler { type: 'gaussian' std: .1 } data_filler { value: 2 } } }\n"
+    "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'"
+    " inner_product_param { num_output: 4 weight_filler { type: 'gaussian' std: .05 } } }\n"
+    "layer { name: 'twice' type: 'Eltwise' bottom: 'fc' bottom: 'two' top: 'twice'"
+    " eltwise_param { operation: PROD } }\n"
+    "layer { name: 'sum' type: 'Eltwise' bottom: 'twice' bottom: 'noise' top: 'sum' }\n"
+    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'sum' bottom: 'label' top: 'loss' }\n";
+
 static struct sac_device *cuda, *cpu;
 
 static int open_devices(void **state)
@@ -262,6 +274,12 @@ static void nets_with_dropout_and_batch_norm_end_where_the_cpus_do(void **state)
     trains_as_the_cpu(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 5", 1e-3);
 }
 
+static void fillers_numbers_are_there_in_every_pass(void **state)
+{
+    (void)state;
+    trains_as_the_cpu(dummy_text, SHORT "momentum: .9", 1e-4);
+}
+
 static void goes_on(enum sac_precision precision)
 {
     struct run run = make_run(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 4");
@@ -321,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_six_solvers_end_where_the_cpus_do),
         cmocka_unit_test(nets_with_dropout_and_batch_norm_end_where_the_cpus_do),
+        cmocka_unit_test(fillers_numbers_are_there_in_every_pass),
         cmocka_unit_test(a_run_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_run_in_f16_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_net_learns_in_every_precision),

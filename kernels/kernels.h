@@ -121,8 +121,8 @@ struct sac_kernel_pixels {
     const uint8_t *x;
     void *y;
     int type;
-    uint32_t batch, plane; /* pixels a picture */
-    int channels, width;   /* of x, of y */
+    uint32_t batch, plane;   /* pixels a picture */
+    int channels, width;     /* of x, of y */
     bool swap;               /* the first and third channel */
     float mean[4];           /* the last is for all channels from the fourth on */
     const float *mean_image; /* plane × channels, or NULL */
@@ -137,12 +137,19 @@ struct sac_kernel_statistics {
     int type;
     uint32_t outer, channels, inner;
     float eps;
+    float *work; /* sac_kernel_columns_bytes() */
     float *factor, *bias;
+    /* With what a scale behind has: gamma · factor and, channels behind, gamma · bias +
+     * beta. NULL: ones and zeros; not wanted. */
+    const float *gamma, *beta;
+    float *whole;
     /* Training: each ← fraction · itself + the mean, the unbiased variance, 1; NULL: none. */
     float *running_mean, *running_variance, *running_count;
     float fraction;
 };
 cudaError_t sac_kernel_statistics(const struct sac_kernel_statistics *p, cudaStream_t stream);
+/* What sums over the channels of outer × channels × inner need in between. */
+size_t sac_kernel_columns_bytes(uint32_t outer, uint32_t channels, uint32_t inner);
 
 /* y[r][o] = Σ x[r][i] · w[i][o] + bias[o], then ReLU; every sum in the same order
  * whatever the number of rows. w: type; y: y_type. */

@@ -90,15 +90,17 @@ cudaError_t sac_kernel_filter_back(const struct sac_kernel_filter_back *p, cudaS
 /* Over outer × channels × inner numbers: sum[c] = Σ u, product[c] = Σ u · v. */
 struct sac_kernel_columns {
     const void *u, *v; /* v: NULL without product */
+    const void *gate;  /* a ReLU's result, as u: u counts by `slope` where it is not > 0; or NULL */
+    float slope;
     int u_type, v_type;
     uint32_t outer, channels, inner;
-    const float *scale, *shift; /* v is v · scale[c] + shift[c]; NULL: as it is */
-    bool negative;              /* only places where v ≤ 0 count in the product */
-    float *work;                /* sac_kernel_columns_bytes() */
-    float *sum, *product;       /* NULL: not wanted */
-    bool add;                   /* to what is there */
+    const float *scale, *shift;     /* v is v · scale[c] + shift[c]; NULL: as it is */
+    bool negative;                  /* only places where v ≤ 0 count in the product */
+    float *work;                    /* sac_kernel_columns_bytes() */
+    float *sum, *product;           /* NULL: not wanted */
+    bool add;                       /* to what is there */
+    float *sum_more, *product_more; /* to which they are added besides; NULL: none */
 };
-size_t sac_kernel_columns_bytes(uint32_t outer, uint32_t channels, uint32_t inner);
 cudaError_t sac_kernel_columns(const struct sac_kernel_columns *p, cudaStream_t stream);
 
 /* From stored sums: factor[c] = 1/√(variance/s + eps), bias[c] = −mean/s · factor; zeros
@@ -108,17 +110,21 @@ struct sac_kernel_norm_factors {
     uint32_t channels;
     float eps;
     float *factor, *bias;
+    const float *gamma, *beta; /* as in struct sac_kernel_statistics */
+    float *whole;
 };
 cudaError_t sac_kernel_norm_factors(const struct sac_kernel_norm_factors *p, cudaStream_t stream);
 
-/* dx = factor · (dy − sum/n − x̂ · along/n), x̂ = x · factor + bias, n = count / channels.
- * dx may be dy. */
+/* dx = whole · (dz − sum/n − x̂ · along/n), x̂ = x · factor + bias, n = count / channels;
+ * dz is dy, or as a gate lets it pass. dx may be dy. */
 struct sac_kernel_norm_back {
-    const void *x, *dy;
+    const void *x, *dy, *gate; /* gate: as in struct sac_kernel_columns */
+    float slope;
     void *dx;
     int type;
     uint32_t outer, channels, inner;
-    const float *factor, *bias, *sum, *along;
+    const float *factor, *bias, *whole;
+    const float *sum, *along; /* NULL: the statistics did not come from x: dx = whole · dz */
 };
 cudaError_t sac_kernel_norm_back(const struct sac_kernel_norm_back *p, cudaStream_t stream);
 
@@ -181,7 +187,8 @@ cudaError_t sac_kernel_euclidean_loss_back(const struct sac_kernel_pair_loss *p,
 cudaError_t sac_kernel_accuracy(const struct sac_kernel_loss *p, int top_k, float *classes_out,
                                 cudaStream_t stream);
 
-/* device.h has both contracts. */
+/* device.h has the contracts of these. */
+cudaError_t sac_kernel_crops(const struct sac_crops *p, cudaStream_t stream);
 cudaError_t sac_kernel_update(const struct sac_update *u, cudaStream_t stream);
 cudaError_t sac_kernel_sum_of_squares(const float *values, size_t count, double *work,
                                       cudaStream_t stream);

@@ -34,6 +34,8 @@ struct corrupt {
 /* One batch of the ring. */
 struct slot {
     float *data, *labels;
+    uint8_t *crops; /* in place of data */
+    struct sac_crop_place *places;
     int64_t *index; /* −1: corrupt, nothing stands in its place */
     int count;      /* items of this shard */
     int done;       /* of those, ready or failed; guarded by the lock, as all below */
@@ -48,7 +50,9 @@ struct sac_feed {
     struct sac_feed_options options;
     int shape[3];
     struct sac_feed_picture picture;
-    size_t item_count;   /* values an item */
+    size_t item_count; /* values an item */
+    bool crops;        /* items are bytes */
+    struct sac_crop_layout layout;
     int first, last;     /* this shard's items of a whole batch */
     int64_t batch_count; /* until the end, or INT64_MAX */
 
@@ -117,7 +121,24 @@ static void prefix_name(const struct sac_feed *feed, int64_t index, struct sac_e
     sac_error_prefix(err, "%s", name);
 }
 
-static int make_at(struct worker *worker, struct place place, float *data, float *labels,
+static int make_data(struct worker *worker, struct place place, const struct slot *slot, int at,
+                     struct sac_error *err)
+{
+    const struct sac_feed *feed = worker->feed;
+    size_t from = (size_t)at * feed->item_count;
+    struct sac_random random = sac_random_stream(feed->options.seed, SAC_RANDOM_ITEM,
+                                                 (uint32_t)place.epoch, (uint64_t)place.index);
+
+    if (feed->crops)
+        return sac_transform_crop(&feed->transform, feed->options.train, &worker->item, &random,
+                                  worker->scratch, feed->shape, &feed->layout, slot->crops + from,
+                                  &slot->places[at], err);
+    return sac_transform_apply(&feed->transform, feed->options.train, &worker->item, &random,
+                               worker->scratch, feed->shape, slot->data + from, err);
+}
+
+/* Item `at` of the slot. */
+static int make_at(struct worker *worker, struct place place, const struct slot *slot, int at,
                    struct sac_error *err)
 {
     const struct sac_feed *feed = worker->feed;
@@ -126,14 +147,12 @@ static int make_at(struct worker *worker, struct place place, float *data, float
 
     if (rc < 0)
         return rc;
-    struct sac_random random = sac_random_stream(feed->options.seed, SAC_RANDOM_ITEM,
-                                                 (uint32_t)place.epoch, (uint64_t)place.index);
-    rc = sac_transform_apply(&feed->transform, feed->options.train, item, &random, worker->scratch,
-                             feed->shape, data, err);
+    size_t labels = (size_t)feed->source->label_count;
+    rc = make_data(worker, place, slot, at, err);
     if (rc == 0)
         rc = check_label(feed, item->labels[0], err);
     if (rc == 0)
-        memcpy(labels, item->labels, (size_t)feed->source->label_count * sizeof *labels);
+        memcpy(slot->labels + (size_t)at * labels, item->labels, labels * sizeof *item->labels);
     else
         prefix_name(feed, place.index, err);
     return rc;
@@ -156,8 +175,8 @@ static int note_corrupt(struct corrupt **list, int64_t index, const struct sac_e
 }
 
 /* The item at `position`, or the next that can be used. */
-static int make_item(struct worker *worker, int64_t position, float *data, float *labels,
-                     int64_t *ret_index, struct corrupt **list, struct sac_error *err)
+static int make_item(struct worker *worker, int64_t position, const struct slot *slot, int at,
+                     struct corrupt **list, struct sac_error *err)
 {
     const struct sac_feed *feed = worker->feed;
     int64_t most = feed->source->count < CORRUPT_MAX ? feed->source->count : CORRUPT_MAX;
@@ -166,15 +185,15 @@ static int make_item(struct worker *worker, int64_t position, float *data, float
     for (int64_t i = 0; i < most; i++) {
         struct place place = locate(worker, position + i);
         struct sac_error why = {0};
-        *ret_index = place.index;
-        rc = make_at(worker, place, data, labels, &why);
+        slot->index[at] = place.index;
+        rc = make_at(worker, place, slot, at, &why);
         if (rc == 0)
             return 0;
         if (!sac_source_is_corrupt(rc)) {
             *err = why;
             return rc;
         }
-        *ret_index = -1;
+        slot->index[at] = -1;
         rc = i == 0 ? note_corrupt(list, place.index, &why, err) : 0;
         if (rc < 0 || feed->options.once)
             return rc;
@@ -242,15 +261,9 @@ static bool claim_items(struct sac_feed *feed, struct claim *ret)
 static int make_items(struct worker *worker, const struct claim *claim, struct corrupt **list,
                       struct sac_error *err)
 {
-    const struct sac_feed *feed = worker->feed;
-    const struct slot *slot = claim->slot;
-    size_t labels = (size_t)feed->source->label_count;
-
-    for (int i = claim->from; i < claim->to; i++) {
-        if (make_item(worker, claim->position + i, slot->data + (size_t)i * feed->item_count,
-                      slot->labels + (size_t)i * labels, &slot->index[i], list, err) < 0)
+    for (int i = claim->from; i < claim->to; i++)
+        if (make_item(worker, claim->position + i, claim->slot, i, list, err) < 0)
             return i;
-    }
     return claim->to;
 }
 
@@ -396,6 +409,10 @@ static int note_shapes(struct sac_feed *feed, const struct sac_item *item,
             .rgb = item->kind == SAC_ITEM_ENCODED ? t->rgb : item->rgb,
             .files = sac_source_has_files(feed->source),
         };
+    feed->crops = feed->options.crops && item->kind != SAC_ITEM_FLOATS &&
+                  sac_transform_keeps_bytes(t, feed->options.train);
+    if (rc == 0)
+        feed->layout = sac_transform_layout(t, item->kind == SAC_ITEM_ENCODED, feed->shape);
     return rc;
 }
 
@@ -429,6 +446,11 @@ static int settle_shape(struct sac_feed *feed, struct sac_error *err)
                     feed->source->path, why.text);
 }
 
+static size_t value_bytes(const struct sac_feed *feed)
+{
+    return feed->crops ? sizeof(uint8_t) : sizeof(float);
+}
+
 static int settle_memory(struct sac_feed *feed, size_t *ret_slot, struct sac_error *err)
 {
     struct sac_feed_options *o = &feed->options;
@@ -440,8 +462,8 @@ static int settle_memory(struct sac_feed *feed, size_t *ret_slot, struct sac_err
 
     feed->item_count = (size_t)item;
     if (!over) {
-        item = item * sizeof(float) + (uint64_t)feed->source->label_count * sizeof(float) +
-               sizeof(int64_t);
+        item = item * value_bytes(feed) + (uint64_t)feed->source->label_count * sizeof(float) +
+               sizeof(int64_t) + (feed->crops ? sizeof(struct sac_crop_place) : 0);
         over = __builtin_mul_overflow(item, (uint64_t)items, &slot);
     }
     if (over || slot > most / 2)
@@ -468,10 +490,14 @@ static int make_slots(struct sac_feed *feed, struct sac_error *err)
     feed->slots = calloc((size_t)feed->slot_count, sizeof *feed->slots);
     for (int i = 0; feed->slots && i < feed->slot_count; i++) {
         struct slot *slot = &feed->slots[i];
-        slot->data = aligned_alloc(64, (items * feed->item_count * sizeof(float) + 63) / 64 * 64);
+        void *data =
+            aligned_alloc(64, (items * feed->item_count * value_bytes(feed) + 63) / 64 * 64);
+        slot->data = feed->crops ? NULL : data;
+        slot->crops = feed->crops ? data : NULL;
+        slot->places = feed->crops ? calloc(items, sizeof *slot->places) : NULL;
         slot->labels = calloc(labels, sizeof *slot->labels);
         slot->index = calloc(items, sizeof *slot->index);
-        if (!slot->data || !slot->labels || !slot->index)
+        if (!data || !slot->labels || !slot->index || (feed->crops && !slot->places))
             rc = SAC_ENOMEM;
     }
     if (!feed->slots || rc < 0)
@@ -516,6 +542,8 @@ static void feed_done(struct sac_feed *feed)
             slot->corrupt = next;
         }
         free(slot->data);
+        free(slot->crops);
+        free(slot->places);
         free(slot->labels);
         free(slot->index);
     }
@@ -623,22 +651,30 @@ static void tell_corrupt(struct sac_feed *feed, struct slot *slot)
     }
 }
 
+static void move_item(const struct sac_feed *feed, struct slot *slot, size_t to, size_t from)
+{
+    size_t labels = (size_t)feed->source->label_count, count = feed->item_count;
+
+    if (feed->crops) {
+        memcpy(slot->crops + to * count, slot->crops + from * count, count);
+        slot->places[to] = slot->places[from];
+    } else {
+        memcpy(slot->data + to * count, slot->data + from * count, count * sizeof(float));
+    }
+    memcpy(slot->labels + to * labels, slot->labels + from * labels, labels * sizeof(float));
+    slot->index[to] = slot->index[from];
+}
+
 /* Closes the gaps that corrupt items left. */
 static int close_gaps(const struct sac_feed *feed, struct slot *slot)
 {
-    size_t labels = (size_t)feed->source->label_count;
     int count = 0;
 
     for (int i = 0; i < slot->count; i++) {
         if (slot->index[i] < 0)
             continue;
-        if (count < i) {
-            memcpy(slot->data + (size_t)count * feed->item_count,
-                   slot->data + (size_t)i * feed->item_count, feed->item_count * sizeof(float));
-            memcpy(slot->labels + (size_t)count * labels, slot->labels + (size_t)i * labels,
-                   labels * sizeof(float));
-            slot->index[count] = slot->index[i];
-        }
+        if (count < i)
+            move_item(feed, slot, (size_t)count, (size_t)i);
         count++;
     }
     return count;
@@ -673,6 +709,8 @@ int sac_feed_next(struct sac_feed *feed, struct sac_batch *ret, struct sac_error
     *ret = (struct sac_batch){
         .count = close_gaps(feed, slot),
         .data = slot->data,
+        .crops = slot->crops,
+        .places = slot->places,
         .labels = slot->labels,
         .index = slot->index,
         .position = position_after(feed, batch),
@@ -732,6 +770,30 @@ void sac_feed_copy_top(const struct sac_feed *feed, const struct sac_batch *batc
         from += (size_t)source->sets[i].count;
     for (int i = 0; i < batch->count; i++)
         memcpy(to + (size_t)i * part, batch->labels + (size_t)i * all + from, part * sizeof *to);
+}
+
+bool sac_feed_crops(const struct sac_feed *feed, struct sac_crops *ret)
+{
+    const struct sac_transform *t = &feed->transform;
+    const struct sac_caffe_blob *image = &t->mean_image;
+
+    if (!feed->crops)
+        return false;
+    *ret = (struct sac_crops){
+        .count = sac_feed_batch(feed),
+        .channels = feed->shape[0],
+        .height = feed->shape[1],
+        .width = feed->shape[2],
+        .layout = feed->layout,
+        .mean = image->data         ? image->data
+                : t->mean_count > 0 ? t->mean
+                                    : NULL,
+        .mean_count = image->data ? 0 : t->mean_count,
+        .mean_height = image->data ? (int)image->dim[1] : 0,
+        .mean_width = image->data ? (int)image->dim[2] : 0,
+        .scale = t->scale != 0 ? t->scale : 1,
+    };
+    return true;
 }
 
 int sac_feed_batch(const struct sac_feed *feed)

@@ -39,6 +39,9 @@ struct sac_feed_options {
     enum sac_resize resize;            /* of encoded pictures; width 0: as the layer says */
     int resize_width, resize_height;
     bool sets; /* by sac_feed_from_layer(): tops are as the source's sets are */
+    /* Batches are 8-bit crops (sac_batch.crops) where the first item and the transform
+     * allow it; all others are then of bytes, too. */
+    bool crops;
 };
 
 struct sac_feed;
@@ -60,11 +63,13 @@ void sac_feed_free(struct sac_feed *feed);
 /* Good until the next call of sac_feed_next() or sac_feed_free(). */
 struct sac_batch {
     int count;            /* items; fewer than asked for only when gone through once */
-    const float *data;    /* count × shape */
-    const float *labels;  /* count × the source's label_count */
-    const int64_t *index; /* count: which items of the source they are */
-    int64_t position;     /* after this batch */
-    bool end;             /* gone through once, and this is no batch any more */
+    const float *data;    /* count × shape; NULL: crops */
+    const uint8_t *crops; /* count × shape, as sac_feed_crops() says; NULL: data */
+    const struct sac_crop_place *places; /* count */
+    const float *labels;                 /* count × the source's label_count */
+    const int64_t *index;                /* count: which items of the source they are */
+    int64_t position;                    /* after this batch */
+    bool end;                            /* gone through once, and this is no batch any more */
 };
 
 /* The next batch; waits for it. After a failure each call fails alike. The
@@ -83,9 +88,12 @@ struct sac_feed_top {
  * its dataset is. SAC_EUNSUPPORTED: there is no such top. */
 int sac_feed_top(const struct sac_feed *feed, int top, struct sac_feed_top *ret,
                  struct sac_error *err);
-/* A batch's values of one top, item after item. */
+/* A batch's values of one top, item after item; not of crops. */
 void sac_feed_copy_top(const struct sac_feed *feed, const struct sac_batch *batch, int top,
                        float *to);
+/* Whether batches are crops, and then of struct sac_crops all but pointers into the
+ * device's memory: `mean` is the transform's. */
+bool sac_feed_crops(const struct sac_feed *feed, struct sac_crops *ret);
 /* Items of this shard in a full batch. */
 int sac_feed_batch(const struct sac_feed *feed);
 const struct sac_source *sac_feed_source(const struct sac_feed *feed);

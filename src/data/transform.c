@@ -564,28 +564,40 @@ static int check_shape(const struct view *view, const struct crop *crop, const i
                     view->channels, crop->height, crop->width, shape[0], shape[1], shape[2]);
 }
 
+/* What is cropped, where, and its mean. */
+struct cut {
+    struct view view;
+    struct crop crop;
+    struct mean mean;
+};
+
+static int draw_cut(const struct sac_transform *t, bool train, const struct sac_item *item,
+                    struct sac_random *random, struct sac_transform_scratch *scratch,
+                    const int shape[3], struct cut *ret, struct sac_error *err)
+{
+    int rc = view_of(t, item, scratch, &ret->view, err);
+
+    if (rc == 0 && train)
+        rc = change_picture(t, random, scratch, &ret->view, err);
+    if (rc == 0)
+        rc = draw_crop(t, train, random, &ret->view, &ret->crop, err);
+    if (rc == 0)
+        rc = check_shape(&ret->view, &ret->crop, shape, err);
+    return rc == 0 ? settle_means(t, &ret->view, &ret->crop, &ret->mean, err) : rc;
+}
+
 int sac_transform_apply(const struct sac_transform *t, bool train, const struct sac_item *item,
                         struct sac_random *random, struct sac_transform_scratch *scratch,
                         const int shape[3], float *out, struct sac_error *err)
 {
-    struct view view = {0};
-    struct crop crop = {0};
-    struct mean mean = {0};
-    int rc = view_of(t, item, scratch, &view, err);
+    struct cut cut = {0};
+    int rc = draw_cut(t, train, item, random, scratch, shape, &cut, err);
 
-    if (rc == 0 && train)
-        rc = change_picture(t, random, scratch, &view, err);
-    if (rc == 0)
-        rc = draw_crop(t, train, random, &view, &crop, err);
-    if (rc == 0)
-        rc = check_shape(&view, &crop, shape, err);
-    if (rc == 0)
-        rc = settle_means(t, &view, &crop, &mean, err);
     if (rc < 0)
         return rc;
     for (int c = 0; c < shape[0]; c++) {
         for (int y = 0; y < shape[1]; y++)
-            write_crop_row(t, &view, &crop, &mean, c, y,
+            write_crop_row(t, &cut.view, &cut.crop, &cut.mean, c, y,
                            out + ((size_t)c * (size_t)shape[1] + (size_t)y) * (size_t)shape[2]);
     }
     if (train && t->augment.noise > 0)
@@ -593,5 +605,77 @@ int sac_transform_apply(const struct sac_transform *t, bool train, const struct 
                           t->augment.noise * (t->scale != 0 ? t->scale : 1.f));
     if (train && t->augment.cutout > 0)
         sac_augment_cutout(random, out, shape, t->augment.cutout);
+    return 0;
+}
+
+/* ---- Crops of bytes, for a device to finish ---- */
+
+bool sac_transform_keeps_bytes(const struct sac_transform *t, bool train)
+{
+    const struct sac_augment *a = &t->augment;
+
+    return !train || (!sac_augment_has_color(a) && a->area_min <= 0 && a->rotation <= 0 &&
+                      a->noise <= 0 && a->cutout <= 0);
+}
+
+struct sac_crop_layout sac_transform_layout(const struct sac_transform *t, bool encoded,
+                                            const int shape[3])
+{
+    bool reversed = shape[0] == 3 && !t->rgb;
+
+    if (!encoded)
+        return (struct sac_crop_layout){0, shape[1] * shape[2], shape[2], 1};
+    return (struct sac_crop_layout){reversed ? 2 : 0, reversed ? -1 : 1, shape[2] * shape[0],
+                                    shape[0]};
+}
+
+/* One row of the crop, `count` pixels from column `x`: whole where both lie alike. */
+static void copy_row(const struct view *view, ptrdiff_t from, const struct sac_crop_layout *layout,
+                     int channels, int count, uint8_t *out, ptrdiff_t to)
+{
+    if (view->pixel == channels && layout->pixel == channels && view->plane == layout->plane) {
+        ptrdiff_t low = view->plane < 0 ? view->plane * (channels - 1) : 0;
+        memcpy(out + to + low, view->bytes + from + low, (size_t)count * (size_t)channels);
+        return;
+    }
+    for (int c = 0; c < channels; c++, from += view->plane, to += layout->plane) {
+        if (view->pixel == 1 && layout->pixel == 1)
+            memcpy(out + to, view->bytes + from, (size_t)count);
+        for (int x = 0; x < count && (view->pixel != 1 || layout->pixel != 1); x++)
+            out[to + x * layout->pixel] = view->bytes[from + x * view->pixel];
+    }
+}
+
+static void copy_crop(const struct cut *cut, const struct sac_crop_layout *layout, uint8_t *out)
+{
+    const struct view *view = &cut->view;
+    const struct crop *crop = &cut->crop;
+    int from = crop->x < 0 ? -crop->x : 0;
+    int until = crop->x + crop->width > view->width ? view->width - crop->x : crop->width;
+
+    for (int y = 0; y < crop->height && from < until; y++) {
+        int source_y = crop->y + y;
+        if (source_y >= 0 && source_y < view->height)
+            copy_row(view, source_y * view->row + (crop->x + from) * view->pixel, layout,
+                     view->channels, until - from, out,
+                     layout->first + y * layout->row + from * layout->pixel);
+    }
+}
+
+int sac_transform_crop(const struct sac_transform *t, bool train, const struct sac_item *item,
+                       struct sac_random *random, struct sac_transform_scratch *scratch,
+                       const int shape[3], const struct sac_crop_layout *layout, uint8_t *out,
+                       struct sac_crop_place *ret, struct sac_error *err)
+{
+    struct cut cut = {0};
+    int rc = draw_cut(t, train, item, random, scratch, shape, &cut, err);
+
+    if (rc == 0 && cut.view.floats)
+        rc = sac_fail(err, SAC_EINVAL, "values of floats, where the first item had bytes");
+    if (rc < 0)
+        return rc;
+    copy_crop(&cut, layout, out);
+    *ret = (struct sac_crop_place){cut.crop.x, cut.crop.y, cut.view.width, cut.view.height,
+                                   cut.crop.mirror};
     return 0;
 }

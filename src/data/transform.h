@@ -13,6 +13,7 @@
 
 #include "data/random.h"
 #include "data/source.h"
+#include "device/crops.h"
 #include "image/preprocess.h"
 
 #define SAC_TRANSFORM_MEANS_MAX 64
@@ -99,5 +100,21 @@ int sac_transform_apply(const struct sac_transform *transform, bool train,
                         const struct sac_item *item, struct sac_random *random,
                         struct sac_transform_scratch *scratch, const int shape[3], float *out,
                         struct sac_error *err);
+
+/* Whether what is drawn for 8-bit items leaves them 8-bit until mean and scale: a device
+ * may do the rest (struct sac_crops). */
+bool sac_transform_keeps_bytes(const struct sac_transform *transform, bool train);
+/* How an item's crop of channels, height, width lies in bytes: encoded items as they are
+ * decoded, others as planes. */
+struct sac_crop_layout sac_transform_layout(const struct sac_transform *transform, bool encoded,
+                                            const int shape[3]);
+/* As sac_transform_apply() up to the crop, and draws alike: writes the part of it that is
+ * inside the picture, unmirrored, and where it is from. SAC_EINVAL also where the item is
+ * of floats. */
+int sac_transform_crop(const struct sac_transform *transform, bool train,
+                       const struct sac_item *item, struct sac_random *random,
+                       struct sac_transform_scratch *scratch, const int shape[3],
+                       const struct sac_crop_layout *layout, uint8_t *out,
+                       struct sac_crop_place *ret, struct sac_error *err);
 
 #endif

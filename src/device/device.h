@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "device/comm.h"
+#include "device/crops.h"
 #include "device/graph.h"
 #include "device/tensor.h"
 
@@ -205,6 +206,7 @@ struct sac_device_table {
                           double work[SAC_SUM_DOUBLES], struct sac_error *err);
     int (*update)(struct sac_stream *stream, const struct sac_update *update,
                   struct sac_error *err);
+    int (*crops)(struct sac_stream *stream, const struct sac_crops *crops, struct sac_error *err);
 
     /* A communicator of the device's own (device/comm.h); both NULL where it has none.
      * comm_id makes, on one rank, what all of them then give to comm_new, which waits for

@@ -37,6 +37,11 @@ struct sac_filler sac_filler_constant(float value)
     return (struct sac_filler){.type = "constant", .value = value};
 }
 
+bool sac_filler_is_constant(struct sac_filler filler)
+{
+    return strcmp(filler.type, "constant") == 0;
+}
+
 /* (0, 1], with 53 bits: the draw-th of element i. */
 static double unit(const struct fill *f, int64_t i, uint64_t draw)
 {

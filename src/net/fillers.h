@@ -25,6 +25,7 @@ struct sac_filler {
 /* `type` is borrowed; NULL: zeros. */
 struct sac_filler sac_filler_of(const Caffe__FillerParameter *message);
 struct sac_filler sac_filler_constant(float value);
+bool sac_filler_is_constant(struct sac_filler filler);
 
 int sac_filler_fill(const struct sac_filler *filler, const char *name,
                     const struct sac_shape *shape, uint64_t seed, float *to, struct sac_error *err);

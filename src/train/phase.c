@@ -219,6 +219,7 @@ static int open_feed(struct sac_phase_net *p, struct sac_phase_feed *f,
         .resize = options->resize,
         .resize_width = options->resize_width,
         .resize_height = options->resize_height,
+        .crops = options->crops,
     };
     int rc = share_batch(f, options, &how, err);
 
@@ -273,106 +274,14 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
     return rc;
 }
 
-/* ---- DummyData --------------------------------------------------------------- */
-
-static const struct sac_phase_feed *find_top(const struct sac_phase_net *p, const char *name,
-                                             int *ret_top)
-{
-    for (int i = 0; i < p->feed_count; i++) {
-        const Caffe__LayerParameter *layer = p->feeds[i].layer;
-        for (size_t k = 0; k < layer->n_top; k++) {
-            *ret_top = (int)k;
-            if (strcmp(layer->top[k], name) == 0)
-                return &p->feeds[i];
-        }
-    }
-    return NULL;
-}
-
-static int dummy_filler(const struct sac_phase_feed *f, int top, struct sac_filler *ret,
-                        struct sac_error *err)
-{
-    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
-    size_t count = m ? m->n_data_filler : 0;
-
-    if (count > 1 && count != f->layer->n_top)
-        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\": %zu data_filler for %zu tops",
-                        f->layer->name, count, f->layer->n_top);
-    *ret = count ? sac_filler_of(m->data_filler[count == 1 ? 0 : top]) : sac_filler_constant(0);
-    return 0;
-}
-
-/* As Caffe's: a constant stays, others are drawn anew each pass, here from the run's seed
- * and the pass, so that a run that goes on draws what one that did not stop would. */
-static int fill_dummy(const struct sac_phase_net *p, const struct sac_phase_feed *f, int top,
-                      const struct sac_shape *shape, float *to, struct sac_error *err)
-{
-    struct sac_filler filler;
-    int rc = dummy_filler(f, top, &filler, err);
-
-    if (rc != 0)
-        return rc;
-    rc = sac_filler_fill(&filler, f->layer->top[top], shape,
-                         sac_random_key(p->seed, 0, (uint64_t)p->pass), to, err);
-    if (rc != 0)
-        sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
-    return rc;
-}
-
-static bool stays(const struct sac_phase_feed *f, int top)
-{
-    struct sac_filler filler;
-
-    return f && !f->feed && dummy_filler(f, top, &filler, NULL) == 0 &&
-           strcmp(filler.type, "constant") == 0;
-}
-
-static int keep_constant(struct sac_phase_net *p, int input, struct sac_error *err)
-{
-    const struct sac_device_table *table = p->device->table;
-    const struct sac_tensor *to = sac_plan_input(p->plan, input);
-    size_t bytes = sac_tensor_bytes(&to->shape, SAC_F32);
-    int top = 0, rc;
-    const struct sac_phase_feed *f = find_top(p, sac_net_input_name(p->net, input), &top);
-
-    if (!stays(f, top))
-        return 0;
-    rc = table->memory_new(p->device, SAC_MEMORY_DEVICE, bytes, (void **)&p->constants[input], err);
-    if (rc == 0)
-        rc = fill_dummy(p, f, top, &to->shape, (float *)p->staging, err);
-    if (rc == 0)
-        rc =
-            table->copy(p->stream, SAC_COPY_TO_DEVICE, p->constants[input], p->staging, bytes, err);
-    return rc == 0 ? table->stream_sync(p->stream, err) : rc;
-}
-
-/* A pass may use its inputs' memory for others once it is through with them. */
-static int keep_constants(struct sac_phase_net *p, struct sac_error *err)
-{
-    int count = sac_plan_input_count(p->plan), rc = 0;
-
-    p->constants = calloc((size_t)count + 1, sizeof *p->constants);
-    if (!p->constants)
-        return sac_fail(err, SAC_ENOMEM, "out of memory");
-    for (int i = 0; rc == 0 && i < count; i++)
-        rc = keep_constant(p, i, err);
-    return rc;
-}
-
-static void free_constants(struct sac_phase_net *p)
-{
-    for (int i = 0; p->constants && i < sac_plan_input_count(p->plan); i++)
-        if (p->constants[i])
-            p->device->table->memory_free(p->device, SAC_MEMORY_DEVICE, p->constants[i]);
-    free(p->constants);
-}
-
 void sac_phase_net_done(struct sac_phase_net *p)
 {
-    free_constants(p);
     sac_plan_free(p->plan);
     if (p->staging)
         p->device->table->memory_free(p->device, SAC_MEMORY_STAGING, p->staging);
+    sac_upload_done(&p->upload);
+    for (int i = 0; i < SAC_UPLOAD_SIDES; i++)
+        free(p->ready[i].items);
     sac_net_free(p->net);
     for (int i = 0; i < p->feed_count; i++)
         sac_feed_free(p->feeds[i].feed);
@@ -430,13 +339,74 @@ static int find_outputs(struct sac_phase_net *p, struct sac_error *err)
     return 0;
 }
 
-static size_t ends_bytes(const struct sac_phase_net *p)
+static const struct sac_phase_feed *find_top(const struct sac_phase_net *p, const char *name,
+                                             int *ret_top)
 {
-    size_t inputs = 0, outputs = (size_t)p->value_count * sizeof(float);
+    for (int i = 0; i < p->feed_count; i++) {
+        const Caffe__LayerParameter *layer = p->feeds[i].layer;
+        for (size_t k = 0; k < layer->n_top; k++) {
+            *ret_top = (int)k;
+            if (strcmp(layer->top[k], name) == 0)
+                return &p->feeds[i];
+        }
+    }
+    return NULL;
+}
 
-    for (int i = 0; i < sac_plan_input_count(p->plan); i++)
-        inputs += sac_tensor_bytes(&sac_plan_input(p->plan, i)->shape, SAC_F32);
-    return (inputs > outputs ? inputs : outputs) + 1;
+/* What feeds input `index`, and by which top. */
+static int find_input(const struct sac_phase_net *p, int index, const struct sac_phase_feed **ret,
+                      int *ret_top, struct sac_error *err)
+{
+    const char *name = sac_net_input_name(p->net, index);
+
+    *ret = find_top(p, name, ret_top);
+    return *ret ? 0 : sac_fail(err, SAC_EINVAL, "nothing feeds \"%.64s\"", name);
+}
+
+static struct sac_filler dummy_filler(const struct sac_phase_feed *f, int top)
+{
+    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
+    size_t count = m ? m->n_data_filler : 0;
+
+    return count ? sac_filler_of(m->data_filler[count == 1 ? 0 : top]) : sac_filler_constant(0);
+}
+
+static int describe_part(const struct sac_phase_net *p, int index, struct sac_upload_part *ret,
+                         struct sac_error *err)
+{
+    const struct sac_shape *shape = &sac_plan_input(p->plan, index)->shape;
+    const struct sac_phase_feed *f = NULL;
+    int top = 0, rc = find_input(p, index, &f, &top, err);
+
+    if (rc != 0)
+        return rc;
+    if (!f->feed)
+        ret->constant = sac_filler_is_constant(dummy_filler(f, top));
+    else if (top == 0)
+        ret->crops = sac_feed_crops(f->feed, &ret->how);
+    ret->bytes = sac_tensor_bytes(shape, ret->crops ? SAC_U8 : SAC_F32);
+    return 0;
+}
+
+static int open_upload(struct sac_phase_net *p, struct sac_error *err)
+{
+    int count = sac_plan_input_count(p->plan), rc = 0;
+    struct sac_upload_part *parts = calloc((size_t)count + 1, sizeof *parts);
+    size_t items = p->feed ? (size_t)sac_feed_batch(p->feed) : 0;
+
+    if (!parts)
+        return sac_fail(err, SAC_ENOMEM, "out of memory");
+    for (int i = 0; i < count && rc == 0; i++)
+        rc = describe_part(p, i, &parts[i], err);
+    for (int i = 0; i < SAC_UPLOAD_SIDES && rc == 0; i++) {
+        p->ready[i].items = calloc(items + 1, sizeof *p->ready[i].items);
+        if (!p->ready[i].items)
+            rc = sac_fail(err, SAC_ENOMEM, "out of memory");
+    }
+    if (rc == 0)
+        rc = sac_upload_open(&p->upload, p->device, parts, count, err);
+    free(parts);
+    return rc;
 }
 
 int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struct sac_store *store,
@@ -456,9 +426,10 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
     if (rc == 0)
         rc = find_outputs(p, err);
     if (rc == 0 && !device->info.host_memory)
-        rc = device->table->memory_new(device, SAC_MEMORY_STAGING, ends_bytes(p),
+        rc = device->table->memory_new(device, SAC_MEMORY_STAGING,
+                                       (size_t)p->value_count * sizeof(float) + 1,
                                        (void **)&p->staging, err);
-    return rc == 0 && p->staging ? keep_constants(p, err) : rc;
+    return rc == 0 && p->staging ? open_upload(p, err) : rc;
 }
 
 /* ---- Batches --------------------------------------------------------------- */
@@ -483,40 +454,54 @@ static int check_labels(const struct sac_phase_feed *f, struct sac_error *err)
     return rc;
 }
 
-/* The losses of the pass before were waited for, and with them what the staging held. */
-int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err)
+/* As Caffe's: a constant stays, others are drawn anew each pass, here from the run's seed
+ * and the pass, so that a run that goes on draws what one that did not stop would. */
+static int fill_dummy(const struct sac_phase_net *p, const struct sac_phase_feed *f, int top,
+                      int64_t pass, const struct sac_shape *shape, float *to, struct sac_error *err)
 {
-    char *at = p->staging;
-    int rc = 0;
+    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
+    size_t count = m ? m->n_data_filler : 0;
 
-    for (int i = 0; i < sac_plan_input_count(plan) && rc == 0; i++) {
-        const struct sac_tensor *to = sac_plan_input(plan, i);
-        size_t bytes = sac_tensor_bytes(&to->shape, SAC_F32);
-        int top = 0;
-        const struct sac_phase_feed *f = find_top(p, sac_net_input_name(p->net, i), &top);
-        if (!f)
-            return sac_fail(err, SAC_EINVAL, "nothing feeds \"%.64s\"",
-                            sac_net_input_name(p->net, i));
-        if (p->constants && p->constants[i]) {
-            rc = p->device->table->copy(p->stream, SAC_COPY_ON_DEVICE, to->data, p->constants[i],
-                                        bytes, err);
-            continue;
-        }
-        if (f->feed)
-            sac_feed_copy_top(f->feed, &f->batch, top, at ? (float *)at : to->data);
-        else
-            rc = fill_dummy(p, f, top, &to->shape, at ? (float *)at : to->data, err);
-        if (!at || rc != 0)
-            continue;
-        rc = p->device->table->copy(p->stream, SAC_COPY_TO_DEVICE, to->data, at, bytes, err);
-        at += bytes;
-    }
+    if (count > 1 && count != f->layer->n_top)
+        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\": %zu data_filler for %zu tops",
+                        f->layer->name, count, f->layer->n_top);
+    struct sac_filler filler = dummy_filler(f, top);
+    int rc = sac_filler_fill(&filler, f->layer->top[top], shape,
+                             sac_random_key(p->seed, 0, (uint64_t)pass), to, err);
+    if (rc != 0)
+        sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
     return rc;
 }
 
-int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
+/* Input `index` of the batch that the feeds hold, as plain numbers. */
+static int fill_input(const struct sac_phase_net *p, int index, int64_t pass, float *to,
+                      struct sac_error *err)
 {
-    const struct sac_phase_feed *first = &p->feeds[p->main];
+    const struct sac_phase_feed *f = NULL;
+    int top = 0, rc = find_input(p, index, &f, &top, err);
+
+    if (rc != 0)
+        return rc;
+    if (!f->feed)
+        return fill_dummy(p, f, top, pass, &sac_plan_input(p->plan, index)->shape, to, err);
+    sac_feed_copy_top(f->feed, &f->batch, top, to);
+    return 0;
+}
+
+int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err)
+{
+    int rc = 0;
+
+    if (p->upload.device)
+        return sac_upload_give(&p->upload, p->side, plan, p->stream, err);
+    for (int i = 0; i < sac_plan_input_count(plan) && rc == 0; i++)
+        rc = fill_input(p, i, p->pass, sac_plan_input(plan, i)->data, err);
+    return rc;
+}
+
+/* The feeds' next batches, checked. */
+static int fetch(struct sac_phase_net *p, struct sac_error *err)
+{
     int rc = 0;
 
     for (int i = 0; i < p->feed_count && rc == 0; i++) {
@@ -529,13 +514,115 @@ int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
         if (rc == 0)
             rc = check_labels(f, err);
     }
-    if (rc != 0)
+    return rc;
+}
+
+/* Of the batch that comes next. */
+static int64_t next_pass(const struct sac_phase_net *p)
+{
+    return p->feed ? p->position / p->feeds[p->main].items : p->position;
+}
+
+static int64_t next_position(const struct sac_phase_net *p)
+{
+    return p->feed ? p->feeds[p->main].batch.position : p->position + 1;
+}
+
+/* ---- On a device: through the upload ------------------------------------------ */
+
+static int fill_part(struct sac_phase_net *p, int side, int index, struct sac_error *err)
+{
+    const struct sac_upload_part *part = &p->upload.parts[index];
+    void *to = sac_upload_at(&p->upload, side, index);
+    const struct sac_phase_feed *f = NULL;
+    int top = 0, rc = 0;
+
+    if (!sac_upload_wants(&p->upload, side, index))
+        return 0;
+    if (!part->crops)
+        return fill_input(p, index, p->ready[side].pass, to, err);
+    rc = find_input(p, index, &f, &top, err);
+    if (rc == 0) {
+        memcpy(to, f->batch.crops, part->bytes);
+        memcpy(sac_upload_places(&p->upload, side, index), f->batch.places, part->places_bytes);
+    }
+    return rc;
+}
+
+/* What is told of the batch when it is in use, after the feed has gone on. */
+static void note_batch(struct sac_phase_net *p, int side)
+{
+    struct sac_phase_ready *ready = &p->ready[side];
+
+    ready->position = next_position(p);
+    ready->batch = p->feeds[p->main].batch;
+    ready->batch.data = NULL;
+    ready->batch.crops = NULL;
+    if (!p->feed)
+        return;
+    memcpy(ready->items, ready->batch.index, (size_t)ready->batch.count * sizeof *ready->items);
+    ready->batch.index = ready->items;
+    for (int i = 0; i < p->upload.part_count; i++) {
+        int top = 0;
+        if (find_top(p, sac_net_input_name(p->net, i), &top) == &p->feeds[p->main] && top == 0 &&
+            !p->upload.parts[i].crops)
+            ready->batch.data = sac_upload_at(&p->upload, side, i);
+    }
+}
+
+static int make_ready(struct sac_phase_net *p, int side, struct sac_error *err)
+{
+    int rc = fetch(p, err);
+
+    p->ready[side].pass = next_pass(p);
+    if (rc == 0)
+        rc = sac_upload_begin(&p->upload, side, err);
+    for (int i = 0; i < p->upload.part_count && rc == 0; i++)
+        rc = fill_part(p, side, i, err);
+    if (rc == 0)
+        rc = sac_upload_send(&p->upload, side, err);
+    if (rc == 0)
+        note_batch(p, side);
+    return rc;
+}
+
+void sac_phase_net_ahead(struct sac_phase_net *p)
+{
+    int side = (p->side + 1) % SAC_UPLOAD_SIDES;
+    struct sac_phase_ready *ready = &p->ready[side];
+
+    if (!p->upload.device || ready->there)
+        return;
+    ready->why = (struct sac_error){0};
+    ready->rc = make_ready(p, side, &ready->why);
+    ready->there = true;
+}
+
+static int use_ready(struct sac_phase_net *p, struct sac_error *err)
+{
+    sac_phase_net_ahead(p);
+    p->side = (p->side + 1) % SAC_UPLOAD_SIDES;
+    struct sac_phase_ready *ready = &p->ready[p->side];
+    ready->there = false;
+    if (ready->rc != 0)
+        return sac_fail(err, ready->rc, "%s", ready->why.text);
+    p->pass = ready->pass;
+    p->batch = ready->batch;
+    p->position = ready->position;
+    return sac_phase_net_give(p, p->plan, err);
+}
+
+int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
+{
+    int rc = p->upload.device ? use_ready(p, err) : fetch(p, err);
+
+    if (rc != 0 || p->upload.device)
         return rc;
-    p->batch = first->batch;
-    p->pass = p->feed ? p->position / first->items : p->position;
+    p->pass = next_pass(p);
+    p->batch = p->feeds[p->main].batch;
     rc = sac_phase_net_give(p, p->plan, err);
     if (rc == 0)
-        p->position = p->feed ? first->batch.position : p->position + 1;
+        p->position = next_position(p);
     return rc;
 }
 

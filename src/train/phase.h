@@ -9,6 +9,7 @@
 #include "net/net.h"
 #include "net/plan.h"
 #include "ranks/ranks.h"
+#include "train/upload.h"
 
 /* All borrowed, `state` and `message` for the phase's life. */
 struct sac_phase_options {
@@ -31,6 +32,7 @@ struct sac_phase_options {
     const struct sac_augment *augment; /* NULL: none */
     enum sac_resize resize;            /* width 0: as the layer says */
     int resize_width, resize_height;
+    bool crops; /* the device that the plan will be on makes numbers of 8-bit crops */
 };
 
 /* A value that the net shows: a loss (weight other than 0) or an accuracy. */
@@ -47,7 +49,7 @@ enum { SAC_PHASE_FEEDS_MAX = 16 };
 struct sac_phase_feed {
     const Caffe__LayerParameter *layer;
     struct sac_feed *feed;  /* NULL: DummyData, which its fillers make */
-    struct sac_batch batch; /* the last that was taken; the feed's */
+    struct sac_batch batch; /* the last that came; the feed's */
     int64_t items;          /* of a whole batch, over all ranks; of a feed */
     int classes;            /* of the labels; 0: any */
 };
@@ -68,11 +70,20 @@ struct sac_phase_net {
     struct sac_plan *plan;
     struct sac_device *device;
     struct sac_stream *stream;
-    char *staging; /* of a device with memory of its own: inputs or outputs pass through it */
-    /* There, for each of the plan's inputs: DummyData's numbers that stay, from which each
-     * pass begins; NULL: it has others. */
-    float **constants;
-    struct sac_batch batch; /* the main one's */
+    /* Of a device with memory of its own: outputs pass through the one, inputs through the
+     * other, whose sides hold the batch that is used and the one that comes next. */
+    char *staging;
+    struct sac_upload upload;
+    struct sac_phase_ready {
+        bool there; /* fetched, or failed: with the sentence */
+        int rc;
+        struct sac_error why;
+        int64_t position, pass;
+        struct sac_batch batch; /* the main one's; `index` is `items` */
+        int64_t *items;
+    } ready[SAC_UPLOAD_SIDES];
+    int side;               /* the one in use */
+    struct sac_batch batch; /* the main one's, in use; with an upload its data in the staging */
     /* Of the main feed, after the batches that were used; without one, passes. The others'
      * positions follow from it. */
     int64_t position;
@@ -97,6 +108,9 @@ void sac_phase_net_done(struct sac_phase_net *p);
 int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err);
 /* The next batch into the plan's inputs, and through the net. */
 int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err);
+/* Fetches the batch after that and begins its copy to the device, while what was enqueued
+ * runs. What fails is told when that batch is taken. Nothing where memory is the host's. */
+void sac_phase_net_ahead(struct sac_phase_net *p);
 int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err);
 /* Adds what the outputs hold to values[value_count]; waits for the stream. */
 int sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values, struct sac_error *err);

@@ -246,6 +246,8 @@ static int forward_backward(struct sac_trainer *t, double *ret_loss, struct sac_
             rc = sac_trainer_offer(t, sum, err);
         if (rc == 0)
             rc = sac_plan_backward(t->train.plan, err);
+        if (rc == 0)
+            sac_phase_net_ahead(&t->train);
     }
     if (rc == 0)
         rc = take_gradients(t, err);

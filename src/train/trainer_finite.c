@@ -26,7 +26,7 @@ static const char *word(float value)
 static int check_batch(const struct sac_trainer *t, struct sac_error *err)
 {
     const struct sac_phase_net *net = &t->train;
-    if (!net->feed) /* fillers make no such numbers */
+    if (!net->feed || !net->batch.data) /* fillers make no such numbers, nor do bytes */
         return 0;
     const int *shape = sac_feed_shape(net->feed);
     int64_t item = (int64_t)shape[0] * shape[1] * shape[2];

@@ -198,8 +198,10 @@ static int test_batch(struct sac_trainer *t, struct sac_phase_net *net, double *
     double one = 0;
     int rc = sac_phase_net_forward(net, err);
 
-    if (rc == 0)
+    if (rc == 0) {
+        sac_phase_net_ahead(net);
         rc = sac_plan_loss_sum(net->plan, &one, err);
+    }
     if (rc == 0)
         rc = t->options.device->table->stream_sync(t->stream, err);
     if (rc == 0)

@@ -41,6 +41,7 @@ static int open_phase(struct sac_trainer *t, struct sac_phase_net *to, const cha
     how->resize = t->options.resize;
     how->resize_width = t->options.resize_width;
     how->resize_height = t->options.resize_height;
+    how->crops = t->options.device->table->crops != NULL;
     if (rc == 0)
         rc = sac_phase_net_open(to, how, err);
     free(found);

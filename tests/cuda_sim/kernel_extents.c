@@ -125,8 +125,13 @@ WRAP(pixels, const struct sac_kernel_pixels *p, cudaStream_t stream)
 WRAP(statistics, const struct sac_kernel_statistics *p, cudaStream_t stream)
 {
     reads("x", p->x, (size_t)p->outer * p->channels * p->inner, p->type);
+    sim_launch_touches("work", p->work, sac_kernel_columns_bytes(p->outer, p->channels, p->inner),
+                       1);
     writes("factor", p->factor, p->channels, SAC_F32);
     writes("bias", p->bias, p->channels, SAC_F32);
+    reads("gamma", p->gamma, p->channels, SAC_F32);
+    reads("beta", p->beta, p->channels, SAC_F32);
+    writes("whole", p->whole, 2 * (size_t)p->channels, SAC_F32);
     writes("running mean", p->running_mean, p->channels, SAC_F32);
     writes("running variance", p->running_variance, p->channels, SAC_F32);
     writes("running count", p->running_count, 1, SAC_F32);

@@ -164,8 +164,16 @@ static cudaError_t call_pixels(char *const *at, cudaStream_t stream)
 
 static cudaError_t call_statistics(char *const *at, cudaStream_t stream)
 {
-    struct sac_kernel_statistics p = {at[0],          SAC_F32,       2, CHANNELS, ROWS, 1e-5f,
-                                      (float *)at[1], (float *)at[2]};
+    struct sac_kernel_statistics p = {.x = at[0],
+                                      .type = SAC_F32,
+                                      .outer = 2,
+                                      .channels = CHANNELS,
+                                      .inner = ROWS,
+                                      .eps = 1e-5f,
+                                      .work = (float *)at[3],
+                                      .factor = (float *)at[1],
+                                      .bias = (float *)at[2],
+                                      .whole = (float *)at[4]};
 
     return sac_kernel_statistics(&p, stream);
 }
@@ -206,7 +214,10 @@ static const struct {
     {"softmax", call_softmax, {FULL * 2, FULL * 4}, 1 << 1},
     {"topk", call_topk, {FULL * 4, ROWS * 5 * 8}, 1 << 1},
     {"pixels", call_pixels, {2 * ROWS * 3, 2 * ROWS * 3 * 2, ROWS * 3 * 4}, 1 << 1},
-    {"statistics", call_statistics, {2 * FULL * 4, CHANNELS * 4, CHANNELS * 4}, 1 << 1 | 1 << 2},
+    {"statistics",
+     call_statistics,
+     {2 * FULL * 4, CHANNELS * 4, CHANNELS * 4, 2 * CHANNELS * 4, 2 * CHANNELS * 4},
+     1 << 1 | 1 << 2 | 1 << 3 | 1 << 4},
     {"inner", call_inner, {21 * 2, 35 * 2, 5 * 4, 15 * 4}, 1 << 3},
 };
 

@@ -94,12 +94,15 @@ WRAP(columns, const struct sac_kernel_columns *p, cudaStream_t stream)
 
     reads("u", p->u, count, p->u_type);
     reads("v", p->v, count, p->v_type);
+    reads("gate", p->gate, count, p->u_type);
     reads("scale", p->scale, p->channels, SAC_F32);
     reads("shift", p->shift, p->channels, SAC_F32);
     sim_launch_touches("work", p->work, sac_kernel_columns_bytes(p->outer, p->channels, p->inner),
                        1);
     writes("sum", p->sum, p->channels, SAC_F32);
     writes("product", p->product, p->channels, SAC_F32);
+    writes("sum more", p->sum_more, p->channels, SAC_F32);
+    writes("product more", p->product_more, p->channels, SAC_F32);
     return launched(__real_sac_kernel_columns(p, stream));
 }
 
@@ -110,6 +113,9 @@ WRAP(norm_factors, const struct sac_kernel_norm_factors *p, cudaStream_t stream)
     reads("s", p->s, 1, SAC_F32);
     writes("factor", p->factor, p->channels, SAC_F32);
     writes("bias", p->bias, p->channels, SAC_F32);
+    reads("gamma", p->gamma, p->channels, SAC_F32);
+    reads("beta", p->beta, p->channels, SAC_F32);
+    writes("whole", p->whole, 2 * (size_t)p->channels, SAC_F32);
     return launched(__real_sac_kernel_norm_factors(p, stream));
 }
 
@@ -117,8 +123,10 @@ WRAP(norm_back, const struct sac_kernel_norm_back *p, cudaStream_t stream)
 {
     size_t count = (size_t)p->outer * p->channels * p->inner;
 
-    reads("x", p->x, count, p->type);
+    reads("x", p->sum ? p->x : NULL, count, p->type);
     reads("dy", p->dy, count, p->type);
+    reads("gate", p->gate, count, p->type);
+    reads("whole", p->whole, p->channels, SAC_F32);
     reads("factor", p->factor, p->channels, SAC_F32);
     reads("bias", p->bias, p->channels, SAC_F32);
     reads("sum", p->sum, p->channels, SAC_F32);

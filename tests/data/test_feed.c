@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "support/crops.h"
 
 enum { W = 9, H = 7, ITEMS = 23, VALUES = 3 * H * W };
 
@@ -168,6 +169,104 @@ static void all_sources_of_the_same_pictures_give_the_same_batches(void **state)
     if (compared < 8)
         print_message("# skipped in part: built without LMDB or HDF5\n");
     assert_true(compared >= 2);
+}
+
+/* A transform of each kind that leaves bytes as they are; 0 to 4. */
+static struct sac_transform crop_transform(int kind)
+{
+    struct sac_transform t = {.scale = .017f, .mirror = true, .crop_width = 6, .crop_height = 5};
+    bool whole = kind == 3;
+    int height = whole ? H : t.crop_height, width = whole ? W : t.crop_width;
+
+    if (kind == 0)
+        return (struct sac_transform){0};
+    if (kind == 1)
+        t.augment = (struct sac_augment){.pad = 3, .flip = true};
+    if (kind < 3) {
+        t.mean_count = kind == 1 ? 3 : 1;
+        memcpy(t.mean, (float[]){104, 117, 123}, 3 * sizeof(float));
+        return t;
+    }
+    t.mean_image = (struct sac_caffe_blob){.rank = 3, .dim = {3, height, width}};
+    t.mean_image.count = (size_t)(3 * height * width);
+    t.mean_image.data = calloc((size_t)t.mean_image.count, sizeof(float));
+    assert_non_null(t.mean_image.data);
+    for (int i = 0; i < 3 * height * width; i++)
+        t.mean_image.data[i] = (float)(i % 97) * .5f;
+    if (kind == 4)
+        t.rgb = true;
+    return t;
+}
+
+static void assert_crops_are(struct sac_feed *crops, struct sac_feed *numbers)
+{
+    struct sac_batch x = next(numbers), y = next(crops);
+    struct sac_crops how;
+    float values[10 * VALUES];
+
+    assert_true(sac_feed_crops(crops, &how));
+    assert_null(y.data);
+    how.from = y.crops;
+    how.places = y.places;
+    how.count = y.count;
+    assert_true(how.channels * how.height * how.width * y.count <= 10 * VALUES);
+    crop_values(&how, values);
+    y.data = values;
+    assert_same(&x, &y, (size_t)(how.channels * how.height * how.width));
+}
+
+/* device/crops.h's formula in plain loops gives the numbers of the feed without crops. */
+static void crops_and_where_they_are_from_are_the_same_numbers(void **state)
+{
+    const char *paths[] = {list, lmdb_encoded, lmdb_raw};
+
+    (void)state;
+    for (int i = 0; i < 3 * 5; i++) {
+        struct sac_feed_options options = {
+            .batch = 5, .train = true, .shuffle = true, .threads = 2, .seed = 11};
+        struct sac_transform mine = crop_transform(i % 5), theirs = crop_transform(i % 5);
+        const char *path = paths[i / 5];
+        if (!path) {
+            sac_transform_done(&mine);
+            sac_transform_done(&theirs);
+            continue;
+        }
+        struct sac_feed *numbers = open_feed(path, &theirs, options);
+        options.crops = true;
+        struct sac_feed *crops = open_feed(path, &mine, options);
+        for (int b = 0; b < 12; b++)
+            assert_crops_are(crops, numbers);
+        sac_feed_free(numbers);
+        sac_feed_free(crops);
+    }
+}
+
+static void what_changes_numbers_or_has_none_but_floats_is_no_crops(void **state)
+{
+    const struct sac_augment changes[] = {{.noise = 1},      {.cutout = 2},    {.area_min = .5f},
+                                          {.rotation = 10},  {.hue = .1f},     {.contrast = .2f},
+                                          {.brightness = 1}, {.saturation = 1}};
+    struct sac_crops how;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        struct sac_transform transform = {.augment = changes[i]};
+        for (int train = 0; train < 2; train++) {
+            struct sac_feed *feed =
+                open_feed(list, &transform,
+                          (struct sac_feed_options){.batch = 2, .train = train, .crops = true});
+            assert_int_equal(sac_feed_crops(feed, &how), !train);
+            assert_int_equal(next(feed).data == NULL, !train);
+            sac_feed_free(feed);
+        }
+    }
+    if (!hdf5)
+        return;
+    struct sac_feed *feed =
+        open_feed(hdf5, NULL, (struct sac_feed_options){.batch = 2, .crops = true});
+    assert_false(sac_feed_crops(feed, &how));
+    assert_non_null(next(feed).data);
+    sac_feed_free(feed);
 }
 
 static void items_come_in_order_with_their_labels_and_wrap_around(void **state)
@@ -438,6 +537,21 @@ static void gone_through_once_a_corrupt_picture_leaves_no_gap(void **state)
     sac_feed_free(feed);
 }
 
+static void corrupt_pictures_leave_no_gap_between_crops_either(void **state)
+{
+    struct sac_feed_options options = {.batch = 5, .threads = 3, .once = true};
+    const char *damaged = make_damaged_list(false);
+    struct sac_feed *numbers = open_feed(damaged, NULL, options);
+
+    (void)state;
+    options.crops = true;
+    struct sac_feed *crops = open_feed(damaged, NULL, options);
+    assert_crops_are(crops, numbers);
+    assert_crops_are(crops, numbers);
+    sac_feed_free(numbers);
+    sac_feed_free(crops);
+}
+
 static void a_missing_picture_ends_the_feed_where_it_stands(void **state)
 {
     const char *path = make_damaged_list(true);
@@ -569,6 +683,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_sources_of_the_same_pictures_give_the_same_batches),
+        cmocka_unit_test(crops_and_where_they_are_from_are_the_same_numbers),
+        cmocka_unit_test(what_changes_numbers_or_has_none_but_floats_is_no_crops),
         cmocka_unit_test(items_come_in_order_with_their_labels_and_wrap_around),
         cmocka_unit_test(each_epoch_has_each_item_once_in_an_order_of_its_own),
         cmocka_unit_test(neither_threads_nor_the_start_change_what_stands_at_a_position),
@@ -579,6 +695,7 @@ int main(void)
         cmocka_unit_test(shards_together_see_what_one_feed_sees),
         cmocka_unit_test(a_corrupt_picture_is_counted_named_and_skipped),
         cmocka_unit_test(gone_through_once_a_corrupt_picture_leaves_no_gap),
+        cmocka_unit_test(corrupt_pictures_leave_no_gap_between_crops_either),
         cmocka_unit_test(a_missing_picture_ends_the_feed_where_it_stands),
         cmocka_unit_test(nothing_but_corrupt_pictures_is_an_error),
         cmocka_unit_test(a_label_outside_the_classes_is_an_error),

@@ -73,6 +73,7 @@ int sac_training_own_cases(struct sac_op_case *list)
 {
     const struct sac_shape scores = {2, {0, 10}}, labels = {1, {0}};
     const struct sac_shape few = {4, {0, 3, 1, 3}}, wide = {4, {0, 83, 2, 3}};
+    const struct sac_shape rows = {4, {0, 16, 14, 21}}; /* in eights, and in parts */
     const struct sac_shape maps = {4, {0, 5, 3, 2}}, map_labels = {3, {0, 3, 2}};
     const enum sac_op_kind softmax = SAC_OP_SOFTMAX_LOSS;
     int n = 0;
@@ -104,6 +105,7 @@ int sac_training_own_cases(struct sac_op_case *list)
     list[n++] = sac_training_norm("batch norm with scale and bias", scores, 5, false, false);
     list[n++] = sac_training_norm("batch norm with scale, bias and ReLU", few, 5, true, false);
     list[n++] = sac_training_norm("batch norm of many channels", wide, 5, false, false);
+    list[n++] = sac_training_norm("batch norm of many rows", rows, 5, false, false);
     list[n++] = sac_training_norm("stored batch norm with scale and bias", maps, 5, false, true);
     list[n++] = sac_training_norm("stored batch norm with ReLU", few, 3, true, true);
     list[n] = (struct sac_op_case){

@@ -3,13 +3,16 @@
  * forward. A filter's gradient is made in the workspace, in cuDNN's layout and type,
  * and added from there to the plain fp32 gradient.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "device/cuda/algorithms.h"
 #include "device/cuda/conv.h"
+#include "device/cuda/tune.h"
 #include "kernels/training.h"
 
 static const size_t workspace_max = (size_t)256 << 20;
-enum { ANSWERS = 8, ALIGNMENT = 256 };
+enum { ANSWERS = 8, TRIED = 4, ALIGNMENT = 256 };
 
 struct back {
     struct conv conv;
@@ -27,22 +30,56 @@ static void back_free(void *state)
     free(b);
 }
 
+/* ---- The two gradients, by one algorithm or another --------------------------- */
+
+/* Where they are made from; of a deconvolution x is the map and y the image. */
+struct places {
+    const void *x, *weights, *dy;
+    void *dx, *dw, *room;
+};
+
+static cudnnStatus_t run_data(cudnnHandle_t cudnn, const struct conv *c, int algorithm,
+                              const struct places *at, size_t bytes)
+{
+    const float one = 1, zero = 0;
+
+    return c->transposed
+               ? cudnnConvolutionForward(cudnn, &one, c->y, at->dy, c->w, at->weights, c->conv,
+                                         (cudnnConvolutionFwdAlgo_t)algorithm, at->room, bytes,
+                                         &zero, c->x, at->dx)
+               : cudnnConvolutionBackwardData(cudnn, &one, c->w, at->weights, c->y, at->dy, c->conv,
+                                              (cudnnConvolutionBwdDataAlgo_t)algorithm, at->room,
+                                              bytes, &zero, c->x, at->dx);
+}
+
+static cudnnStatus_t run_filter(cudnnHandle_t cudnn, const struct conv *c, int algorithm,
+                                const struct places *at, size_t bytes)
+{
+    const float one = 1, zero = 0;
+
+    return cudnnConvolutionBackwardFilter(
+        cudnn, &one, c->transposed ? c->y : c->x, c->transposed ? at->dy : at->x,
+        c->transposed ? c->x : c->y, c->transposed ? at->x : at->dy, c->conv,
+        (cudnnConvolutionBwdFilterAlgo_t)algorithm, at->room, bytes, &zero, c->w, at->dw);
+}
+
 /* ---- Algorithms ------------------------------------------------------------- */
 
-/* The first answer that fits, and repeats itself where that is asked for. */
-#define FIRST_OF(answers, count, same, ret)                                                        \
+/* What cuDNN expects to be fastest, in that order. */
+struct answers {
+    int algorithm[ANSWERS], count;
+};
+
+/* Those that fit, and repeat themselves where that is asked for. */
+#define KEEP(from, given, same, ret)                                                               \
     do {                                                                                           \
-        for (int i_ = 0; i_ < (count); i_++) {                                                     \
-            if ((answers)[i_].status != CUDNN_STATUS_SUCCESS ||                                    \
-                (answers)[i_].memory > workspace_max ||                                            \
-                ((same) && (answers)[i_].determinism != CUDNN_DETERMINISTIC))                      \
-                continue;                                                                          \
-            *(ret) = (int)(answers)[i_].algo;                                                      \
-            return true;                                                                           \
-        }                                                                                          \
+        for (int i_ = 0; i_ < (given); i_++)                                                       \
+            if ((from)[i_].status == CUDNN_STATUS_SUCCESS && (from)[i_].memory <= workspace_max && \
+                (!(same) || (from)[i_].determinism == CUDNN_DETERMINISTIC))                        \
+                (ret)->algorithm[(ret)->count++] = (int)(from)[i_].algo;                           \
     } while (0)
 
-static bool guess_filter(cudnnHandle_t cudnn, const struct conv *c, bool same, int *ret)
+static void guess_filter(cudnnHandle_t cudnn, const struct conv *c, bool same, struct answers *ret)
 {
     cudnnConvolutionBwdFilterAlgoPerf_t answers[ANSWERS];
     int count = 0;
@@ -51,30 +88,29 @@ static bool guess_filter(cudnnHandle_t cudnn, const struct conv *c, bool same, i
     if (cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnn, image, c->transposed ? c->x : c->y,
                                                       c->conv, c->w, ANSWERS, &count,
                                                       answers) == CUDNN_STATUS_SUCCESS)
-        FIRST_OF(answers, count, same, ret);
-    return false;
+        KEEP(answers, count, same, ret);
 }
 
-static bool guess_data(cudnnHandle_t cudnn, const struct conv *c, bool same, int *ret)
-{
-    cudnnConvolutionBwdDataAlgoPerf_t answers[ANSWERS];
-    int count = 0;
-
-    if (cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnn, c->w, c->y, c->conv, c->x, ANSWERS,
-                                                    &count, answers) == CUDNN_STATUS_SUCCESS)
-        FIRST_OF(answers, count, same, ret);
-    return false;
-}
-
-static bool guess_forward(cudnnHandle_t cudnn, const struct conv *c, bool same, int *ret)
+static void guess_forward(cudnnHandle_t cudnn, const struct conv *c, bool same, struct answers *ret)
 {
     cudnnConvolutionFwdAlgoPerf_t answers[ANSWERS];
     int count = 0;
 
     if (cudnnGetConvolutionForwardAlgorithm_v7(cudnn, c->y, c->w, c->conv, c->x, ANSWERS, &count,
                                                answers) == CUDNN_STATUS_SUCCESS)
-        FIRST_OF(answers, count, same, ret);
-    return false;
+        KEEP(answers, count, same, ret);
+}
+
+static void guess_data(cudnnHandle_t cudnn, const struct conv *c, bool same, struct answers *ret)
+{
+    cudnnConvolutionBwdDataAlgoPerf_t answers[ANSWERS];
+    int count = 0;
+
+    if (c->transposed)
+        guess_forward(cudnn, c, same, ret);
+    else if (cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnn, c->w, c->y, c->conv, c->x, ANSWERS,
+                                                         &count, answers) == CUDNN_STATUS_SUCCESS)
+        KEEP(answers, count, same, ret);
 }
 
 static bool data_bytes(cudnnHandle_t cudnn, const struct conv *c, int algorithm, size_t *ret)
@@ -95,16 +131,105 @@ static bool filter_bytes(cudnnHandle_t cudnn, const struct conv *c, int algorith
                (cudnnConvolutionBwdFilterAlgo_t)algorithm, ret) == CUDNN_STATUS_SUCCESS;
 }
 
-typedef bool guess_fn(cudnnHandle_t cudnn, const struct conv *c, bool same, int *ret);
-typedef bool bytes_fn(cudnnHandle_t cudnn, const struct conv *c, int algorithm, size_t *ret);
+/* A gradient, and how its algorithm is found. */
+struct way {
+    const char *name;
+    void (*guess)(cudnnHandle_t cudnn, const struct conv *c, bool same, struct answers *ret);
+    bool (*bytes)(cudnnHandle_t cudnn, const struct conv *c, int algorithm, size_t *ret);
+    cudnnStatus_t (*run)(cudnnHandle_t cudnn, const struct conv *c, int algorithm,
+                         const struct places *at, size_t bytes);
+};
+static const struct way way_data = {"data", guess_data, data_bytes, run_data};
+static const struct way way_filter = {"filter", guess_filter, filter_bytes, run_filter};
 
-/* Under the device's lock. cuDNN's own guess, which is the same each time. */
-static bool find(const struct sac_cuda_ask *ask, const struct conv *c, guess_fn *guess,
-                 bytes_fn *bytes, int *ret, size_t *ret_bytes)
+struct trial {
+    cudnnHandle_t cudnn;
+    const struct conv *conv;
+    const struct way *way;
+    struct places at;
+    int algorithm;
+    size_t bytes;
+};
+
+static bool enqueue(void *user)
+{
+    const struct trial *t = user;
+
+    return t->way->run(t->cudnn, t->conv, t->algorithm, &t->at, t->bytes) == CUDNN_STATUS_SUCCESS;
+}
+
+/* Room for all that a gradient reads and writes, and the workspace behind it. */
+static void *trial_memory(const struct sac_cuda_ask *ask, const struct trial *t,
+                          const struct answers *answers, struct places *ret)
+{
+    const struct sac_shape *shapes[] = {&ask->graph->values[ask->node->src[0]].shape,
+                                        &ask->graph->values[ask->node->dst[0]].shape,
+                                        &ask->graph->constants[ask->node->weight[0]].shape};
+    size_t at[4] = {0}, room = 0, bytes;
+
+    for (int i = 0; i < 3; i++)
+        at[i + 1] = at[i] + (sac_tensor_bytes(shapes[i], ask->type) + ALIGNMENT - 1) / ALIGNMENT *
+                                ALIGNMENT;
+    for (int i = 0; i < answers->count; i++)
+        if (t->way->bytes(t->cudnn, t->conv, answers->algorithm[i], &bytes) && bytes > room)
+            room = bytes;
+    char *memory = sac_cuda_trial_memory(ask->device, at[3] + room);
+    if (memory)
+        *ret = (struct places){.x = memory,
+                               .dx = memory,
+                               .dy = memory + at[1],
+                               .weights = memory + at[2],
+                               .dw = memory + at[2],
+                               .room = memory + at[3]};
+    return memory;
+}
+
+/* The fastest of the first few answers; false where none could be timed. */
+static bool measure(const struct sac_cuda_ask *ask, const struct conv *c, const struct way *way,
+                    const struct answers *answers, int *ret)
+{
+    struct trial t = {ask->device->cudnn, c, way};
+    void *memory = trial_memory(ask, &t, answers, &t.at);
+    float least = -1;
+
+    for (int i = 0; memory && i < answers->count && i < TRIED; i++) {
+        t.algorithm = answers->algorithm[i];
+        if (!way->bytes(t.cudnn, c, t.algorithm, &t.bytes))
+            continue;
+        float ms = sac_cuda_time(ask->device, enqueue, &t);
+        if (ms < 0 || (least >= 0 && ms >= least))
+            continue;
+        least = ms;
+        *ret = t.algorithm;
+    }
+    if (memory)
+        sac_cuda_trial_free(ask->device, memory);
+    return least >= 0;
+}
+
+/* Under the device's lock. What was measured is remembered; a run that must be the same
+ * again has cuDNN's own guess, which is the same each time. */
+static bool find(const struct sac_cuda_ask *ask, const struct conv *c, const struct way *way,
+                 int *ret, size_t *ret_bytes)
 {
     cudnnHandle_t cudnn = ask->device->cudnn;
+    bool measured = sac_cuda_may_measure_for(ask->options);
+    struct answers answers = {.count = 0};
+    char conv[160], question[192];
+    int math = 0;
 
-    return guess(cudnn, c, ask->options->deterministic, ret) && bytes(cudnn, c, *ret, ret_bytes);
+    sac_cuda_conv_question(ask, conv, sizeof conv);
+    snprintf(question, sizeof question, "%s back %s", conv, way->name);
+    if (measured && sac_algorithms_find(ask->device->algorithms, question, ret, &math) &&
+        way->bytes(cudnn, c, *ret, ret_bytes) && *ret_bytes <= workspace_max)
+        return true;
+    way->guess(cudnn, c, ask->options->deterministic, &answers);
+    if (answers.count == 0)
+        return false;
+    *ret = answers.algorithm[0];
+    if (measured && measure(ask, c, way, &answers, ret))
+        sac_algorithms_add(ask->device->algorithms, question, *ret, math);
+    return way->bytes(cudnn, c, *ret, ret_bytes);
 }
 
 static size_t dw_bytes(const struct sac_cuda_ask *ask)
@@ -121,9 +246,8 @@ static bool make(struct back *b, const struct sac_cuda_ask *ask)
 
     pthread_mutex_lock(&device->lock);
     bool good = sac_cuda_conv_describe(c, ask) &&
-                find(ask, c, c->transposed ? guess_forward : guess_data, data_bytes, &b->data,
-                     &b->data_bytes) &&
-                find(ask, c, guess_filter, filter_bytes, &b->filter, &b->filter_bytes);
+                find(ask, c, &way_data, &b->data, &b->data_bytes) &&
+                find(ask, c, &way_filter, &b->filter, &b->filter_bytes);
     pthread_mutex_unlock(&device->lock);
     if (!good)
         cudaGetLastError();
@@ -198,21 +322,13 @@ static int conv_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struc
 static int conv_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
     const struct back *b = op->backward_state;
-    const struct conv *c = &b->conv;
-    const float one = 1, zero = 0;
-    const void *dy = op->dst_grad[0].data;
-    void *dx = op->src_grad[0].data;
+    const struct places at = {.weights = b->weights,
+                              .dy = op->dst_grad[0].data,
+                              .dx = op->src_grad[0].data,
+                              .room = op->workspace};
 
     return sac_cudnn_check(
-        op->device,
-        c->transposed
-            ? cudnnConvolutionForward(stream->cudnn, &one, c->y, dy, c->w, b->weights, c->conv,
-                                      (cudnnConvolutionFwdAlgo_t)b->data, op->workspace,
-                                      b->data_bytes, &zero, c->x, dx)
-            : cudnnConvolutionBackwardData(stream->cudnn, &one, c->w, b->weights, c->y, dy, c->conv,
-                                           (cudnnConvolutionBwdDataAlgo_t)b->data, op->workspace,
-                                           b->data_bytes, &zero, c->x, dx),
-        op->name, err);
+        op->device, run_data(stream->cudnn, &b->conv, b->data, &at, b->data_bytes), op->name, err);
 }
 
 /* out, y, x, in as cuDNN left it → out, in, y, x. */
@@ -238,20 +354,15 @@ static int add_filter(struct sac_op *op, const void *dw, struct sac_stream *stre
 static int filter_gradient(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
     const struct back *b = op->backward_state;
-    const struct conv *c = &b->conv;
-    const struct sac_tensor *image = c->transposed ? &op->dst_grad[0] : &op->src[0];
-    const struct sac_tensor *map = c->transposed ? &op->src[0] : &op->dst_grad[0];
-    const float one = 1, zero = 0;
-    char *dw = op->workspace, *room = dw + b->dw_bytes;
-    int rc = sac_cudnn_check(
-        op->device,
-        cudnnConvolutionBackwardFilter(stream->cudnn, &one, c->transposed ? c->y : c->x,
-                                       image->data, c->transposed ? c->x : c->y, map->data, c->conv,
-                                       (cudnnConvolutionBwdFilterAlgo_t)b->filter, room,
-                                       b->filter_bytes, &zero, c->w, dw),
-        op->name, err);
+    const struct places at = {.x = op->src[0].data,
+                              .dy = op->dst_grad[0].data,
+                              .dw = op->workspace,
+                              .room = (char *)op->workspace + b->dw_bytes};
+    int rc = sac_cudnn_check(op->device,
+                             run_filter(stream->cudnn, &b->conv, b->filter, &at, b->filter_bytes),
+                             op->name, err);
 
-    return rc ? rc : add_filter(op, dw, stream, err);
+    return rc ? rc : add_filter(op, at.dw, stream, err);
 }
 
 static int conv_weights(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)

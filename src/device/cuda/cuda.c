@@ -161,8 +161,12 @@ static int lower(struct sac_device *device, struct sac_graph *graph,
         options->precision == SAC_PRECISION_F16 || options->precision == SAC_PRECISION_BF16;
     struct sac_cuda_device *own = (struct sac_cuda_device *)device;
 
-    if (options->reference || options->training)
+    if (options->reference)
         return 0;
+    if (options->training) {
+        sac_fuse_norms(graph);
+        return 0;
+    }
     sac_fuse_epilogues(graph);
     if (!small || options->deterministic || own->major < 7)
         return 0;
@@ -252,6 +256,7 @@ static const struct sac_device_table table = {
     .clear = sac_cuda_clear,
     .sum_of_squares = sac_cuda_sum_of_squares,
     .update = sac_cuda_update,
+    .crops = sac_cuda_crops,
     .comm_id = sac_cuda_comm_id,
     .comm_new = sac_cuda_comm_new,
     .comm_library = sac_cuda_comm_library,

@@ -175,6 +175,7 @@ int sac_cuda_sum_of_squares(struct sac_stream *stream, const float *values, size
                             double work[SAC_SUM_DOUBLES], struct sac_error *err);
 int sac_cuda_update(struct sac_stream *stream, const struct sac_update *update,
                     struct sac_error *err);
+int sac_cuda_crops(struct sac_stream *stream, const struct sac_crops *crops, struct sac_error *err);
 
 /* ---- Ranks (comm.c): device.h has the contracts ---------------------------- */
 int sac_cuda_comm_id(struct sac_device *device, unsigned char ret[SAC_COMM_ID],

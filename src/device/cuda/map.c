@@ -200,17 +200,39 @@ static int64_t norm_channels(const struct sac_shape *shape)
     return shape->rank > 1 ? shape->dim[1] : 1;
 }
 
+/* Behind the statistics' factors and biases, those with the scale's: four a channel. */
+static size_t factor_bytes(int64_t channels)
+{
+    return (size_t)channels * 4 * sizeof(float);
+}
+
 static int norm_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
                       struct sac_error *err)
 {
-    size_t bytes = (size_t)norm_channels(src_shape(ask)) * 2 * sizeof(float);
+    size_t bytes = factor_bytes(norm_channels(src_shape(ask)));
+    struct sac_tensor x = {.shape = *src_shape(ask), .form = caps->src};
+    struct sac_kernel_columns c = sac_cuda_columns_of(&x);
 
     (void)err;
-    if (!ask->node->param.batchnorm.global_stats && ask->options->training)
+    if (ask->node->param.batchnorm.global_stats)
+        return 0;
+    caps->workspace_bytes = sac_kernel_columns_bytes(c.outer, c.channels, c.inner);
+    if (ask->options->training)
         caps->saved_bytes = bytes;
-    else if (!ask->node->param.batchnorm.global_stats)
-        caps->workspace_bytes = bytes;
+    else
+        caps->workspace_bytes += bytes;
     return 0;
+}
+
+/* What a Scale behind it has (device/fuse.c): its masters, which only training has. */
+static const float *norm_gamma(const struct sac_op *op)
+{
+    return op->weight_count > 3 ? op->master[3] : NULL;
+}
+
+static const float *norm_beta(const struct sac_op *op)
+{
+    return op->weight_count > 4 ? op->master[4] : NULL;
 }
 
 /* weights: mean, variance, and the factor that both were summed with. */
@@ -244,8 +266,8 @@ static int stored_factors(struct sac_op *op, const struct sac_cuda_ask *ask, str
 static int master_factors(struct sac_op *op, int64_t channels, struct norm *norm,
                           struct sac_error *err)
 {
-    int rc = sac_cuda_memory_new(&op->device->base, SAC_MEMORY_DEVICE,
-                                 (size_t)channels * 2 * sizeof(float), &op->owned, err);
+    int rc = sac_cuda_memory_new(&op->device->base, SAC_MEMORY_DEVICE, factor_bytes(channels),
+                                 &op->owned, err);
     float *factors = op->owned;
 
     if (rc != 0)
@@ -258,9 +280,12 @@ static int master_factors(struct sac_op *op, int64_t channels, struct norm *norm
         .eps = op->param.batchnorm.eps,
         .factor = factors,
         .bias = factors + channels,
+        .gamma = norm_gamma(op),
+        .beta = norm_beta(op),
+        .whole = factors + 2 * channels,
     };
-    norm->map.factor = factors;
-    norm->map.bias = factors + channels;
+    norm->map.factor = factors + 2 * channels;
+    norm->map.bias = factors + 3 * channels;
     return 0;
 }
 
@@ -272,7 +297,9 @@ static void own_factors(const struct sac_op *op, struct norm *norm)
     uint32_t positions =
         (uint32_t)sac_shape_count_between(&x->shape, x->shape.rank > 1 ? 2 : 1, x->shape.rank);
     uint32_t batch = (uint32_t)x->shape.dim[0];
-    float *factors = op->training ? op->saved : op->workspace;
+    size_t work =
+        sac_kernel_columns_bytes(last ? batch * positions : batch, channels, last ? 1 : positions);
+    float *factors = op->training ? op->saved : (float *)op->workspace + work / sizeof *factors;
 
     norm->statistics = (struct sac_kernel_statistics){
         .x = x->data,
@@ -281,8 +308,12 @@ static void own_factors(const struct sac_op *op, struct norm *norm)
         .channels = channels,
         .inner = last ? 1 : positions,
         .eps = op->param.batchnorm.eps,
+        .work = op->workspace,
         .factor = factors,
         .bias = factors + channels,
+        .gamma = norm_gamma(op),
+        .beta = norm_beta(op),
+        .whole = factors + 2 * channels,
     };
     if (op->training && op->master[0]) {
         norm->statistics.running_mean = op->master[0];
@@ -290,8 +321,8 @@ static void own_factors(const struct sac_op *op, struct norm *norm)
         norm->statistics.running_count = op->master[2];
         norm->statistics.fraction = op->param.batchnorm.fraction;
     }
-    norm->map.factor = factors;
-    norm->map.bias = factors + channels;
+    norm->map.factor = factors + 2 * channels;
+    norm->map.bias = factors + 3 * channels;
 }
 
 static int norm_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_store *store,

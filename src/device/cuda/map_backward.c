@@ -257,7 +257,13 @@ const struct sac_cuda_backward sac_cuda_scale_back = {
     .weights = scale_weights,
 };
 
-/* ---- Batch norm: factors and biases are what the forward saved -------------- */
+/* ---- Batch norm, with the scale and the ReLU that stand behind it ------------
+ * Factors and biases are what the forward kept. The sums that the scale's gradients are
+ * made of are those that the source's needs, too. */
+
+struct norm_back {
+    bool summed; /* by the weights' part, which comes first, for the data's */
+};
 
 static int norm_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
                       struct sac_error *err)
@@ -266,34 +272,68 @@ static int norm_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
     size_t channels = sac_cuda_columns_of(&t).channels;
 
     (void)err;
-    caps->backward_src = !ask->node->param.batchnorm.global_stats;
+    caps->backward_src = !ask->node->param.batchnorm.global_stats || ask->node->weight_count > 3;
+    caps->backward_dst = ask->node->epilogue.relu;
     caps->grad_in_place = same_forms(caps);
     raise_workspace(caps, sac_cuda_columns_bytes(&t.shape) + 2 * channels * sizeof(float));
     return 0;
 }
 
-static int norm_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+static int norm_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct sac_error *err)
 {
-    struct sac_kernel_slope s = slope_between(op, SAC_SLOPE_FACTOR);
+    (void)ask;
+    op->backward_state = calloc(1, sizeof(struct norm_back));
+    return op->backward_state ? 0 : no_state(op, err);
+}
+
+/* Factors, biases, and both with the scale's. */
+static const float *norm_factors(const struct sac_op *op)
+{
+    return op->param.batchnorm.global_stats ? op->owned : op->saved;
+}
+
+/* Σ dz and Σ dz · x̂, behind the room that they are made in. */
+static struct sac_kernel_columns norm_columns(const struct sac_op *op)
+{
     struct sac_kernel_columns c = sac_cuda_columns_of(&op->dst_grad[0]);
     float *sums = op->workspace;
 
-    if (op->param.batchnorm.global_stats) {
-        by_channel(&s, &op->src[0]);
-        s.factor = op->owned;
-        return sac_cuda_check(op->device, sac_kernel_slope(&s, stream->stream), op->name, err);
-    }
     sums += sac_kernel_columns_bytes(c.outer, c.channels, c.inner) / sizeof *sums;
     c.v = op->src[0].data;
     c.v_type = (int)op->src[0].form.type;
-    c.scale = op->saved;
-    c.shift = (const float *)op->saved + c.channels;
+    c.gate = op->epilogue.relu ? op->dst[0].data : NULL;
+    c.slope = op->epilogue.slope;
+    c.scale = norm_factors(op);
+    c.shift = norm_factors(op) + c.channels;
     c.work = op->workspace;
     c.sum = sums;
     c.product = sums + c.channels;
-    struct sac_kernel_norm_back back = {
+    return c;
+}
+
+static int norm_weights(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+{
+    struct norm_back *back = op->backward_state;
+    struct sac_kernel_columns c = norm_columns(op);
+
+    c.product_more = op->weight_count > 3 ? op->weight_grad[3] : NULL;
+    c.sum_more = op->weight_count > 4 ? op->weight_grad[4] : NULL;
+    if (!c.product_more && !c.sum_more)
+        return 0;
+    back->summed = true;
+    return sac_cuda_check(op->device, sac_kernel_columns(&c, stream->stream), op->name, err);
+}
+
+static int norm_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
+{
+    struct norm_back *back = op->backward_state;
+    struct sac_kernel_columns c = norm_columns(op);
+    bool stored = op->param.batchnorm.global_stats;
+    struct sac_kernel_norm_back dx = {
         .x = op->src[0].data,
         .dy = op->dst_grad[0].data,
+        .gate = c.gate,
+        .slope = c.slope,
         .dx = op->src_grad[0].data,
         .type = (int)op->src[0].form.type,
         .outer = c.outer,
@@ -301,19 +341,27 @@ static int norm_data(struct sac_op *op, struct sac_stream *stream, struct sac_er
         .inner = c.inner,
         .factor = c.scale,
         .bias = c.shift,
-        .sum = c.sum,
-        .along = c.product,
+        .whole = norm_factors(op) + 2 * c.channels,
+        .sum = stored ? NULL : c.sum,
+        .along = stored ? NULL : c.product,
     };
-    cudaError_t code = sac_kernel_columns(&c, stream->stream);
+    cudaError_t code = cudaSuccess;
+
+    if (!stored && !back->summed)
+        code = sac_kernel_columns(&c, stream->stream);
+    back->summed = false;
     if (code == cudaSuccess)
-        code = sac_kernel_norm_back(&back, stream->stream);
+        code = sac_kernel_norm_back(&dx, stream->stream);
     return sac_cuda_check(op->device, code, op->name, err);
 }
 
 const struct sac_cuda_backward sac_cuda_batchnorm_back = {
     .name = "batch norm",
     .query = norm_query,
+    .prepare = norm_prepare,
     .data = norm_data,
+    .weights = norm_weights,
+    .free_state = free,
 };
 
 /* ---- Several sources ------------------------------------------------------- */

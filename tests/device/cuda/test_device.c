@@ -202,10 +202,10 @@ static void a_lost_device_says_to_what_and_the_others_live(void **state)
 
 /* ---- The cache of algorithms ---------------------------------------------- */
 
-static unsigned long operations_of_a_convolution(void)
+static unsigned long operations_of(struct sac_op_options ops)
 {
     struct sac_op_case what = sac_op_case_conv("cached", 16, 9, 9, 24, 3, 1, 1, 1, 1);
-    struct sac_op_rig_options options = {.batch = 2};
+    struct sac_op_rig_options options = {.ops = ops, .batch = 2};
     struct sac_error err = {0};
     struct sac_device *device = open_device("cuda:0");
     struct sac_op_rig *rig;
@@ -216,6 +216,11 @@ static unsigned long operations_of_a_convolution(void)
     sac_op_rig_free(rig);
     sac_device_close(device);
     return out;
+}
+
+static unsigned long operations_of_a_convolution(void)
+{
+    return operations_of((struct sac_op_options){0});
 }
 
 /* The one file in the cache's folder. */
@@ -262,6 +267,24 @@ static void algorithms_are_measured_once_and_kept_on_disk(void **state)
     fclose(file);
     assert_non_null(
         strstr(text, "conv f32 x 2 16 9 9 out 24 k 3 3 s 1 1 p 1 1 d 1 1 g 1 bias relu\n"));
+}
+
+static void the_way_back_is_measured_once_too(void **state)
+{
+    const struct sac_op_options training = {.training = true};
+    const char *const ways[] = {" back data\n", " back filter\n"};
+    unsigned long measured = operations_of(training), kept = operations_of(training);
+    char path[1024], text[4096] = {0};
+
+    (void)state;
+    assert_true(kept < measured);
+    cache_file(path, sizeof path);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    fclose(file);
+    for (int i = 0; i < 2; i++)
+        assert_non_null(strstr(text, ways[i]));
 }
 
 static void a_bad_cache_costs_time_only(void **state)
@@ -447,6 +470,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_refused_with_the_numbers),
         cmocka_unit_test(memory_that_runs_out_all_the_same_is_no_lost_device),
         cmocka_unit_test(algorithms_are_measured_once_and_kept_on_disk),
+        cmocka_unit_test(the_way_back_is_measured_once_too),
         cmocka_unit_test(a_bad_cache_costs_time_only),
         cmocka_unit_test(a_cache_that_cannot_be_written_is_no_error),
         cmocka_unit_test(what_must_be_the_same_again_is_not_measured),

@@ -19,6 +19,20 @@ static const char input_text[] =
     " transform_param { mirror: true crop_size: 14 scale: 0.0078125 mean_value: 128 }"
     " data_param { source: 'none' batch_size: 4 backend: LMDB } }\n";
 
+/* Two more inputs: what is outside of the padded picture, and numbers of fillers. */
+static const char padded_text[] =
+    "name: 'padded'\n"
+    "layer { name: 'in' type: 'Data' top: 'data' top: 'label'"
+    " transform_param { crop_size: 30 scale: 0.0078125 mean_value: 90 mean_value: 128"
+    " mean_value: 100 augment { pad: 4 flip: true } }"
+    " data_param { source: 'none' batch_size: 4 backend: LMDB } }\n";
+static const char dummy_text[] =
+    "name: 'dummy'\n"
+    "layer { name: 'in' type: 'DummyData' top: 'data' top: 'label' dummy_data_param {"
+    " shape { dim: 4 dim: 3 dim: 14 dim: 14 } shape { dim: 4 }"
+    " data_filler { type: 'gaussian' std: 1 } data_filler { type: 'constant' value: 2 } } }\n";
+static const char *input = input_text;
+
 /* The layers of Caffe's CIFAR nets. */
 static const char plain_text[] =
     "layer { name: 'c1' type: 'Convolution' bottom: 'data' top: 'c1' param { lr_mult: 1 }"
@@ -55,18 +69,6 @@ static const char norm_text[] =
     "layer { name: 'acc' type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'acc'"
     " include { phase: TEST } }\n"
     "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
-
-/* Numbers that stay are factors, so that without them nothing is learnt; others are drawn. */
-static const char dummy_text[] =
-    "layer { name: 'd' type: 'DummyData' top: 'noise' top: 'two' dummy_data_param {"
-    " shape { dim: 4 dim: 4 } shape { dim: 4 dim: 4 }"
-    " data_filler { type: 'gaussian' std: .1 } data_filler { value: 2 } } }\n"
-    "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'"
-    " inner_product_param { num_output: 4 weight_filler { type: 'gaussian' std: .05 } } }\n"
-    "layer { name: 'twice' type: 'Eltwise' bottom: 'fc' bottom: 'two' top: 'twice'"
-    " eltwise_param { operation: PROD } }\n"
-    "layer { name: 'sum' type: 'Eltwise' bottom: 'twice' bottom: 'noise' top: 'sum' }\n"
-    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'sum' bottom: 'label' top: 'loss' }\n";
 
 static struct sac_device *cuda, *cpu;
 
@@ -115,7 +117,7 @@ static struct run make_run(const char *layers, const char *more)
 
     snprintf(name, sizeof name, "solver%d.prototxt", number);
     snprintf(run.prefix, sizeof run.prefix, "%s/gpu%d", sac_test_tmpdir(), number++);
-    int size = snprintf(text, sizeof text, "%s%s", input_text, layers);
+    int size = snprintf(text, sizeof text, "%s%s", input, layers);
     const char *net = sac_test_write(
         strcmp(layers, norm_text) == 0 ? "norm.prototxt" : "net.prototxt", text, (size_t)size);
     size =
@@ -274,10 +276,16 @@ static void nets_with_dropout_and_batch_norm_end_where_the_cpus_do(void **state)
     trains_as_the_cpu(norm_text, SHORT "momentum: .9 test_iter: 1 test_interval: 5", 1e-3);
 }
 
-static void fillers_numbers_are_there_in_every_pass(void **state)
+static void padded_crops_and_dummy_data_train_as_on_the_cpu(void **state)
 {
+    static const char *const inputs[] = {padded_text, dummy_text};
+
     (void)state;
-    trains_as_the_cpu(dummy_text, SHORT "momentum: .9", 1e-4);
+    for (int i = 0; i < 2; i++) {
+        input = inputs[i];
+        trains_as_the_cpu(plain_text, SHORT "momentum: .9 iter_size: 2", 1e-4);
+    }
+    input = input_text;
 }
 
 static void goes_on(enum sac_precision precision)
@@ -339,7 +347,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_six_solvers_end_where_the_cpus_do),
         cmocka_unit_test(nets_with_dropout_and_batch_norm_end_where_the_cpus_do),
-        cmocka_unit_test(fillers_numbers_are_there_in_every_pass),
+        cmocka_unit_test(padded_crops_and_dummy_data_train_as_on_the_cpu),
         cmocka_unit_test(a_run_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_run_in_f16_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_net_learns_in_every_precision),

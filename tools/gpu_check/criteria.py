@@ -91,11 +91,12 @@ def train_lines(result):
 
 def accuracy_lines(result):
     accuracy = result_of(result, "accuracy")
-    apart = accuracy.get("points_apart") or {}
+    apart, by_chance = accuracy.get("points_apart") or {}, accuracy.get("points_by_chance") or {}
     return [line("the CIFAR net's accuracy on the card, %s, against the CPU's" % precision,
                  apart.get(precision), abs(apart.get(precision) or 0) <= ACCURACY_POINTS,
-                 "%+.2f points (%.1f) over %d seeds" % (apart.get(precision) or 0, ACCURACY_POINTS,
-                                                      accuracy.get("seeds", 0)))
+                 "%+.2f points (%.1f) over %d seeds, standard error %s" % (
+                     apart.get(precision) or 0, ACCURACY_POINTS, accuracy.get("seeds", 0),
+                     by_chance.get(precision)))
             for precision in ("f32", "f16")]
 
 

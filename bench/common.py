@@ -1,5 +1,6 @@
 """What the benches share: processes, cores, results."""
 import datetime
+import http.client
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICK = os.sysconf("SC_CLK_TCK")
@@ -63,20 +65,31 @@ def memory_mb(pid, field):
     return None
 
 
-class Process:
-    """A server; a context manager that waits until its port answers."""
+def is_up(port, ready):
+    """Whether a server takes requests: `ready` (a path) answers 200, or, without one, the
+    port is open. Our own opens it before its models are warm."""
+    if not ready:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    with urllib.request.urlopen("http://127.0.0.1:%d%s" % (port, ready), timeout=5) as answer:
+        return answer.status == 200
 
-    def __init__(self, command, port, env=None, seconds=60):
+
+class Process:
+    """A server; a context manager that waits until it takes requests (is_up)."""
+
+    def __init__(self, command, port, env=None, seconds=60, ready=None):
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.pid = self.process.pid
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
+                if is_up(port, ready):
+                    return
+            except (OSError, http.client.HTTPException):  # other answers too
+                pass
+            time.sleep(0.05)
         self.process.kill()
         sys.exit("%s: %s did not start" % (sys.argv[0], " ".join(command)))
 

@@ -85,6 +85,7 @@ class CaffeNet(torch.nn.Module):
             dims = self.layers[0]["input_param"][0]["shape"][0]["dim"]
         self.shape = tuple(dims[1:4])
         self.macs = 0
+        self.products = []  # convolutions and inner products, as forward_onednn reads them
         self.parts = torch.nn.ModuleDict()
         with torch.no_grad():  # the first pass makes the weights and counts
             self.making = True
@@ -98,6 +99,13 @@ class CaffeNet(torch.nn.Module):
             self.parts[name] = make()
         return self.parts[name]
 
+    def add_product(self, layer, x, out, window, group):
+        relu = any(first(l, "type") == "ReLU" and first(l, "bottom") == first(layer, "top")
+                   for l in self.layers)
+        self.products.append((x.shape[1], x.shape[2] if x.dim() > 2 else 1,
+                              x.shape[3] if x.dim() > 2 else 1, out,
+                              *(n for pair in window for n in pair), group, int(relu)))
+
     def convolution(self, layer, x):
         p = layer["convolution_param"][0]
         group, out = first(p, "group", 1), first(p, "num_output")
@@ -107,6 +115,8 @@ class CaffeNet(torch.nn.Module):
             bias=first(p, "bias_term", "true") == "true"))(x)
         if self.making:
             self.macs += y.numel() * x.shape[1] // group * kernel[0] * kernel[1]
+            self.add_product(layer, x, out, (kernel, both(p, "stride", 1), both(p, "pad", 0)),
+                             group)
         return y
 
     def inner(self, layer, x):
@@ -114,6 +124,7 @@ class CaffeNet(torch.nn.Module):
         out = first(layer["inner_product_param"][0], "num_output")
         if self.making:
             self.macs += x.shape[1] * out
+            self.add_product(layer, x, out, ((1, 1), (1, 1), (0, 0)), 1)
         return self.part(layer, lambda: torch.nn.Linear(x.shape[1], out))(x)
 
     def pool(self, layer, x):

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """PROTOTXT BATCH MODE: passes of a net by PyTorch on one thread. MODE: f32, f32-last
-(channels last) or bf16-last; or onnx:FILE, which only writes that. Says its GMAC a
+(channels last) or bf16-last; or onnx:FILE, which only writes that, or products:FILE, the
+list for forward_onednn. Says its GMAC a
 picture, then answers each line N with "WALL CPU", milliseconds a pass of N."""
+import math
 import os
 import sys
 import time
@@ -23,7 +25,13 @@ def main():
     if mode.startswith("onnx:"):
         caffe_net.export(path, net, mode[5:], batch)
         return
-    x = torch.rand(batch, *net.shape)
+    if mode.startswith("products:"):
+        with open(mode[9:], "w") as file:
+            for product in net.products:
+                print(*product, file=file)
+        return
+    shape = (batch, *net.shape)
+    x = (torch.arange(math.prod(shape)) % 251 / 251).float().reshape(shape)
     if mode.endswith("last"):
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     if mode.startswith("bf16"):

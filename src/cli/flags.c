@@ -24,7 +24,7 @@ const char sac_model_flags_help[] =
     "  --precision auto|f32|tf32|f16|bf16|int8   the arithmetic; int8 after saccade quantize;\n"
     "                        auto: bf16 where that has shown its answers to agree, else f32\n"
     "  --topk K              answers a picture (5)\n"
-    "  --batch N             the largest batch, 1 to 32 (8)\n"
+    "  --batch N             the largest batch, 1 to 256 (8; on GPUs 64)\n"
     "  --timeout-ms N        a request's deadline (1000)\n"
     "  --priority N          0 to 15: which model is served sooner where several wait (0)\n"
     "  --deterministic       the same bits for a picture in every batch and place\n"
@@ -265,7 +265,7 @@ static int take_number(struct sac_model_flags *flags, int option, const char *va
     else if (option == SAC_FLAG_TOPK)
         rc = sac_flag_int("--topk", value, 1, 1000, &over->topk, err);
     else if (option == SAC_FLAG_BATCH)
-        rc = sac_flag_int("--batch", value, 1, 32, &over->batch_max, err);
+        rc = sac_flag_int("--batch", value, 1, SAC_MODEL_BATCH_MAX, &over->batch_max, err);
     else if (option == SAC_FLAG_PRIORITY)
         rc = sac_flag_int("--priority", value, 0, 15, &over->priority, err);
     else

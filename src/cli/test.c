@@ -97,8 +97,8 @@ static int check(const struct sac_test *t, struct sac_error *err)
         return sac_fail(err, SAC_EINVAL, "--model needs --data");
     if (!t->net && t->iterations)
         return sac_fail(err, SAC_EINVAL, "--iterations goes with --net");
-    if (!t->net && t->batch > 32)
-        return sac_fail(err, SAC_EINVAL, "--batch: at most 32 with --model");
+    if (!t->net && t->batch > SAC_MODEL_BATCH_MAX)
+        return sac_fail(err, SAC_EINVAL, "--batch: at most %d with --model", SAC_MODEL_BATCH_MAX);
     return 0;
 }
 

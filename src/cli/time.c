@@ -19,8 +19,9 @@
 static const char help[] =
     "Usage: saccade time --net PROTOTXT [--weights F] [options]\n"
     "       saccade time --model DIR --pictures FOLDER|LIST [options]\n\n"
-    "Times a net's forward pass, operation by operation and whole, on one worker; or, with\n"
-    "--pictures, everything from a picture's bytes to its labels on all workers at once.\n\n"
+    "Times a net's forward pass, operation by operation and whole, on one worker, and its\n"
+    "share of what the core can do; or, with --pictures, everything from a picture's bytes to\n"
+    "its labels on all workers at once.\n\n"
     "  --net F           a deploy or train_val prototxt\n"
     "  --backward        its TRAIN phase, forward and back, and an update of SGD\n"
     "  --data PATH       what feeds that; else its data layer's source, or zeros without one\n"
@@ -183,6 +184,8 @@ static int time_pictures(struct time_command *t, struct sac_error *err)
 struct timing {
     double *step_ms, *step_cpu_ms;   /* steps × iterations */
     double *total_ms, *total_cpu_ms; /* iterations */
+    double peak_gflops;              /* of the core; 0: not known */
+    const char *peak_how;
 };
 
 struct moment {
@@ -225,16 +228,33 @@ static int time_once(struct time_command *t, struct sac_plan *plan, struct sac_s
     return rc;
 }
 
-static void put_step(struct sac_buf *out, const struct sac_plan_step *step, double ms,
-                     double cpu_ms, double share, bool json)
+static double mean(const double *values, size_t count)
 {
-    char shape[SAC_SHAPE_TEXT];
+    double sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += values[i];
+    return sum / (double)count;
+}
+
+/* "81.5" % of the peak, of CPU time, as the peak is; or nothing where it is not known. */
+static const char *peak_text(const struct timing *timing, double gflops, char text[16])
+{
+    snprintf(text, 16, timing->peak_gflops > 0 ? "%.1f" : "", 100 * gflops / timing->peak_gflops);
+    return text;
+}
+
+static void put_step(struct sac_buf *out, const struct sac_plan_step *step,
+                     const struct timing *timing, double ms, double cpu_ms, double share, bool json)
+{
+    char shape[SAC_SHAPE_TEXT], peak[16];
 
     sac_shape_text(&step->out, shape, sizeof shape);
     if (!json) {
-        sac_buf_printf(out, "%9.4f %5.1f %9.1f %8.2f  %-10s %-22s %-22s %s\n", ms, 100 * share,
-                       step->flops / ms / 1e6, step->bytes / ms / 1e6, sac_op_kind_name(step->kind),
-                       shape, step->kernel, step->name);
+        sac_buf_printf(out, "%9.4f %5.1f %9.1f %6s %8.2f  %-10s %-22s %-22s %s\n", ms, 100 * share,
+                       step->flops / ms / 1e6, peak_text(timing, step->flops / cpu_ms / 1e6, peak),
+                       step->bytes / ms / 1e6, sac_op_kind_name(step->kind), shape, step->kernel,
+                       step->name);
         return;
     }
     sac_buf_puts(out, "{\"name\":");
@@ -252,12 +272,13 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
     double total = sac_median(timing->total_ms, n), flops = 0;
     double total_cpu = sac_median(timing->total_cpu_ms, n);
     int slices = sac_plan_slices(plan);
+    char peak[16];
 
     if (t->json)
         sac_buf_puts(&out, "{\"steps\":[");
     else
-        sac_buf_puts(&out, "       ms     %   GFLOP/s     GB/s  op         result                 "
-                           "kernel                 layers\n");
+        sac_buf_puts(&out, "       ms     %   GFLOP/s  %peak     GB/s  op         result          "
+                           "       kernel                 layers\n");
     for (int i = 0; i < sac_plan_step_count(plan); i++) {
         struct sac_plan_step step;
         sac_plan_step(plan, i, &step);
@@ -268,29 +289,70 @@ static void report(struct time_command *t, const struct sac_plan *plan, struct t
         flops += step.flops;
         if (t->json && i)
             sac_buf_puts(&out, ",");
-        put_step(&out, &step, ms > 0 ? ms : 1e-6, cpu_ms, ms / total, t->json);
+        put_step(&out, &step, timing, ms > 0 ? ms : 1e-6, cpu_ms > 0 ? cpu_ms : 1e-6, ms / total,
+                 t->json);
     }
     int batch = sac_plan_batch(plan);
     if (t->json)
         sac_buf_printf(&out,
-                       "],\"batch\":%d,\"slices\":%d,\"median_ms\":%.6f,\"cpu_ms\":%.6f,\"pictures_"
-                       "per_second\":%.3f,"
-                       "\"gflop_per_second\":%.2f,\"memory_bytes\":%zu}\n",
-                       batch, slices, total, total_cpu, batch * 1e3 / total, flops / total / 1e6,
-                       sac_plan_memory_bytes(plan));
+                       "],\"batch\":%d,\"slices\":%d,\"median_ms\":%.6f,\"cpu_ms\":%.6f,"
+                       "\"mean_ms\":%.6f,\"mean_cpu_ms\":%.6f,\"pictures_per_second\":%.3f,"
+                       "\"gflop_per_second\":%.2f,\"peak_gflop_per_second\":%.2f,"
+                       "\"memory_bytes\":%zu}\n",
+                       batch, slices, total, total_cpu, mean(timing->total_ms, n),
+                       mean(timing->total_cpu_ms, n), batch * 1e3 / total, flops / total / 1e6,
+                       timing->peak_gflops, sac_plan_memory_bytes(plan));
     else
         sac_buf_printf(
             &out,
-            "whole: %.3f ms a pass of %d in %d slice%s (median of %d; %.3f ms of CPU), %.1f "
-            "pictures a second, %.1f GFLOP/s, %.1f MB of activations\n",
-            total, batch, slices, slices == 1 ? "" : "s", t->iterations, total_cpu,
-            batch * 1e3 / total, flops / total / 1e6, (double)sac_plan_memory_bytes(plan) / 1e6);
+            "whole: %.3f ms a pass of %d in %d slice%s (median of %d; mean %.3f; %.3f ms of CPU), "
+            "%.1f pictures a second, %.1f GFLOP/s, %.1f MB of activations\n",
+            total, batch, slices, slices == 1 ? "" : "s", t->iterations, mean(timing->total_ms, n),
+            total_cpu, batch * 1e3 / total, flops / total / 1e6,
+            (double)sac_plan_memory_bytes(plan) / 1e6);
+    if (!t->json && timing->peak_gflops > 0)
+        sac_buf_printf(&out,
+                       "%s %% of the core's peak, %.1f GFLOP/s: a loop of %s on numbers in "
+                       "registers, the best of tries before and after\n",
+                       peak_text(timing, flops / total_cpu / 1e6, peak), timing->peak_gflops,
+                       timing->peak_how);
     fwrite(out.data, 1, out.len, stdout);
     sac_buf_done(&out);
 }
 
+/* What the core can do: the best that was seen. */
+static void probe_peak(struct time_command *t, enum sac_precision precision, struct timing *timing)
+{
+    const struct sac_device_table *table = t->device->table;
+    double flops =
+        table->peak_flops ? table->peak_flops(t->device, precision, &timing->peak_how) : 0;
+
+    if (flops / 1e9 > timing->peak_gflops)
+        timing->peak_gflops = flops / 1e9;
+}
+
+/* As the benches' peers do: numbers in [0, 1), none of which is rare. */
+static int fill_input(struct time_command *t, const struct sac_tensor *input,
+                      struct sac_stream *stream, struct sac_error *err)
+{
+    const struct sac_device_table *table = t->device->table;
+    size_t bytes = sac_tensor_bytes(&input->shape, input->form.type);
+    float *numbers = NULL;
+    int rc = table->memory_new(t->device, SAC_MEMORY_STAGING, bytes, (void **)&numbers, err);
+
+    for (size_t i = 0; rc == 0 && i < bytes / sizeof *numbers; i++)
+        numbers[i] = (float)(i % 251) / 251;
+    if (rc == 0)
+        rc = table->copy(stream, SAC_COPY_TO_DEVICE, input->data, numbers, bytes, err);
+    if (rc == 0)
+        rc = table->stream_sync(stream, err);
+    if (numbers)
+        table->memory_free(t->device, SAC_MEMORY_STAGING, numbers);
+    return rc;
+}
+
 static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_stream *stream,
-                     struct sac_error *err)
+                     enum sac_precision precision, struct sac_error *err)
 {
     size_t steps = (size_t)sac_plan_step_count(plan), n = (size_t)t->iterations;
     double *all = calloc(2 * (steps + 1) * n, sizeof *all);
@@ -300,10 +362,16 @@ static int time_plan(struct time_command *t, struct sac_plan *plan, struct sac_s
                             .total_cpu_ms = all + (2 * steps + 1) * n};
     int rc = all ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
+    for (int i = 0; rc == 0 && i < sac_plan_input_count(plan); i++)
+        rc = fill_input(t, sac_plan_input(plan, i), stream, err);
     for (int i = 0; rc == 0 && i < 3; i++) /* warm */
         rc = sac_plan_forward(plan, err);
+    if (rc == 0)
+        probe_peak(t, precision, &timing);
     for (int i = 0; rc == 0 && i < t->iterations; i++)
         rc = time_once(t, plan, stream, &timing, i, err);
+    if (rc == 0)
+        probe_peak(t, precision, &timing);
     if (rc == 0)
         report(t, plan, &timing);
     free(all);
@@ -390,7 +458,7 @@ static int time_net(struct time_command *t, struct sac_error *err)
     if (rc == 0)
         rc = sac_plan_new(&plan, net, t->device, store, stream, &options, err);
     if (rc == 0)
-        rc = time_plan(t, plan, stream, err);
+        rc = time_plan(t, plan, stream, options.ops.precision, err);
     sac_plan_free(plan);
     table->stream_free(stream);
     table->store_free(store);

@@ -55,6 +55,7 @@ struct sac_op_options {
     bool reference;                  /* the plain loops only */
     bool deterministic;              /* the same numbers for a picture in every batch and place */
     bool training;                   /* keep what backward needs */
+    bool sketch;                     /* to be asked about only: nothing is measured for it */
     int threads;                     /* of the host, for one operation at a time; 0: one */
     const struct sac_ranges *ranges; /* SAC_PRECISION_INT8: of the blobs (device/ranges.h) */
 };
@@ -66,14 +67,17 @@ struct sac_op_caps {
     size_t workspace_bytes;
     size_t saved_bytes; /* kept from forward to backward */
     bool in_place;      /* dst 0 may share src 0's memory */
-    bool strided_dst;   /* dst may be a view with longer strides */
-    bool alias;         /* nothing to do: dst 0 is src 0's memory */
-    bool sum_in_eight;  /* takes a sum that is in 8 bits in that one's own scale */
+    /* dst may be a view with longer strides. Of a concatenation also: sources may stand in
+     * the result where they belong, and are then not copied. */
+    bool strided_dst;
+    bool alias;        /* nothing to do: dst 0 is src 0's memory */
+    bool sum_in_eight; /* takes a sum that is in 8 bits in that one's own scale */
     /* Training. */
     bool backward_src, backward_dst; /* backward reads the sources, the results */
     bool grad_in_place; /* src_grad 0 may share dst_grad 0's memory; weights come first */
     const char *kernel; /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
     double flops;       /* of one forward, for the report */
+    double extra_bytes; /* likewise: moved besides what is read and written: reorders */
 };
 
 /* What masks are drawn from, with the operation's stream and the element's index. */
@@ -87,8 +91,9 @@ struct sac_op_random {
 struct sac_binding {
     const struct sac_tensor *src, *dst;
     struct sac_tensor sum;
-    void *workspace, *saved;
-    struct sac_tensor *src_grad;       /* written by backward_data; data NULL: not wanted */
+    void *workspace, *saved;     /* the workspace as memory_new's own, or on 256 bytes in that */
+    size_t workspace_bytes;      /* what there is, at least what query asked for */
+    struct sac_tensor *src_grad; /* written by backward_data; data NULL: not wanted */
     const struct sac_tensor *dst_grad; /* data NULL: zeros */
     float *const *weight_grad;         /* added to by backward_weights; NULL: not wanted */
     /* The weights' masters, plain fp32 on the device, one a weight of the node; NULL:
@@ -185,6 +190,10 @@ struct sac_device_table {
      * nobody else uses it meanwhile. NULL: it cannot. */
     int (*revive)(struct sac_device *device, struct sac_error *err);
 
+    /* How much device memory is free now, and how much there is; NULL: the host's. */
+    int (*memory_left)(struct sac_device *device, size_t *ret_free, size_t *ret_total,
+                       struct sac_error *err);
+
     /* What its gauges show now; any thread, may take milliseconds. NULL: none. */
     void (*gauges)(struct sac_device *device, struct sac_device_gauges *ret);
 
@@ -241,6 +250,12 @@ struct sac_device_table {
     /* Rewrites the graph into what the device runs best: fusion is its business. */
     int (*lower)(struct sac_device *device, struct sac_graph *graph,
                  const struct sac_op_options *options, struct sac_error *err);
+
+    /* How many operations a second a stream can do at most in the precision, a multiply-add
+     * being two: measured now, in some 20 ms, by the calling thread, and how. 0: not known;
+     * NULL: never. */
+    double (*peak_flops)(struct sac_device *device, enum sac_precision precision,
+                         const char **ret_how);
 
     void (*free)(struct sac_device *device);
 };

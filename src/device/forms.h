@@ -27,6 +27,11 @@ void sac_fuse_norms(struct sac_graph *graph);
  * convolutions the sum: for devices whose kernels take epilogues. */
 void sac_fuse_epilogues(struct sac_graph *graph);
 
+/* Where a pool is all that reads a concatenation of channels, its sources are pooled each,
+ * and the results, which are smaller, concatenated: for devices whose pools write parts of
+ * the channels. The same numbers. After quantization, which goes by the blobs' names. */
+int sac_pool_before_concat(struct sac_graph *graph, struct sac_error *err);
+
 /* Marks what runs in 8 bits: convolutions and inner products whose source has a range,
  * and the values between them. Max pooling, concatenations and reshapes pass 8 bits on,
  * so their sources and result have one scale; a value that reaches below 0 is s8, others

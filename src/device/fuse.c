@@ -1,5 +1,7 @@
 #include "device/forms.h"
 
+#include <string.h>
+
 static bool takes_relu(const struct sac_node *node)
 {
     switch (node->kind) {
@@ -73,9 +75,6 @@ static struct sac_node *only_reader(struct sac_graph *graph, const struct sac_no
 {
     int value = node->dst[0];
 
-    for (int i = 0; i < graph->loss_count; i++)
-        if (graph->losses[i].value == value)
-            return NULL;
     if (sac_graph_use_count(graph, value) != 1)
         return NULL;
     for (int i = 0; i < graph->node_count; i++)
@@ -136,4 +135,103 @@ void sac_fuse_epilogues(struct sac_graph *graph)
             fuse_sum(graph, node);
     }
     sac_graph_compact(graph);
+}
+
+/* ---- Pooling before a concatenation ---- */
+
+enum { WHOLE_VECTOR = 16 }; /* channels; parts with a rest would be pooled more slowly */
+
+static bool is_of_channels(const struct sac_graph *graph, const struct sac_node *concat)
+{
+    bool all = concat->kind == SAC_OP_CONCAT && concat->param.concat.axis == 1 &&
+               graph->values[concat->dst[0]].shape.rank == 4;
+
+    for (int i = 0; i < concat->src_count && all; i++)
+        all = graph->values[concat->src[i]].shape.dim[1] % WHOLE_VECTOR == 0;
+    return all;
+}
+
+/* What only scores depend on has a type of its own, which a concatenation has not. */
+static bool feeds_weights(const struct sac_graph *graph, int value)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct sac_node *node = &graph->nodes[i];
+        bool by_weights = node->kind == SAC_OP_CONV || node->kind == SAC_OP_INNER;
+        if (by_weights && node->src[0] == value)
+            return true;
+    }
+    return false;
+}
+
+/* A node at the end that does what `pool` does to `source` alone; its result, or -1. */
+static int add_pool(struct sac_graph *graph, int pool, int source)
+{
+    const struct sac_node like = graph->nodes[pool]; /* the arrays may move */
+    const struct sac_value out = graph->values[like.dst[0]];
+    struct sac_shape shape = out.shape;
+
+    shape.dim[1] = graph->values[source].shape.dim[1];
+    int value = sac_graph_add_value(graph, out.name, &shape);
+    struct sac_node *node = sac_graph_add_node(graph, SAC_OP_POOL, like.name, 1, 1);
+    if (value < 0 || !node)
+        return -1;
+    graph->values[value].scale = out.scale;
+    graph->values[value].has_sign = out.has_sign;
+    node->param = like.param;
+    node->eight_bits = like.eight_bits;
+    node->src[0] = source;
+    node->dst[0] = value;
+    return value;
+}
+
+/* The last `count` nodes stand before node `at`. */
+static bool move_last(struct sac_graph *graph, int count, int at)
+{
+    size_t behind = (size_t)(graph->node_count - count - at);
+    struct sac_node *moved = sac_arena_alloc(graph->arena, (size_t)count * sizeof *moved);
+
+    if (!moved)
+        return false;
+    memcpy(moved, graph->nodes + graph->node_count - count, (size_t)count * sizeof *moved);
+    memmove(graph->nodes + at + count, graph->nodes + at, behind * sizeof *moved);
+    memcpy(graph->nodes + at, moved, (size_t)count * sizeof *moved);
+    return true;
+}
+
+/* pool(a, b, …) = (pool(a), pool(b), …): the concatenation takes the pool's place. */
+static bool pool_sources(struct sac_graph *graph, int concat, int pool)
+{
+    int count = graph->nodes[concat].src_count;
+    int *parts = sac_arena_alloc(graph->arena, (size_t)count * sizeof *parts);
+
+    for (int i = 0; parts && i < count; i++) {
+        parts[i] = add_pool(graph, pool, graph->nodes[concat].src[i]);
+        if (parts[i] < 0)
+            return false;
+    }
+    if (!parts || !move_last(graph, count, pool))
+        return false;
+    struct sac_node *from = &graph->nodes[concat], *to = &graph->nodes[pool + count];
+    from->dst[0] = to->dst[0];
+    from->eight_bits = to->eight_bits;
+    from->src = parts;
+    *to = *from;
+    from->kind = SAC_OP_KINDS;
+    return true;
+}
+
+int sac_pool_before_concat(struct sac_graph *graph, struct sac_error *err)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i].kind != SAC_OP_CONCAT || !is_of_channels(graph, &graph->nodes[i]))
+            continue;
+        const struct sac_node *pool = only_reader(graph, &graph->nodes[i], SAC_OP_POOL);
+        if (!pool || pool->epilogue.relu || !feeds_weights(graph, pool->dst[0]))
+            continue;
+        if (!pool_sources(graph, i, (int)(pool - graph->nodes)))
+            return sac_fail(err, SAC_ENOMEM, "layer %s: out of memory for pooling its sources",
+                            graph->nodes[i].name);
+    }
+    sac_graph_compact(graph);
+    return 0;
 }

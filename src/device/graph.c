@@ -202,6 +202,9 @@ void sac_graph_replace_uses(struct sac_graph *graph, int from, int to)
             node->epilogue.sum = to;
     }
     replace(graph->outputs, graph->output_count, from, to);
+    for (int i = 0; i < graph->loss_count; i++)
+        if (graph->losses[i].value == from)
+            graph->losses[i].value = to;
 }
 
 static int count_in(const int *list, int count, int value)
@@ -222,6 +225,8 @@ int sac_graph_use_count(const struct sac_graph *graph, int value)
         if (node->kind != SAC_OP_KINDS)
             uses += count_in(node->src, node->src_count, value) + (node->epilogue.sum == value);
     }
+    for (int i = 0; i < graph->loss_count; i++)
+        uses += graph->losses[i].value == value;
     return uses;
 }
 

@@ -219,9 +219,9 @@ int sac_graph_set_outputs(struct sac_graph *graph, const int *values, int count)
 /* A gradient can flow from the node to its source: labels and accuracies give none. */
 bool sac_node_gives_gradient(const struct sac_node *node, int src);
 
-/* Makes every use of `from` (sources, sums, outputs) a use of `to`. */
+/* Makes every use of `from` (sources, sums, outputs, losses) a use of `to`. */
 void sac_graph_replace_uses(struct sac_graph *graph, int from, int to);
-/* How often a value is used: by nodes' sources and sums, and as an output. */
+/* How often a value is used: by nodes' sources and sums, as an output and as a loss. */
 int sac_graph_use_count(const struct sac_graph *graph, int value);
 /* The node that writes the value; -1 for an input. */
 int sac_graph_producer(const struct sac_graph *graph, int value);

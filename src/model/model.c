@@ -553,9 +553,17 @@ int sac_model_topk(const struct sac_model *model)
     return model->settings.topk;
 }
 
-int sac_model_batch_max(const struct sac_model *model)
+int sac_model_batch_max(const struct sac_model *model, const struct sac_device *device)
 {
-    return model->settings.batch_max;
+    enum { ON_CORES = 8, ON_A_GPU = 64 };
+    int said = model->settings.batch_max;
+
+    return said > 0 ? said : device->info.host_memory ? ON_CORES : ON_A_GPU;
+}
+
+bool sac_model_says_batch_max(const struct sac_model *model)
+{
+    return model->settings.batch_max > 0;
 }
 
 int sac_model_timeout_ms(const struct sac_model *model)

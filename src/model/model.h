@@ -64,8 +64,12 @@ union sac_op_param sac_model_pixels(const struct sac_model *model);
 int sac_model_class_count(const struct sac_model *model);
 /* The label, or "class 17" where the file has fewer lines than the net classes. */
 const char *sac_model_label(const struct sac_model *model, int index);
-int sac_model_topk(const struct sac_model *model);       /* 5 unless said; ≤ classes */
-int sac_model_batch_max(const struct sac_model *model);  /* 1 to 32; 8 unless said */
+int sac_model_topk(const struct sac_model *model); /* 5 unless said; ≤ classes */
+/* 1 to SAC_MODEL_BATCH_MAX. Unless said: 8 where the device's memory is the host's, else 64,
+ * or as many as there is memory for (sac_engine_batch_max). */
+enum { SAC_MODEL_BATCH_MAX = 256 };
+int sac_model_batch_max(const struct sac_model *model, const struct sac_device *device);
+bool sac_model_says_batch_max(const struct sac_model *model);
 int sac_model_timeout_ms(const struct sac_model *model); /* 1,000 unless said */
 /* 0 to 15, 0 unless said: served sooner than lower ones (serve/scheduler.h). */
 int sac_model_priority(const struct sac_model *model);

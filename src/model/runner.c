@@ -32,7 +32,18 @@ struct sac_runner {
 
 /* ---- Making and freeing --------------------------------------------------- */
 
-static int lane_init(struct lane *lane, struct sac_engine *engine, struct sac_error *err)
+/* What other models have taken since the engine was made is not free any more. When a device
+ * has come back, it stays as it was. */
+static int fit(struct sac_engine *engine, bool first, struct sac_error *err)
+{
+    int rc = first || engine->placed ? 0 : sac_engine_fit(engine, err);
+
+    engine->placed = true;
+    return rc;
+}
+
+static int lane_init(struct lane *lane, struct sac_engine *engine, bool first,
+                     struct sac_error *err)
 {
     const struct sac_device_table *table = engine->device->table;
     int priority = sac_model_priority(engine->model);
@@ -42,6 +53,8 @@ static int lane_init(struct lane *lane, struct sac_engine *engine, struct sac_er
     int rc = table->stream_new_at
                  ? table->stream_new_at(engine->device, -priority, &lane->stream, err)
                  : table->stream_new(engine->device, &lane->stream, err);
+    if (rc == 0)
+        rc = fit(engine, first, err);
     return rc ? rc : sac_engine_plans_new(engine, lane->stream, lane->plans, err);
 }
 
@@ -82,7 +95,7 @@ int sac_runner_new(struct sac_runner **ret, struct sac_engine *const *engines, i
     runner->lane_count = count;
     int rc = runner->device->table->stream_new(runner->device, &runner->copies, err);
     for (int m = 0; rc == 0 && m < count; m++)
-        rc = lane_init(&runner->lanes[m], engines[m], err);
+        rc = lane_init(&runner->lanes[m], engines[m], m == 0, err);
     for (int i = 0; rc == 0 && i < SAC_RUNNER_SIDES; i++)
         rc = side_init(runner, &runner->sides[i], err);
     if (rc == 0)

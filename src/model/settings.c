@@ -15,7 +15,6 @@ struct sac_settings sac_settings_default(void)
         .scale = 1,
         .precision = -1,
         .topk = 5,
-        .batch_max = 8,
         .timeout_ms = 1000,
     };
 }
@@ -264,7 +263,7 @@ static int read_topk(struct sac_settings *s, const json_t *value, const char *wh
 static int read_batch_max(struct sac_settings *s, const json_t *value, const char *what,
                           struct sac_error *err)
 {
-    return read_int(value, what, 1, 32, &s->batch_max, err);
+    return read_int(value, what, 1, SAC_MODEL_BATCH_MAX, &s->batch_max, err);
 }
 
 static int read_timeout(struct sac_settings *s, const json_t *value, const char *what,
@@ -484,7 +483,8 @@ int sac_settings_override(struct sac_settings *s, const struct sac_model_overrid
     if (rc == 0)
         rc = override_number("--topk", flags->topk, 1, 1000, &s->topk, err);
     if (rc == 0)
-        rc = override_number("--batch", flags->batch_max, 1, 32, &s->batch_max, err);
+        rc = override_number("--batch", flags->batch_max, 1, SAC_MODEL_BATCH_MAX, &s->batch_max,
+                             err);
     if (rc == 0)
         rc = override_number("--timeout-ms", flags->timeout_ms, 1, 600000, &s->timeout_ms, err);
     if (rc == 0)

@@ -27,7 +27,8 @@ struct sac_settings {
     enum sac_decode_mode decode;
     uint8_t background[3];
     int precision; /* enum sac_precision, or -1: auto */
-    int topk, batch_max, timeout_ms, priority;
+    int topk, timeout_ms, priority;
+    int batch_max; /* 0: the device's usual */
     bool deterministic;
 };
 

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,8 @@ static struct sac_tensor tensor_at(const struct sac_plan *plan, const struct sac
     if (v->shape.rank >= 3 && sac_plan_order_is_free(&v->shape))
         form.layout = layout;
     struct sac_tensor tensor = sac_tensor_of(&v->shape, form);
+    if (build->part[value].whole >= 0)
+        sac_plan_part_strides(build, value, &tensor);
     tensor.data = (char *)plan->memory + build->value_offset[value];
     return tensor;
 }
@@ -186,6 +189,7 @@ static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int i
         ret->sum = tensor_at(plan, build, node->epilogue.sum, caps->dst.layout);
     if (caps->workspace_bytes > 0)
         ret->workspace = (char *)plan->memory + build->workspace_offset;
+    ret->workspace_bytes = caps->workspace_bytes;
     if (caps->saved_bytes > 0)
         ret->saved = (char *)plan->memory + build->saved_offset[index];
     ret->random = &plan->random;
@@ -198,24 +202,39 @@ static int bind(struct sac_plan *plan, const struct sac_plan_build *build, int i
 /* ---- Steps ---------------------------------------------------------------- */
 
 /* Filters are packed in the type of what they meet; vectors stay fp32. */
-static double weight_bytes(const struct sac_graph *graph, const struct sac_node *node,
-                           const struct sac_op_caps *caps)
+size_t sac_plan_weight_bytes(const struct sac_graph *graph, const struct sac_node *node,
+                             const struct sac_op_caps *caps)
 {
-    double bytes = 0;
+    size_t bytes = 0;
 
     for (int i = 0; i < node->weight_count; i++) {
         const struct sac_shape *shape = &graph->constants[node->weight[i]].shape;
         enum sac_type type = shape->rank >= 2 ? caps->src.type : SAC_F32;
-        bytes += (double)sac_tensor_bytes(shape, type);
+        bytes += sac_tensor_bytes(shape, type);
     }
     return bytes;
 }
 
-static double moved_bytes(const struct sac_graph *graph, const struct sac_node *node,
-                          const struct sac_op_caps *caps)
+/* Each source that is not in the result yet, there and back. */
+static double copied_bytes(const struct sac_plan_build *build, const struct sac_node *node)
 {
-    double bytes = weight_bytes(graph, node, caps);
+    double bytes = 0;
 
+    for (int i = 0; i < node->src_count; i++)
+        if (build->part[node->src[i]].whole < 0)
+            bytes += 2 * (double)sac_plan_value_bytes(build->graph, node->src[i]);
+    return bytes;
+}
+
+static double moved_bytes(const struct sac_plan_build *build, int index)
+{
+    const struct sac_graph *graph = build->graph;
+    const struct sac_node *node = &graph->nodes[index];
+    const struct sac_op_caps *caps = &build->caps[index];
+    double bytes = (double)sac_plan_weight_bytes(graph, node, caps) + caps->extra_bytes;
+
+    if (node->kind == SAC_OP_CONCAT)
+        return copied_bytes(build, node);
     for (int i = 0; i < node->src_count; i++)
         bytes += (double)sac_plan_value_bytes(graph, node->src[i]);
     for (int i = 0; i < node->dst_count; i++)
@@ -223,6 +242,21 @@ static double moved_bytes(const struct sac_graph *graph, const struct sac_node *
     if (node->epilogue.sum >= 0)
         bytes += (double)sac_plan_value_bytes(graph, node->epilogue.sum);
     return bytes;
+}
+
+/* What runs the operation, and what of it need not run. */
+static const char *kernel_text(struct sac_plan *plan, const struct sac_plan_build *build, int index)
+{
+    const struct sac_node *node = &build->graph->nodes[index];
+    const char *kernel = build->caps[index].kernel ? build->caps[index].kernel : "";
+    int copied = node->kind == SAC_OP_CONCAT ? sac_plan_copied_sources(build, index) : 0;
+    char text[128];
+
+    if (copied == 0 || copied == node->src_count)
+        return sac_arena_strdup(plan->arena, kernel);
+    snprintf(text, sizeof text, "%s, %d of %d in place", kernel, node->src_count - copied,
+             node->src_count);
+    return sac_arena_strdup(plan->arena, text);
 }
 
 static int describe(struct sac_plan *plan, const struct sac_plan_build *build, int index,
@@ -233,7 +267,7 @@ static int describe(struct sac_plan *plan, const struct sac_plan_build *build, i
     const struct sac_op_caps *caps = &build->caps[index];
 
     ret->name = sac_arena_strdup(plan->arena, node->name);
-    ret->kernel = sac_arena_strdup(plan->arena, caps->kernel ? caps->kernel : "");
+    ret->kernel = kernel_text(plan, build, index);
     if (!ret->name || !ret->kernel)
         return out_of_memory(plan, err);
     ret->kind = node->kind;
@@ -242,7 +276,7 @@ static int describe(struct sac_plan *plan, const struct sac_plan_build *build, i
         ret->form = graph->values[node->dst[0]].form;
     }
     ret->flops = caps->flops;
-    ret->bytes = moved_bytes(graph, node, caps);
+    ret->bytes = moved_bytes(build, index);
     return 0;
 }
 
@@ -291,6 +325,15 @@ static int take_params(struct sac_plan *plan, const struct sac_graph *graph, str
     return 0;
 }
 
+static bool needs_a_step(const struct sac_plan_build *build, int index)
+{
+    enum sac_op_kind kind = build->graph->nodes[index].kind;
+
+    if (build->caps[index].alias)
+        return build->has_grad && kind == SAC_OP_SPLIT;
+    return kind != SAC_OP_CONCAT || sac_plan_copied_sources(build, index) > 0;
+}
+
 static int prepare_steps(struct sac_plan *plan, const struct sac_plan_build *build,
                          struct sac_store *store, struct sac_error *err)
 {
@@ -300,8 +343,7 @@ static int prepare_steps(struct sac_plan *plan, const struct sac_plan_build *bui
     if (!plan->steps)
         return out_of_memory(plan, err);
     for (int i = 0; i < build->graph->node_count && rc == 0; i++)
-        if (!build->caps[i].alias ||
-            (build->has_grad && build->graph->nodes[i].kind == SAC_OP_SPLIT))
+        if (needs_a_step(build, i))
             rc = prepare_step(plan, build, i, store, err);
     return rc;
 }

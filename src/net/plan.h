@@ -46,6 +46,14 @@ int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_de
                  struct sac_store *store, struct sac_stream *stream,
                  const struct sac_plan_options *options, struct sac_error *err);
 void sac_plan_free(struct sac_plan *plan); /* takes NULL */
+/* What it would need of the device's memory: its arena and ends, and the packed weights.
+ * Nothing is measured and nothing taken, so that workspaces are as the libraries expect. */
+struct sac_plan_needs {
+    size_t memory_bytes, weight_bytes;
+};
+int sac_plan_estimate(struct sac_plan_needs *ret, const struct sac_net *net,
+                      struct sac_device *device, const struct sac_plan_options *options,
+                      struct sac_error *err);
 
 /* Input and output tensors, in device memory. Inputs: plain fp32 (or u8 pixels,
  * shape N × H × W × C); written by the caller before each run. Outputs: plain

@@ -337,6 +337,22 @@ static int bring_outputs(struct walk *walk, struct sac_error *err)
     return rc;
 }
 
+/* A loss is the sum of its elements, in any order, as floats. Training has its seeds where
+ * its losses are, and says itself what they have to be. */
+static int bring_losses(struct walk *walk, struct sac_error *err)
+{
+    struct sac_graph *graph = walk->build->graph;
+    bool changed = false;
+    int rc = 0;
+
+    for (int i = 0; i < graph->loss_count && rc == 0; i++) {
+        int *value = &graph->losses[i].value;
+        struct sac_form form = {SAC_F32, graph->values[*value].form.layout};
+        rc = want(walk, value, form, &changed, err);
+    }
+    return rc;
+}
+
 /* Nodes and caps in the new order. */
 static int adopt_order(struct walk *walk, struct sac_error *err)
 {
@@ -368,6 +384,8 @@ int sac_plan_choose_forms(struct sac_plan_build *build, struct sac_error *err)
         rc = visit(&walk, i, err);
     if (rc == 0)
         rc = bring_outputs(&walk, err);
+    if (rc == 0 && !build->options->ops.training)
+        rc = bring_losses(&walk, err);
     if (rc == 0)
         rc = adopt_order(&walk, err);
     if (rc == 0 && build->options->ops.training)

@@ -227,7 +227,8 @@ static void find_sharing(struct layout *layout)
         const struct sac_op_caps *caps = &layout->build->caps[t];
         int sum = node->epilogue.sum;
 
-        if (node->dst_count < 1 || node->src_count < 1)
+        if (node->dst_count < 1 || node->src_count < 1 ||
+            layout->build->part[node->dst[0]].whole >= 0)
             continue;
         if (caps->alias)
             share_all(layout, node);
@@ -236,6 +237,14 @@ static void find_sharing(struct layout *layout)
         else if (caps->in_place && may_overwrite(layout, node, t, node->src[0]))
             share(layout, node->src[0], node->dst[0]);
     }
+}
+
+/* Before all other sharing: no root is a part then. */
+static void share_wholes(struct layout *layout)
+{
+    for (int v = 0; v < layout->graph->value_count; v++)
+        if (layout->build->part[v].whole >= 0)
+            share(layout, layout->build->part[v].whole, v);
 }
 
 /* ---- The arena ------------------------------------------------------------ */
@@ -279,10 +288,14 @@ static void spread_offsets(struct layout *layout)
             build->saved_offset[-1 - layout->owner[i]] = layout->blocks[i].offset;
     }
     for (int v = 0; v < layout->graph->value_count; v++)
-        build->value_offset[v] = build->value_offset[root_of(layout, v)];
+        build->value_offset[v] =
+            build->value_offset[root_of(layout, v)] + sac_plan_part_offset(build, v);
     for (int v = 0; build->has_grad && v < values; v++)
         build->grad_offset[v] = build->grad_offset[root_of(layout, grad_of(layout, v)) - values];
 }
+
+/* What cuBLASLt asks of its workspace. */
+enum { WORKSPACE_ALIGNMENT = 256 };
 
 /* One workspace for all nodes, behind the arena: they run one after another, and
  * the same lines stay in the caches. */
@@ -294,6 +307,8 @@ static int add_workspace(struct layout *layout, size_t arena, struct sac_error *
     for (int t = 0; t < layout->graph->node_count; t++)
         if (build->caps[t].workspace_bytes > most)
             most = build->caps[t].workspace_bytes;
+    if (most > 0 && arena <= (size_t)PTRDIFF_MAX - WORKSPACE_ALIGNMENT)
+        arena = (arena + WORKSPACE_ALIGNMENT - 1) & ~(size_t)(WORKSPACE_ALIGNMENT - 1);
     if (__builtin_add_overflow(arena, most, &total) || total > (size_t)PTRDIFF_MAX)
         return sac_fail(err, SAC_ELIMIT,
                         "%zu bytes of blobs and %zu of workspace fit no address space", arena,
@@ -324,9 +339,12 @@ int sac_plan_lay_out(struct sac_plan_build *build, struct sac_error *err)
     if (!layout.lives || !build->grad_offset || !layout.blocks || !layout.owner ||
         !build->value_offset || !build->saved_offset)
         return sac_fail(err, SAC_ENOMEM, "out of memory for laying out a plan");
-    rc = find_lifetimes(&layout, err);
+    rc = sac_plan_place_parts(build, err);
+    if (rc == 0)
+        rc = find_lifetimes(&layout, err);
     if (rc != 0)
         return rc;
+    share_wholes(&layout);
     find_sharing(&layout);
     find_grad_sharing(&layout);
     collect_blocks(&layout);

@@ -119,3 +119,40 @@ int sac_plan_new(struct sac_plan **ret, const struct sac_net *net, struct sac_de
     sac_plan_free(plan);
     return rc;
 }
+
+static int needs_of_graph(struct sac_plan_needs *ret, struct sac_plan_build *build,
+                          struct sac_error *err)
+{
+    int rc = build->scratch ? sac_plan_choose_forms(build, err) : out_of_memory(err);
+
+    if (rc == 0)
+        rc = sac_plan_lay_out(build, err);
+    if (rc != 0)
+        return rc;
+    *ret = (struct sac_plan_needs){.memory_bytes = build->memory_bytes};
+    for (int t = 0; t < build->graph->node_count; t++)
+        ret->weight_bytes +=
+            sac_plan_weight_bytes(build->graph, &build->graph->nodes[t], &build->caps[t]);
+    return 0;
+}
+
+int sac_plan_estimate(struct sac_plan_needs *ret, const struct sac_net *net,
+                      struct sac_device *device, const struct sac_plan_options *options,
+                      struct sac_error *err)
+{
+    struct sac_plan_options sketch = *options;
+    struct sac_plan_build build = {.device = device, .options = &sketch};
+    int rc = make_graph(net, options, &build.graph, err);
+
+    sketch.ops.sketch = true;
+    if (rc == 0) {
+        slice_graph(net, device, options, &build.graph);
+        build.scratch = sac_arena_new(0);
+        rc = needs_of_graph(ret, &build, err);
+    }
+    if (rc != 0)
+        sac_error_prefix(err, "net %s", name_of(net));
+    sac_arena_free(build.scratch);
+    sac_graph_free(build.graph);
+    return rc;
+}

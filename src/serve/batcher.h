@@ -25,7 +25,7 @@
 
 struct sac_batcher;
 
-enum { SAC_BATCH_MAX = 32, SAC_MODELS_MAX = 64, SAC_LANES_MAX = 64 };
+enum { SAC_BATCH_MAX = 256, SAC_MODELS_MAX = 64, SAC_LANES_MAX = 64 };
 
 /* Embedded in the caller's own job. */
 struct sac_job {

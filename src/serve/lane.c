@@ -11,20 +11,38 @@
 #include "serve/service.h"
 
 enum { RECOVER_MS_MIN = 100, RECOVER_MS_MAX = 10000 };
+enum { HOPELESS = 5 }; /* attempts in vain, which take 3 s at least */
 
 /* Batches are measured again while that takes less: the start waits for it, and what
  * was measured badly is found out later (scheduler.h). */
 static const uint64_t warm_up_ns = 6000000;
+
+/* Where a plan is recorded, its first run sets libraries up and its second records: both
+ * take many times what the later ones do, and deadlines are judged by what is measured. */
+static int set_up(struct sac_lane *lane, int model, int count,
+                  int (*run)(void *user, int model, int count, struct sac_error *err), void *user,
+                  struct sac_error *err)
+{
+    bool records = lane->service->options.devices[lane->device]->table->record_begin != NULL;
+    int rc = 0;
+
+    for (int i = 0; i < 2 && records && rc == 0; i++)
+        rc = run(user, model, count, err);
+    return rc;
+}
 
 int sac_lane_measure(struct sac_lane *lane, int model, int count,
                      int (*run)(void *user, int model, int count, struct sac_error *err),
                      void *user, struct sac_error *err)
 {
     uint64_t best = 0, spent = 0;
+    int rc = set_up(lane, model, count, run, user, err);
 
+    if (rc != 0)
+        return rc;
     for (int i = 0; i < 3 && spent < warm_up_ns; i++) {
         uint64_t from = sac_clock_ns();
-        int rc = run(user, model, count, err);
+        rc = run(user, model, count, err);
         uint64_t took = sac_clock_ns() - from;
         if (rc != 0)
             return rc;
@@ -81,15 +99,25 @@ static bool recover(struct sac_lane *lane)
             return false;
         if (lane->work->open(lane, &err) == 0)
             break;
+        atomic_fetch_add(&lane->attempts, 1);
         sac_log(SAC_LOG_WARNING, "lane %d (%s): still down: %s", lane->index, device_name(lane),
                 err.text);
     }
     improve(lane);
     sac_log(SAC_LOG_INFO, "lane %d (%s): works again", lane->index, device_name(lane));
     atomic_fetch_add(&lane->recoveries, 1);
+    atomic_store(&lane->attempts, 0);
     atomic_store(&lane->down, false);
     sac_batcher_lane_up(lane->service->batcher, lane->index);
     return true;
+}
+
+bool sac_service_is_hopeless(const struct sac_service *service)
+{
+    for (int l = 0; l < service->lane_count; l++)
+        if (atomic_load(&service->lanes[l].attempts) < HOPELESS)
+            return false;
+    return service->lane_count > 0;
 }
 
 static void tell_started(struct sac_lane *lane, int rc)

@@ -45,6 +45,8 @@ struct simple {
     size_t offset;
 };
 
+enum { BATCH_BUCKETS = 10 }; /* 1, 2, 4 … SAC_BATCH_MAX, and more */
+
 #define AT(field) offsetof(struct sac_model_metrics, field)
 static const struct simple simples[] = {
     {"nv_inference_request_success", "counter", "Pictures answered with labels", AT(success)},
@@ -124,6 +126,6 @@ void sac_metrics_put_models(struct sac_buf *buf, const struct sac_model_metrics 
             put_histogram(buf, histograms[i].name, names[m],
                           (const struct sac_metrics_histogram *)((const char *)models[m] +
                                                                  histograms[i].offset),
-                          batch ? 1 : SAC_HISTOGRAM_SECONDS, batch ? 7 : SAC_BUCKETS);
+                          batch ? 1 : SAC_HISTOGRAM_SECONDS, batch ? BATCH_BUCKETS : SAC_BUCKETS);
     }
 }

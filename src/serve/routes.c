@@ -27,8 +27,13 @@ static void health(struct sac_http_request *request, void *user)
 {
     static const char ok[] = "{\"status\":\"ok\"}\n";
 
-    (void)user;
-    reply_static(request, 200, "application/json", ok, sizeof ok - 1, NULL);
+    /* CUDA says of most errors that the process has to be started anew. */
+    if (sac_service_is_hopeless(user))
+        sac_http_reply_error(request, 503,
+                             "no device is left and none comes back: restart this process");
+    else
+        reply_static(request, 200, "application/json", ok, sizeof ok - 1,
+                     "Cache-Control: no-store\r\n");
 }
 
 static void ready(struct sac_http_request *request, void *user)

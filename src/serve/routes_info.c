@@ -76,7 +76,8 @@ static void put_model(struct sac_buf *buf, struct sac_service *service, int inde
                    index == 0 ? "true" : "false", sac_model_class_count(served->model),
                    how->channels, how->crop_height, how->crop_width, sac_model_topk(served->model),
                    served->topk_max, sac_model_timeout_ms(served->model),
-                   sac_model_batch_max(served->model), sac_model_priority(served->model));
+                   sac_engine_batch_max(service->engines[0][index]),
+                   sac_model_priority(served->model));
     put_devices(buf, service, index);
     sac_buf_puts(buf, "]}");
 }

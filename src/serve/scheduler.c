@@ -14,6 +14,9 @@ enum {
 
 static const uint64_t queue_ns_max = 250000000;
 static const uint64_t patience_ns = 10000000;
+_Static_assert(1 << (SAC_BATCH_SIZES - 1) == SAC_BATCH_MAX,
+               "its largest size is the largest batch");
+
 static const uint64_t unknown_ns = 1000000; /* one picture, before anything was measured */
 
 /* A time, smoothed, and the best ever seen; best 0: a guess. */

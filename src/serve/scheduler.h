@@ -30,7 +30,7 @@
 
 #include "serve/batcher.h"
 
-enum { SAC_BATCH_SIZES = 6 }; /* 1, 2, 4 … SAC_BATCH_MAX */
+enum { SAC_BATCH_SIZES = 9 }; /* 1, 2, 4 … SAC_BATCH_MAX */
 
 struct sac_scheduler;
 

@@ -31,7 +31,8 @@ static int add_served(struct sac_service *service, int index, struct sac_error *
             return sac_fail(err, SAC_EINVAL, "two models are called \"%s\": name one otherwise",
                             sac_model_name(model));
     int priority = sac_model_priority(model);
-    served->index = sac_batcher_add_model(service->batcher, sac_model_batch_max(model), priority);
+    int most = sac_model_batch_max(model, service->options.devices[0]);
+    served->index = sac_batcher_add_model(service->batcher, most, priority);
     if (served->index >= 0 && service->door != service->batcher) /* the same index there */
         served->index = sac_batcher_add_model(service->door, 1, priority);
     if (served->index < 0)
@@ -41,8 +42,10 @@ static int add_served(struct sac_service *service, int index, struct sac_error *
 
 static int add_models(struct sac_service *service, struct sac_error *err)
 {
-    int count = service->options.model_count, rc = 0;
+    int count = service->options.model_count, devices = service->options.device_count, rc = 0;
 
+    if (devices < 1 || devices > SAC_LANES_MAX)
+        return sac_fail(err, SAC_EINVAL, "%d devices: expected 1 to %d", devices, SAC_LANES_MAX);
     if (count < 1 || count > SAC_MODELS_MAX)
         return sac_fail(err, SAC_EINVAL, "%d models: expected 1 to %d", count, SAC_MODELS_MAX);
     for (int m = 0; m < count && rc == 0; m++)
@@ -55,9 +58,6 @@ static int add_engines(struct sac_service *service, struct sac_error *err)
     const struct sac_service_options *options = &service->options;
     int rc = 0;
 
-    if (options->device_count < 1 || options->device_count > SAC_LANES_MAX)
-        return sac_fail(err, SAC_EINVAL, "%d devices: expected 1 to %d", options->device_count,
-                        SAC_LANES_MAX);
     for (int d = 0; d < options->device_count; d++)
         for (int m = 0; m < options->model_count && rc == 0; m++)
             rc = sac_engine_new(&service->engines[d][m], options->models[m], options->devices[d], 0,

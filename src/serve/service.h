@@ -67,6 +67,7 @@ struct sac_lane {
     struct sac_error err;      /* of FAILED */
     atomic_bool down;
     atomic_uint failures, recoveries;
+    atomic_uint attempts; /* to come back, in vain, since it went down */
     struct sac_classifier *classifiers[SAC_MODELS_MAX]; /* a worker's */
     int team;                      /* a worker's: threads that run one picture together */
     bool has_team[SAC_MODELS_MAX]; /* and whose model it can run so */
@@ -164,7 +165,11 @@ int sac_lane_start(struct sac_lane *lane, struct sac_error *err);
 void sac_lane_join(struct sac_lane *lane);
 /* Waits so long; true as soon as the service is stopping. */
 bool sac_service_pause(struct sac_service *service, int ms);
-/* The best of up to three runs: a batch's time at warm-up. One, if that is long. */
+/* Every lane is down and has tried in vain to come back, several times: a new process may
+ * do what this one cannot. */
+bool sac_service_is_hopeless(const struct sac_service *service);
+/* The best of up to three runs: a batch's time at warm-up. One, if that is long. Behind
+ * two that are not counted where the device records. */
 int sac_lane_measure(struct sac_lane *lane, int model, int count,
                      int (*run)(void *user, int model, int count, struct sac_error *err),
                      void *user, struct sac_error *err);

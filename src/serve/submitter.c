@@ -68,6 +68,7 @@ static int warm_up_model(struct sac_lane *lane, int model, struct sac_error *err
 
     if (rc != 0)
         return rc;
+    sac_batcher_limit(lane->service->batcher, model, most);
     memset(memory, 0x55, bytes);
     for (int i = 0; i < most; i++)
         w.pixels[i] = memory;
@@ -86,6 +87,10 @@ static int warm_up(struct sac_lane *lane, struct sac_error *err)
     return rc;
 }
 
+/* A device that was not found to be lost, and fails again and again, is made new as well:
+ * no list of what CUDA does not recover from is whole. */
+enum { FAILURES_OF_HEALTH = 2 };
+
 /* A lost device is made new; weights go there once for all batch sizes. */
 static int load(struct sac_lane *lane, struct sac_error *err)
 {
@@ -94,7 +99,9 @@ static int load(struct sac_lane *lane, struct sac_error *err)
     struct sac_error why = {0};
     int rc = device->table->health ? device->table->health(device, &why) : 0;
 
-    if (rc != 0)
+    if (rc == 0 && atomic_load(&lane->attempts) >= FAILURES_OF_HEALTH && device->table->revive)
+        rc = device->table->revive(device, err);
+    else if (rc != 0)
         rc = device->table->revive ? device->table->revive(device, err)
                                    : sac_fail(err, rc, "%s", why.text);
     for (int m = 0; m < service->options.model_count && rc == 0; m++)

@@ -318,7 +318,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* An algorithm's workspace must be there, unless none is asked for by name. */
+/* An algorithm's workspace must be there, on 256 bytes (cuBLAS' manual), unless none is
+ * asked for by name. */
 static cublasStatus_t take_workspace(struct sim_matmul *p, const cublasLtMatmulAlgo_t *algo,
                                      void *workspace, size_t bytes)
 {
@@ -326,7 +327,7 @@ static cublasStatus_t take_workspace(struct sim_matmul *p, const cublasLtMatmulA
 
     if (algo && algo->data[0] != ALGO_PLAIN && algo->data[0] != ALGO_SPLIT)
         return CUBLAS_STATUS_INVALID_VALUE;
-    if (needed > bytes || (needed > 0 && (!workspace || (uintptr_t)workspace % 16 != 0)))
+    if (needed > bytes || (needed > 0 && (!workspace || (uintptr_t)workspace % 256 != 0)))
         return CUBLAS_STATUS_INVALID_VALUE;
     p->workspace = workspace;
     p->workspace_bytes = needed;

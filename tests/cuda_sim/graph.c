@@ -332,6 +332,7 @@ static cudaError_t launch(cudaGraphExec_t exec, cudaStream_t stream)
         return cudaErrorIllegalAddress;
     if (verdict == SIM_SKIP)
         op.run = sim_skip;
+    op.firsts = exec->launched == 0 ? exec->nodes->count : 0;
     flight = malloc(sizeof *flight);
     *flight = (struct flight){exec, exec->nodes, exec->launched++};
     exec->clock = stream->clock;

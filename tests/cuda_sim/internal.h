@@ -21,9 +21,10 @@ struct sim_device {
     size_t memory_bytes, used_bytes;
     unsigned long calls, operations, allocations, collectives;
     long lost_at, oom_at, cut_at, mute_at, kill_at; /* -1: never */
-    double slow_ms;
-    bool lost, gone;                 /* gone: not brought back by a reset */
-    struct CUstream_st *null_stream; /* made when it is first used */
+    double slow_ms, cold_ms, room_kib;              /* room_kib > 0: in place of memory_bytes */
+    bool lost, gone;                                /* gone: not brought back by a reset */
+    cudaError_t lost_as;                            /* what a lost one answers */
+    struct CUstream_st *null_stream;                /* made when it is first used */
 };
 
 extern pthread_mutex_t sim_lock;
@@ -44,6 +45,8 @@ cudaError_t sim_error(cudaError_t error);
 
 /* One more call to a device: 0, or its sticky error. Holds the lock. */
 cudaError_t sim_call(int device);
+/* The sticky error of a lost device, or 0. Holds the lock. */
+cudaError_t sim_lost(int device);
 
 int sim_current(void);       /* the thread's device */
 uint64_t sim_delay_us(void); /* drawn from the seed; holds the lock */
@@ -126,6 +129,7 @@ struct sim_op {
     void *arg;
     struct sim_access access[SIM_ACCESS_MAX];
     int accesses;
+    size_t firsts; /* how many of its kernels no launch came before */
 };
 
 void sim_skip(void *arg); /* runs nothing */

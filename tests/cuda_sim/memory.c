@@ -112,12 +112,24 @@ static void give_back(struct sim_allocation *a)
         drop_oldest_kept();
 }
 
+static size_t bytes_in_all(const struct sim_device *d)
+{
+    return d->room_kib > 0 ? (size_t)d->room_kib << 10 : d->memory_bytes;
+}
+
+static size_t bytes_left(const struct sim_device *d)
+{
+    size_t total = bytes_in_all(d);
+
+    return total > d->used_bytes ? total - d->used_bytes : 0;
+}
+
 static cudaError_t allocate(void **ret, size_t bytes, int device)
 {
     struct sim_device *d = &sim_device[device];
     struct sim_allocation *a;
 
-    if ((long)d->allocations++ == d->oom_at || bytes > d->memory_bytes - d->used_bytes)
+    if ((long)d->allocations++ == d->oom_at || bytes > bytes_left(d))
         return cudaErrorMemoryAllocation;
     a = take(bytes, device);
     if (!a)
@@ -262,8 +274,8 @@ cudaError_t cudaMemGetInfo(size_t *ret_free, size_t *ret_total)
     sim_enter();
     d = &sim_device[sim_current()];
     error = sim_call(sim_current());
-    *ret_free = d->memory_bytes - d->used_bytes;
-    *ret_total = d->memory_bytes;
+    *ret_free = bytes_left(d);
+    *ret_total = bytes_in_all(d);
     sim_leave();
     return sim_error(error);
 }

@@ -167,6 +167,7 @@ void probe_cublas(void)
     cudaStream_t stream;
 
     PROBE_NEED(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, 0));
+    probe_must("cublasLtGetVersion", cublasLtGetVersion() > 0 ? "a version" : "none", "asked");
     for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
         const struct product *p = &products[i];
         struct made m;

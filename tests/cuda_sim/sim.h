@@ -55,6 +55,10 @@ void sim_seed_set(uint64_t seed);
  *                   and all later ones do; what is queued there does not run
  *   gone:DEVICE:K   likewise, and cudaDeviceReset does not bring it back
  *   oom:DEVICE:K    the K-th allocation of that device fails
+ *   code:DEVICE:N   what a lost device answers: cudaError_t N in place of 719
+ *   cold:DEVICE:MS  the first run of each kernel on the shapes that it has takes MS
+ *                   milliseconds longer, and that of a graph as much for each of its kernels
+ *   room:DEVICE:KIB  the device has so much memory in all
  *   slow:DEVICE:MS  every operation of that device, a whole graph too, takes MS
  *                   milliseconds longer
  *   cut:DEVICE:K    at the K-th collective of that device its rank's connections close:

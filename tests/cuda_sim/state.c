@@ -29,7 +29,9 @@ static void clear_faults(void)
     for (int i = 0; i < SIM_DEVICES_MAX; i++) {
         sim_device[i].lost_at = sim_device[i].oom_at = -1;
         sim_device[i].cut_at = sim_device[i].mute_at = sim_device[i].kill_at = -1;
-        sim_device[i].slow_ms = 0;
+        sim_device[i].slow_ms = sim_device[i].cold_ms = sim_device[i].room_kib = 0;
+        if (!sim_device[i].lost)
+            sim_device[i].lost_as = cudaErrorLaunchFailure;
         sim_device[i].gone = false;
         sim_device[i].calls = sim_device[i].allocations = sim_device[i].collectives = 0;
     }
@@ -49,6 +51,15 @@ static long *count_of(struct sim_device *device, const char *kind)
     return strcmp(kind, "kill") == 0 ? &device->kill_at : NULL;
 }
 
+/* Where the fault's number goes that counts nothing; NULL likewise. */
+static double *number_at(struct sim_device *device, const char *kind)
+{
+    return strcmp(kind, "slow") == 0   ? &device->slow_ms
+           : strcmp(kind, "cold") == 0 ? &device->cold_ms
+           : strcmp(kind, "room") == 0 ? &device->room_kib
+                                       : NULL;
+}
+
 static bool read_fault(const char *text, size_t length, bool apply)
 {
     char word[64], kind[8];
@@ -63,13 +74,17 @@ static bool read_fault(const char *text, size_t length, bool apply)
         device < 0 || device >= sim_devices || value < 0)
         return false;
     struct sim_device *d = &sim_device[device];
-    bool slow = strcmp(kind, "slow") == 0;
-    if (!slow && !count_of(d, kind))
+    long *count = count_of(d, kind);
+    double *number = number_at(d, kind);
+    bool code = strcmp(kind, "code") == 0;
+    if (!count && !number && !code)
         return false;
-    if (apply && slow)
-        d->slow_ms = value;
-    else if (apply) {
-        *count_of(d, kind) = (long)value;
+    if (apply && number)
+        *number = value;
+    if (apply && code)
+        d->lost_as = (cudaError_t)value;
+    if (apply && count) {
+        *count = (long)value;
         d->gone = d->gone || strcmp(kind, "gone") == 0;
     }
     return true;
@@ -197,7 +212,12 @@ cudaError_t sim_call(int device)
         pthread_cond_broadcast(&sim_done);
     }
     d->calls++;
-    return d->lost ? cudaErrorLaunchFailure : cudaSuccess;
+    return sim_lost(device);
+}
+
+cudaError_t sim_lost(int device)
+{
+    return sim_device[device].lost ? sim_device[device].lost_as : cudaSuccess;
 }
 
 int sim_current(void)
@@ -362,7 +382,7 @@ static cudaError_t sticky(void)
     cudaError_t error;
 
     sim_enter();
-    error = sim_device[current_device].lost ? cudaErrorLaunchFailure : cudaSuccess;
+    error = sim_lost(current_device);
     sim_leave();
     return error;
 }

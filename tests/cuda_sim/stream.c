@@ -35,7 +35,8 @@ static void run_item(cudaStream_t stream, struct sim_item *item)
         item->op.run(item->op.arg); /* markers take the lock as it is */
         return;
     }
-    uint64_t delay = sim_delay_us() + (uint64_t)(device->slow_ms * 1e3);
+    double ms = device->slow_ms + device->cold_ms * (double)item->op.firsts;
+    uint64_t delay = sim_delay_us() + (uint64_t)(ms * 1e3);
     bool lost = device->lost;
 
     sim_leave();
@@ -206,6 +207,39 @@ void sim_skip(void *arg)
     (void)arg;
 }
 
+/* FNV-1a over a kernel's name and what it touches. */
+static uint64_t kind_of(const struct sim_op *op)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (const char *c = op->call; *c; c++)
+        hash = (hash ^ (uint8_t)*c) * 0x100000001b3u;
+    for (int i = 0; i < op->accesses; i++)
+        for (int d = 0; d < 5; d++)
+            hash = (hash ^ (d < 4 ? op->access[i].dim[d] : op->access[i].run)) * 0x100000001b3u;
+    return hash | 1;
+}
+
+/* Nothing of its kind was launched on the device before; copies have nothing to set up. */
+static bool is_first(int device, const struct sim_op *op)
+{
+    enum { KINDS = 4096 };
+    static uint64_t seen[SIM_DEVICES_MAX][KINDS];
+    uint64_t kind = kind_of(op);
+
+    if (sim_device[device].cold_ms <= 0 || strncmp(op->call, "cudaMem", 7) == 0)
+        return false;
+    for (size_t i = 0, at = kind % KINDS; i < KINDS; i++, at = (at + 1) % KINDS) {
+        if (seen[device][at] == kind)
+            return false;
+        if (seen[device][at] == 0) {
+            seen[device][at] = kind;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Takes op->arg when it succeeds. */
 static cudaError_t judged_enqueue(cudaStream_t stream, const struct sim_op *op)
 {
@@ -216,6 +250,7 @@ static cudaError_t judged_enqueue(cudaStream_t stream, const struct sim_op *op)
         return cudaErrorIllegalAddress;
     if (verdict == SIM_SKIP)
         queued.run = sim_skip;
+    queued.firsts = is_first(stream->device, op);
     return sim_stream_enqueue(stream, &queued, false);
 }
 
@@ -369,7 +404,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         int device = s->device;
 
         sim_stream_drain(s);
-        error = sim_device[device].lost ? cudaErrorLaunchFailure : cudaSuccess;
+        error = sim_lost(device);
     }
     sim_leave();
     return sim_error(error);
@@ -403,7 +438,7 @@ cudaError_t cudaDeviceSynchronize(void)
         error = sim_capture_forbids("cudaDeviceSynchronize");
     if (error == cudaSuccess) {
         sim_device_drain(sim_current());
-        error = sim_device[sim_current()].lost ? cudaErrorLaunchFailure : cudaSuccess;
+        error = sim_lost(sim_current());
     }
     sim_leave();
     return sim_error(error);
@@ -421,9 +456,9 @@ cudaError_t cudaDeviceReset(void)
         sim_device[device].lost = false;
         sim_device[device].lost_at = -1;
     }
-    bool lost = sim_device[device].lost;
+    cudaError_t error = sim_lost(device);
     sim_leave();
-    return lost ? sim_error(cudaErrorLaunchFailure) : cudaSuccess;
+    return sim_error(error);
 }
 
 static void event_unref(cudaEvent_t event)
@@ -647,7 +682,7 @@ static cudaError_t event_done(const char *call, cudaEvent_t event, bool wait)
     if (e->done < until)
         error = cudaErrorNotReady;
     else if (sim_device[e->device].lost)
-        error = cudaErrorLaunchFailure;
+        error = sim_lost(e->device);
     else
         sim_clock_join(&host_clock, &clock);
     event_unref(e);

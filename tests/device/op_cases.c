@@ -440,6 +440,7 @@ static void add_moves(void)
     add(topk("five of 1000", two, 5));
     add(topk("all of 7", (struct sac_shape)SHAPE4(7, 1, 1), 7));
     add(map("convert", SAC_OP_CONVERT, odd));
+    add(map("convert 3 channels", SAC_OP_CONVERT, (struct sac_shape)SHAPE4(3, 13, 11)));
 }
 
 static void fill_table(void)

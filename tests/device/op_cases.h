@@ -55,6 +55,7 @@ struct sac_op_rig_options {
     bool strided_dst;
     bool sum_in_place;       /* dst 0 on the memory of the sum */
     struct sac_store *store; /* NULL: the rig's own */
+    size_t workspace_short;  /* so many bytes less than was asked for */
 };
 
 /* Sources and weights are the same numbers for the same case, whatever the

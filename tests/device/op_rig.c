@@ -334,8 +334,12 @@ static int make_tensors(struct sac_op_rig *rig, struct sac_error *err)
 
 static int prepare(struct sac_op_rig *rig, struct sac_error *err)
 {
-    struct sac_binding binding = {
-        .src = rig->src, .dst = rig->dst, .sum = rig->sum, .workspace = rig->workspace};
+    struct sac_binding binding = {.src = rig->src,
+                                  .dst = rig->dst,
+                                  .sum = rig->sum,
+                                  .workspace = rig->workspace,
+                                  .workspace_bytes =
+                                      rig->caps.workspace_bytes - rig->options.workspace_short};
     int rc = 0;
 
     if (rig->options.ops.training) {

@@ -142,6 +142,24 @@ static void weights_are_packed_once_by_name_and_packing(void **state)
     sac_device_close(device);
 }
 
+/* Of bf16 a multiply-add takes two pairs, of 8 bits four: never less than of floats. A core
+ * does a few operations and a few hundred a cycle, at one to six GHz. */
+static void a_cores_peak_is_that_of_a_core(void **state)
+{
+    struct sac_device *device = open_device("cpu");
+    const char *how = NULL;
+    double f32 = device->table->peak_flops(device, SAC_PRECISION_F32, &how);
+
+    (void)state;
+    assert_true(f32 > 1e8 && f32 < 6e9 * 64 * 4);
+    assert_non_null(strstr(how, "multipl"));
+    for (int p = SAC_PRECISION_BF16; p <= SAC_PRECISION_INT8; p++) {
+        double peak = device->table->peak_flops(device, (enum sac_precision)p, &how);
+        assert_true(peak == 0 || peak > f32 / 2);
+    }
+    sac_device_close(device);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +168,7 @@ int main(void)
         cmocka_unit_test(without_a_module_auto_is_the_cpu_and_cuda_says_why_not),
         cmocka_unit_test(memory_is_aligned_and_copies_copy),
         cmocka_unit_test(weights_are_packed_once_by_name_and_packing),
+        cmocka_unit_test(a_cores_peak_is_that_of_a_core),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -293,6 +293,115 @@ static void memory_that_runs_out_at_any_allocation_is_told_and_the_device_lives(
     rig_close(&rig);
 }
 
+/* ---- How large a batch ---- */
+
+static struct sac_model *tiny_of(const char *name, const char *json)
+{
+    struct sac_model_files files = {.dir = sac_test_tiny(name, 1, json)};
+    struct sac_error err = {0};
+    struct sac_model *model;
+
+    assert_ok(sac_model_open(&model, &files, NULL, &err), err);
+    return model;
+}
+
+static int batch_on(const char *name, struct sac_model *model)
+{
+    struct sac_error err = {0};
+    struct sac_device *device;
+    struct sac_engine *engine;
+
+    assert_ok(sac_device_open(&device, name, &err), err);
+    assert_ok(sac_engine_new(&engine, model, device, 0, 0, &err), err);
+    int most = sac_engine_batch_max(engine);
+    sac_engine_free(engine);
+    sac_device_close(device);
+    return most;
+}
+
+static void a_model_that_does_not_fit_is_refused_before_anything_runs(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_engine *engine;
+    struct rig rig;
+
+    (void)state;
+    rig_open(&rig);
+    assert_true(sim_fault_set("room:0:64"));
+    unsigned long before = sim_device_operations(0);
+    assert_int_equal(sac_engine_new(&engine, models[0], rig.device, 0, 0, &err), SAC_ENOMEM);
+    assert_int_equal(sim_device_operations(0), before);
+    assert_says(err, "model tiny0: a batch of 4 needs ");
+    assert_says(err, " of them for weights and ");
+    assert_says(err, "cuda:0 has 0.1 of 0.1 MiB free");
+    assert_true(sim_fault_set(NULL));
+    rig_close(&rig);
+}
+
+static void what_other_models_have_taken_is_not_free_any_more(void **state)
+{
+    struct sac_error err = {0};
+    struct rig rig;
+    void *taken;
+
+    (void)state;
+    rig_open(&rig);
+    for (int m = 0; m < MODELS; m++)
+        assert_ok(sac_engine_new(&rig.engines[m], models[m], rig.device, 0, 0, &err), err);
+    assert_true(sim_fault_set("room:0:4096"));
+    assert_ok(
+        rig.device->table->memory_new(rig.device, SAC_MEMORY_DEVICE, 3896 << 10, &taken, &err),
+        err);
+    assert_int_equal(rig_make(&rig, &err), SAC_ENOMEM);
+    assert_says(err, "model tiny1: a batch of 4 needs ");
+    rig.device->table->memory_free(rig.device, SAC_MEMORY_DEVICE, taken);
+    assert_true(sim_fault_set(NULL));
+    rig_close(&rig);
+}
+
+static void a_batch_that_nobody_asked_for_is_as_large_as_fits(void **state)
+{
+    struct sac_error err = {0};
+    struct sac_model *model = tiny_of("unsaid", "{}");
+    struct sac_runner *runner;
+    struct rig rig;
+
+    (void)state;
+    assert_int_equal(batch_on("cpu", model), 8);
+    assert_int_equal(batch_on("cuda:0", model), 64);
+    rig_open(&rig);
+    assert_true(sim_fault_set("room:0:512"));
+    assert_ok(sac_engine_new(&rig.engines[0], model, rig.device, 0, 0, &err), err);
+    int most = sac_engine_batch_max(rig.engines[0]);
+    print_message("# %d pictures fit into 512 KiB\n", most);
+    assert_in_range(most, 2, 32);
+    assert_ok(sac_runner_new(&runner, rig.engines, 1, &err), err);
+    sac_runner_free(runner);
+    assert_true(sim_fault_set(NULL));
+    rig_close(&rig);
+    sac_model_unref(model);
+}
+
+static void batches_go_up_to_256(void **state)
+{
+    enum { COUNT = 200 };
+    struct sac_error err = {0};
+    const uint8_t *pixels[COUNT];
+    struct rig rig;
+
+    (void)state;
+    rig_open(&rig);
+    assert_ok(sac_engine_new(&rig.engines[0], models[0], rig.device, 300, 0, &err), err);
+    assert_int_equal(sac_engine_batch_max(rig.engines[0]), 256);
+    assert_ok(rig_make(&rig, &err), err);
+    for (int i = 0; i < COUNT; i++)
+        pixels[i] = (uint8_t *)rig.memory + (size_t)(i % PICTURES) * SAC_TINY_PIXELS;
+    assert_ok(sac_runner_start(rig.runner, 0, 0, pixels, COUNT, &err), err);
+    assert_ok(sac_runner_wait(rig.runner, 0, &err), err);
+    check(&rig, 0, 0, 0, COUNT);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +410,10 @@ int main(void)
         cmocka_unit_test(a_device_lost_at_any_call_is_told_and_can_be_revived),
         cmocka_unit_test(a_device_that_is_gone_cannot_be_revived_until_it_is_back),
         cmocka_unit_test(memory_that_runs_out_at_any_allocation_is_told_and_the_device_lives),
+        cmocka_unit_test(a_model_that_does_not_fit_is_refused_before_anything_runs),
+        cmocka_unit_test(what_other_models_have_taken_is_not_free_any_more),
+        cmocka_unit_test(a_batch_that_nobody_asked_for_is_as_large_as_fits),
+        cmocka_unit_test(batches_go_up_to_256),
     };
 
     return cmocka_run_group_tests(tests, open_models, close_models);

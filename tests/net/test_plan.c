@@ -57,7 +57,7 @@ static int fake_memory_new(struct sac_device *device, enum sac_memory kind, size
     assert_true(kind == SAC_MEMORY_DEVICE || kind == SAC_MEMORY_STAGING);
     if (bytes > fake->memory_max)
         return sac_fail(err, SAC_ENOMEM, "the fake has no %zu bytes", bytes);
-    *ret = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    *ret = aligned_alloc(256, (bytes + 255) / 256 * 256);
     assert_non_null(*ret);
     memset(*ret, 0xdd, bytes);
     fake->memories++;
@@ -699,6 +699,22 @@ static void one_workspace_serves_all_behind_the_blobs(void **state)
     run_and_free(&fake, plan);
 }
 
+/* As cuBLASLt wants it, in memory that stands so, whatever the blobs need. */
+static void the_workspace_stands_on_256_bytes(void **state)
+{
+    struct fake fake = fake_new();
+    struct sac_graph *graph = make_graph();
+    int x = make_input(graph, "data", make_shape(4, 1, 2, 4, 4));
+
+    (void)state;
+    fake.rule[SAC_OP_CONV].caps.workspace_bytes = 1000;
+    make_outputs(graph, 1, make_conv(graph, "conv", x, 3, 3, 1, 1, 1, true)); /* 128 + 192 bytes */
+    struct sac_plan *plan = plan_of(&fake, graph, NULL);
+    assert_int_equal((uintptr_t)fake.last[0]->workspace % 256, 0);
+    assert_int_equal(sac_plan_memory_bytes(plan), 512 + 1000);
+    run_and_free(&fake, plan);
+}
+
 /* A loss at the end of the small graph, behind weights that train. */
 static struct sac_graph *small_loss_graph(void)
 {
@@ -1098,6 +1114,7 @@ int main(void)
         cmocka_unit_test(a_result_shares_the_memory_of_a_sum_that_ends_there),
         cmocka_unit_test(an_input_may_be_an_output),
         cmocka_unit_test(one_workspace_serves_all_behind_the_blobs),
+        cmocka_unit_test(the_workspace_stands_on_256_bytes),
         cmocka_unit_test(training_keeps_what_backward_reads_and_what_is_saved),
         cmocka_unit_test(memory_that_cannot_be_had_is_told_in_bytes_with_net_and_batch),
         cmocka_unit_test(sizes_that_fit_no_address_space_are_refused),

@@ -251,6 +251,99 @@ static void a_wanted_blob_that_is_not_there_is_told_with_the_nets_name(void **st
     rig_close(&rig);
 }
 
+/* ---- Losses of judged plans ------------------------------------------------ */
+
+/* Inputs of zeros: labels are class 0, and products are their biases. */
+static double loss_of(const char *text, enum sac_precision precision)
+{
+    struct sac_plan_options options = {.judged = true, .ops.precision = precision};
+    struct sac_net *net = net_of(text);
+    struct rig rig = rig_open();
+    struct sac_error err = {0};
+    double loss = 0;
+
+    assert_ok(sac_net_fill(net, 1, &err), err);
+    struct sac_plan *plan = plan_net(&rig, net, &options);
+    for (int i = 0; i < sac_plan_input_count(plan); i++) {
+        const struct sac_tensor *input = sac_plan_input(plan, i);
+        memset(input->data, 0, sac_tensor_bytes(&input->shape, input->form.type));
+    }
+    rig_forward(&rig, plan);
+    assert_ok(sac_plan_loss_sum(plan, &loss, &err), err);
+    sac_plan_free(plan);
+    sac_net_free(net);
+    rig_close(&rig);
+    return loss;
+}
+
+static void assert_loss(const char *text, double expected)
+{
+    double f32 = loss_of(text, SAC_PRECISION_F32), bf16 = loss_of(text, SAC_PRECISION_BF16);
+
+    if (!(fabs(f32 - expected) < 1e-4) || !(fabs(bf16 - expected) < 1e-2 * fabs(expected)))
+        fail_msg("%s: %g in f32, %g in bf16, expected %g", text, f32, bf16, expected);
+}
+
+/* Weights of zero: all of 5 classes are as likely, −ln(1/5). */
+static void a_loss_that_has_no_top_is_computed(void **state)
+{
+    (void)state;
+    assert_loss("input: 'data' input_shape { dim: 4 dim: 3 } input: 'label' input_shape { dim: 4 }"
+                "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'"
+                "  inner_product_param { num_output: 5 } }"
+                "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' }",
+                log(5));
+}
+
+#define DATA "input: 'data' input_shape { dim: 2 dim: 16 dim: 3 dim: 3 }"
+#define CONV(name, bottom, more)                                                                   \
+    "layer { name: '" name "' type: 'Convolution' bottom: '" bottom "' top: '" name "' " more      \
+    "  convolution_param { num_output: 4 kernel_size: 1"                                           \
+    "    bias_filler { type: 'constant' value: -1.5 } } }"
+
+/* 2 · 4 · 3 · 3 numbers of the bias, −1.5, each weighing 2. */
+enum { NUMBERS = 2 * 4 * 3 * 3 };
+
+static void a_loss_on_what_a_relu_reads_is_of_what_it_reads(void **state)
+{
+    (void)state;
+    assert_loss(
+        DATA CONV(
+            "conv", "data",
+            "loss_weight: 2") "layer { name: 'relu' type: 'ReLU' bottom: 'conv' top: 'conv' }",
+        2 * -1.5 * NUMBERS);
+    assert_loss("input: 'data' input_shape { dim: 2 dim: 3 }"
+                "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc' loss_weight: 2"
+                "  inner_product_param { num_output: 5 bias_filler { type: 'constant' value: -1.5 }"
+                "  } }"
+                "layer { name: 'relu' type: 'ReLU' bottom: 'fc' top: 'fc' }",
+                2 * -1.5 * 2 * 5);
+}
+
+static void a_loss_on_what_is_summed_or_scaled_is_of_what_went_in(void **state)
+{
+    (void)state;
+    assert_loss(DATA CONV("a", "data", "")
+                    CONV("b", "data", "loss_weight: 2") "layer { name: 'sum' type: 'Eltwise' "
+                                                        "bottom: 'a' bottom: 'b' top: 'sum' }",
+                2 * -1.5 * NUMBERS);
+    assert_loss(
+        DATA CONV("conv", "data",
+                  "loss_weight: 2") "layer { name: 'scale' type: 'Scale' bottom: 'conv' top: 'conv'"
+                                    "  scale_param { filler { type: 'constant' value: 3 } } }",
+        2 * -1.5 * NUMBERS);
+}
+
+static void a_loss_on_a_dropout_is_of_what_goes_through_it(void **state)
+{
+    (void)state;
+    assert_loss(
+        DATA CONV(
+            "conv", "data",
+            "") "layer { name: 'drop' type: 'Dropout' bottom: 'conv' top: 'drop' loss_weight: 2 }",
+        2 * -1.5 * NUMBERS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +362,10 @@ int main(void)
         cmocka_unit_test(topk_comes_first_and_wanted_blobs_behind),
         cmocka_unit_test(topk_alone_leaves_out_what_it_does_not_need),
         cmocka_unit_test(a_wanted_blob_that_is_not_there_is_told_with_the_nets_name),
+        cmocka_unit_test(a_loss_that_has_no_top_is_computed),
+        cmocka_unit_test(a_loss_on_what_a_relu_reads_is_of_what_it_reads),
+        cmocka_unit_test(a_loss_on_what_is_summed_or_scaled_is_of_what_went_in),
+        cmocka_unit_test(a_loss_on_a_dropout_is_of_what_goes_through_it),
     };
     return cmocka_run_group_tests_name("plan_net", tests, NULL, NULL);
 }

@@ -31,7 +31,9 @@ struct sac_classifier {
 atomic_int fake_run_us, fake_failures, fake_decoded;
 atomic_bool fake_team_differs;
 atomic_int fake_teams, fake_team_runs;
+static const struct sac_device_table cpu_table = {.kind = "fake"};
 struct sac_device fake_device = {
+    .table = &cpu_table,
     .info = {.name = "cpu", .description = "a stand-in", .host_memory = true}};
 
 /* ---- Devices with memory of their own ------------------------------------- */
@@ -163,9 +165,9 @@ int sac_model_topk(const struct sac_model *model)
     return model->classes < 5 ? model->classes : 5;
 }
 
-int sac_model_batch_max(const struct sac_model *model)
+int sac_model_batch_max(const struct sac_model *model, const struct sac_device *device)
 {
-    (void)model;
+    (void)model, (void)device;
     return SAC_FAKE_BATCH;
 }
 
@@ -208,7 +210,7 @@ void sac_engine_unload(struct sac_engine *engine)
 
 int sac_engine_batch_max(const struct sac_engine *engine)
 {
-    return sac_model_batch_max(engine->model);
+    return sac_model_batch_max(engine->model, engine->device);
 }
 
 enum sac_precision sac_engine_precision(const struct sac_engine *engine)

@@ -237,6 +237,13 @@ static int status_of(struct fixture *f, const char *path)
     return status;
 }
 
+static void wait_until(struct fixture *f, const char *path, int status)
+{
+    for (int i = 0; i < 1500 && status_of(f, path) != status; i++)
+        usleep(20000);
+    assert_int_equal(status_of(f, path), status);
+}
+
 /* ---- The cases ------------------------------------------------------------ */
 
 static void answers_are_the_cpus_on_one_and_on_eight_devices(void **state)
@@ -302,11 +309,50 @@ static void readiness_ends_with_the_last_device_and_returns_with_the_first(void 
     assert_non_null(strstr(answer.head, "Retry-After: "));
     client_answer_done(&answer);
     assert_true(sac_clock_ns() - from < 2000000000);
+    wait_until(&f, "/healthz", 503); /* a new process may do better */
     assert_true(sim_fault_set(NULL));
     sim_device_restore(1);
     wait_for(&f, "\nsaccade_lanes_up ", 2); /* a fault taken away lets a reset help */
     assert_int_equal(status_of(&f, "/readyz"), 200);
+    assert_int_equal(status_of(&f, "/healthz"), 200);
     load(&f, 4, false, NULL);
+    stop(&f);
+}
+
+/* 400 is cudaErrorInvalidResourceHandle, of which CUDA says nothing of the kind. */
+static void a_device_is_made_new_that_fails_with_what_is_on_no_list(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    start(&f, 2);
+    assert_true(sim_fault_set("code:1:400,lost:1:0"));
+    for (int more = 0;
+         more < 50 && metric(&f, "\nsaccade_device_failures_total{device=\"cuda:1\"} ") == 0;
+         more++)
+        load(&f, 2, false, NULL);
+    assert_int_equal(f.devices[1]->table->health(f.devices[1], NULL), 0);
+    wait_for(&f, "\nsaccade_lanes_up ", 2);
+    load(&f, 4, true, NULL);
+    stop(&f);
+}
+
+/* Six operations: a net's first run takes more than 1.2 s here, and its recording's too. */
+static void a_short_deadline_is_met_from_the_first_request_on(void **state)
+{
+    struct fixture f;
+    int status = 0;
+
+    (void)state;
+    assert_true(sim_fault_set("cold:0:200"));
+    start(&f, 1);
+    for (int i = 0; i < 50 && status != 200; i++) { /* one may be late on a busy machine */
+        struct answer answer = client_ask(f.port, "POST", "/api/classify", "X-Timeout-Ms: 800\r\n",
+                                          pictures[0], picture_sizes[0]);
+        status = answer.status;
+        client_answer_done(&answer);
+    }
+    assert_int_equal(status, 200);
     stop(&f);
 }
 
@@ -381,6 +427,8 @@ int main(void)
         cmocka_unit_test(answers_are_the_cpus_on_one_and_on_eight_devices),
         cmocka_unit_test(a_device_lost_under_load_loses_no_request_and_comes_back),
         cmocka_unit_test(readiness_ends_with_the_last_device_and_returns_with_the_first),
+        cmocka_unit_test(a_device_is_made_new_that_fails_with_what_is_on_no_list),
+        cmocka_unit_test(a_short_deadline_is_met_from_the_first_request_on),
         cmocka_unit_test(memory_that_runs_out_in_recovery_is_tried_again),
         cmocka_unit_test(a_slow_device_does_less_and_loses_nothing),
         cmocka_unit_test(a_model_that_does_not_fit_is_refused_with_the_numbers),

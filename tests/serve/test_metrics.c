@@ -54,6 +54,9 @@ static void the_text_is_prometheus_own(void **state)
                       "saccade_batch_size_bucket" LABELS ",le=\"8\"} 2\n"
                       "saccade_batch_size_bucket" LABELS ",le=\"16\"} 2\n"
                       "saccade_batch_size_bucket" LABELS ",le=\"32\"} 2\n"
+                      "saccade_batch_size_bucket" LABELS ",le=\"64\"} 2\n"
+                      "saccade_batch_size_bucket" LABELS ",le=\"128\"} 2\n"
+                      "saccade_batch_size_bucket" LABELS ",le=\"256\"} 2\n"
                       "saccade_batch_size_bucket" LABELS ",le=\"+Inf\"} 2\n"
                       "saccade_batch_size_sum" LABELS "} 10\n"
                       "saccade_batch_size_count" LABELS "} 2\n");

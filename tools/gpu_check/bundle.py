@@ -136,9 +136,10 @@ def unpack(source, folder):
     return os.path.join(folder, "bundle")
 
 
-def write_starters(top, bin_folder, module, libraries):
+def write_starters(top, bin_folder, module, libraries, built_here=None):
     """A script a program, so that others start it by its name alone. Where this machine's
-    C library is older than the bundle's, the bundle's own and its loader are used."""
+    C library is older than the bundle's, the bundle's own and its loader are used; not for
+    programs that were built here ({name: path})."""
     with open(os.path.join(top, "manifest.json")) as file:
         manifest = json.load(file)
     folders = [os.path.join(top, "lib")] + machine.library_path(libraries)
@@ -148,12 +149,15 @@ def write_starters(top, bin_folder, module, libraries):
         loader = glob.glob(os.path.join(top, "glibc", "ld-linux*"))[0]
         start = "%s --library-path %s " % (loader, ":".join(folders))
     os.makedirs(bin_folder, exist_ok=True)
-    for name in os.listdir(os.path.join(top, "programs")):
-        program = os.path.join(top, "programs", name)
+    here = built_here or {}
+    for name in sorted({*os.listdir(os.path.join(top, "programs")), *here}):
         lines = ["#!/bin/sh", "export SACCADE_MODULE_DIR='%s'" % module]
-        if not start:
+        if name in here:
+            lines.append("export LD_LIBRARY_PATH='%s'" % ":".join(machine.library_path(libraries)))
+        elif not start:
             lines.append("export LD_LIBRARY_PATH='%s'" % ":".join(folders))
-        lines.append('exec %s%s "$@"' % (start, program))
+        lines.append('exec %s%s "$@"' % ("" if name in here else start,
+                                         here.get(name) or os.path.join(top, "programs", name)))
         path = os.path.join(bin_folder, name)
         with open(path, "w") as file:
             file.write("\n".join(lines) + "\n")

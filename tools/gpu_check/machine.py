@@ -1,5 +1,6 @@
 """What this machine has: the card, CUDA's libraries and headers, versions."""
 import glob
+import json
 import os
 import platform
 import re
@@ -84,6 +85,14 @@ def library_path(libraries):
         folders.append("/usr/local/nvidia/lib64")
     return [folder for folder in dict.fromkeys(folders)
             if folder and not folder.startswith(("/usr/lib", "/lib"))]
+
+
+def works(listed, name="cuda:0"):
+    """Whether `saccade devices --json` has the device, and no reason why it is missing."""
+    try:
+        return any(row.get("name") == name and "missing" not in row for row in json.loads(listed))
+    except ValueError:
+        return False
 
 
 def cards():

@@ -1,5 +1,6 @@
-"""The CUDA module from its sources, with nothing but nvcc, a C compiler and CUDA's headers
-and libraries: what a machine can do that has none of the program's other libraries."""
+"""The CUDA module, and the probe of its libraries, from their sources, with nothing but nvcc, a
+C compiler and CUDA's headers and libraries: what a machine can do that has none of the
+program's other libraries."""
 import concurrent.futures
 import glob
 import os
@@ -11,14 +12,17 @@ GRAPH = ("comm.c", "forms.c", "fuse.c", "graph.c", "precision.c", "tensor.c")
 
 
 def sources(root):
-    return (sorted(glob.glob(os.path.join(root, "src/device/cuda/*.c"))) +
-            [os.path.join(root, "src/device", name) for name in GRAPH] +
-            sorted(glob.glob(os.path.join(root, "src/base/*.c"))),
-            sorted(glob.glob(os.path.join(root, "kernels/*.cu"))))
+    """Of the module, of both, and of the probe."""
+    inside = lambda pattern: sorted(glob.glob(os.path.join(root, pattern)))
+    common = ([os.path.join(root, "src/device", name) for name in GRAPH] +
+              inside("src/base/*.c") + inside("kernels/*.cu") +
+              [os.path.join(root, "src/device/cuda/nccl.c")])
+    module = [path for path in inside("src/device/cuda/*.c") if path not in common]
+    return module, common, inside("tests/cuda_sim/probe*.c")
 
 
 def command_of(source, target, root, headers):
-    ours = ["-I" + os.path.join(root, folder) for folder in ("", "src", "include")]
+    ours = ["-I" + os.path.join(root, folder) for folder in ("", "src", "include", "tests")]
     theirs = ["-isystem" + folder for folder in dict.fromkeys(headers.values())]
     if source.endswith(".cu"):
         return [machine.find_nvcc(), "-std=c++17", "-O3", "-arch=native", "-Xcompiler",
@@ -36,26 +40,35 @@ def compile_one(job):
 
 
 def build(root, folder, libraries, headers, log):
-    """0 and a module in `folder`, or not 0; what the compilers say goes to the log."""
+    """0 and a module in `folder`, or not 0; what the compilers say goes to the log. Beside it
+    the probe, where that can be had."""
     if not machine.find_nvcc() or not {"cudnn.h", "cublasLt.h"} <= set(headers):
         log.write("no nvcc, or no headers of cuDNN and cuBLAS: %s\n" % headers)
         return 1
     os.makedirs(folder, exist_ok=True)
-    jobs, objects = [], []
-    for number, source in enumerate(sum(sources(root), [])):
-        objects.append(os.path.join(folder, "%d.o" % number))
-        jobs.append((command_of(source, objects[-1], root, headers), source))
+    module, common, probe = sources(root)
+    targets = {source: os.path.join(folder, "%d.o" % number)
+               for number, source in enumerate(module + common + probe)}
+    jobs = [(command_of(source, target, root, headers), source)
+            for source, target in targets.items()]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(compile_one, jobs))
     for source, status, text in results:
         if status or text:
             log.write("%s: %d\n%s" % (source, status, text))
-    if any(status for _, status, _ in results):
+    failed = {source for source, status, _ in results if status}
+    if failed & {*module, *common}:
         return 1
+    link(os.path.join(folder, "probe_card"), [], [targets[source] for source in probe + common],
+         libraries, log)
+    return link(os.path.join(folder, "saccade_cuda.so"), ["-shared"],
+                [targets[source] for source in module + common], libraries, log)
+
+
+def link(target, options, objects, libraries, log):
     named = [path for name, path in libraries.items() if name != "libcublas.so"]
-    link = ["cc", "-shared", "-Wl,--gc-sections", "-Wl,--as-needed", "-o",
-            os.path.join(folder, "saccade_cuda.so"), *objects, *named, "-lstdc++", "-lpthread", "-ldl",
-            "-lm"]
-    done = subprocess.run(link, capture_output=True, text=True)
+    done = subprocess.run(["cc", *options, "-Wl,--gc-sections", "-Wl,--as-needed", "-o", target,
+                           *objects, *named, "-lstdc++", "-lpthread", "-ldl", "-lm"],
+                          capture_output=True, text=True)
     log.write(done.stdout + done.stderr)
     return done.returncode

@@ -78,10 +78,10 @@ def build(run, seconds):
 
 
 def devices(run, seconds):
-    text = need(run, [run.program("saccade"), "devices"], seconds)
-    if "cuda:0" not in text:
+    text = need(run, [run.program("saccade"), "devices", "--json"], seconds)
+    if not machine.works(text):
         raise Failed("no CUDA device works: " + text)
-    return {"text": text}
+    return {"devices": json.loads(text)}
 
 
 def probe(run, seconds):

@@ -8,6 +8,7 @@
 #include "device/cpu/kernel.h"
 #include "device/cpu/onednn.h"
 #include "device/cpu/ops.h"
+#include "device/cpu/peak.h"
 #include "device/cpu/store.h"
 #include "device/cpu/vector.h"
 
@@ -134,6 +135,7 @@ static const struct sac_device_table table = {
     .op_backward_data = sac_cpu_op_backward_data,
     .op_backward_weights = sac_cpu_op_backward_weights,
     .lower = sac_cpu_lower,
+    .peak_flops = sac_cpu_peak_flops,
     .free = device_free,
 };
 

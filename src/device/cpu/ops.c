@@ -296,7 +296,6 @@ int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
                   const struct sac_op_options *options, struct sac_error *err)
 {
     (void)device;
-    (void)err;
     if (options->reference)
         return 0;
     sac_fuse_norms(graph);
@@ -304,7 +303,7 @@ int sac_cpu_lower(struct sac_device *device, struct sac_graph *graph,
         sac_fuse_epilogues(graph);
     if (options->precision == SAC_PRECISION_INT8 && options->ranges)
         sac_quantize_graph(graph, options->ranges);
-    return 0;
+    return options->training ? 0 : sac_pool_before_concat(graph, err);
 }
 
 static int refuse_backward(const struct sac_op *op, struct sac_error *err)

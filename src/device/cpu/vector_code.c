@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "device/cpu/norm.h"
+#include "device/cpu/peak.h"
 #include "device/cpu/vector_rows.h"
 
 /* Pooling. */
@@ -79,6 +80,100 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
                 pool_one(&in, &out, w, base, width, row, at, max, type, out_type, by);
         }
     }
+}
+
+/* The largest of floats: first of the rows that a run of windows has, along memory and so
+ * read ahead by the core, then of what stands side by side in that. */
+
+enum { MAX_RUN = 8192 }; /* floats: 32 KiB, which stay in the first cache */
+
+INLINE void max_down(const float *from, int64_t row_step, int64_t rows, float *to, int64_t count)
+{
+    int64_t i = 0;
+
+    for (; i + LANES <= count; i += LANES) {
+        floats most = (floats){0} - FLT_MAX;
+        for (int64_t r = 0; r < rows; r++)
+            most = larger(get(from + r * row_step, i, SAC_F32), most);
+        put(to, i, most, SAC_F32);
+    }
+    for (; i < count; i++) {
+        float most = -FLT_MAX;
+        for (int64_t r = 0; r < rows; r++)
+            most = from[r * row_step + i] > most ? from[r * row_step + i] : most;
+        to[i] = most;
+    }
+}
+
+INLINE void max_across(const float *from, int64_t positions, int64_t channels, float *to)
+{
+    int64_t c = 0;
+
+    for (; c + LANES <= channels; c += LANES) {
+        floats most = (floats){0} - FLT_MAX;
+        for (int64_t p = 0; p < positions; p++)
+            most = larger(get(from + p * channels, c, SAC_F32), most);
+        put(to, c, most, SAC_F32);
+    }
+    for (; c < channels; c++) {
+        float most = -FLT_MAX;
+        for (int64_t p = 0; p < positions; p++)
+            most = from[p * channels + c] > most ? from[p * channels + c] : most;
+        to[c] = most;
+    }
+}
+
+/* Results first … end − 1 of row oy of picture n. */
+INLINE void max_run(const struct sac_op *op, const struct rows *in, const struct rows *out,
+                    int64_t n, int64_t oy, int64_t first, int64_t end)
+{
+    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
+    int64_t channels = in->columns, row_step = in_dim[3] * channels;
+    struct pool_at w = pool_window(op, oy, first), last = pool_window(op, oy, end - 1);
+    const float *from = (const float *)(const void *)in->data +
+                        ((n * in_dim[2] + w.y0) * in_dim[3] + w.x0) * channels;
+    float *to = (float *)(void *)out->data;
+    int64_t count = (last.x1 - w.x0) * channels;
+    float run[MAX_RUN];
+
+    if (w.y1 - w.y0 == 3)
+        max_down(from, row_step, 3, run, count);
+    else
+        max_down(from, row_step, w.y1 - w.y0, run, count);
+    for (int64_t ox = first; ox < end; ox++) {
+        struct pool_at at = pool_window(op, oy, ox);
+        int64_t row = (n * out_dim[2] + oy) * out_dim[3] + ox;
+        if (at.x1 - at.x0 == 3)
+            max_across(run + (at.x0 - w.x0) * channels, 3, channels, to + row * out->pitch);
+        else
+            max_across(run + (at.x0 - w.x0) * channels, at.x1 - at.x0, channels,
+                       to + row * out->pitch);
+    }
+}
+
+/* How many windows' columns are a run; 0: not even one. */
+INLINE int64_t windows_a_run(const struct sac_op *op, int64_t channels)
+{
+    const struct sac_window *w = &op->param.pool.window;
+    int64_t columns = channels > 0 ? MAX_RUN / channels : 0;
+
+    return columns < w->kernel[1] ? 0 : (columns - w->kernel[1]) / w->stride[1] + 1;
+}
+
+/* False: not by runs. */
+static bool pool_max_floats(const struct sac_op *op)
+{
+    const int64_t *out_dim = op->dst[0].shape.dim;
+    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
+    int64_t run = windows_a_run(op, in.columns);
+
+    if (run == 0 || (in.pitch != in.columns && in.count > 1))
+        return false;
+    for (int64_t n = 0; n < out_dim[0]; n++)
+        for (int64_t oy = 0; oy < out_dim[2]; oy++)
+            for (int64_t ox = 0; ox < out_dim[3]; ox += run)
+                max_run(op, &in, &out, n, oy, ox, min64(ox + run, out_dim[3]));
+    return true;
 }
 
 /* The largest of bf16 numbers, 32 at a time, without making floats of them: with
@@ -294,6 +389,12 @@ INLINE void pool_by(const struct sac_op *op, bool max)
         pool_as(op, max, SAC_BF16, SAC_BF16);
 }
 
+static void pool_max(const struct sac_op *op)
+{
+    if (op->src[0].form.type != SAC_F32 || !pool_max_floats(op))
+        pool_by(op, true);
+}
+
 static void pool(const struct sac_op *op)
 {
     bool halves_only = op->src[0].form.type == SAC_BF16 && op->dst[0].form.type == SAC_BF16;
@@ -307,7 +408,7 @@ static void pool(const struct sac_op *op)
     else if (op->param.pool.method == SAC_POOL_MAX && halves_only)
         pool_max_bf16(op);
     else if (op->param.pool.method == SAC_POOL_MAX)
-        pool_by(op, true);
+        pool_max(op);
     else
         pool_by(op, false);
 }
@@ -793,6 +894,66 @@ INLINE void transpose(const void *from, void *to, int64_t base, int64_t rows_in,
     }
 }
 
+#if defined(__AVX512F__)
+/* Three planes, position by position: 16 of each make three vectors. */
+INLINE void interleave_sixteen(floats r, floats g, floats b, void *to, int64_t at,
+                               enum sac_type type)
+{
+    floats low =
+        __builtin_shufflevector(r, g, 0, 16, -1, 1, 17, -1, 2, 18, -1, 3, 19, -1, 4, 20, -1, 5);
+    floats middle =
+        __builtin_shufflevector(r, g, 21, -1, 6, 22, -1, 7, 23, -1, 8, 24, -1, 9, 25, -1, 10, 26);
+    floats high = __builtin_shufflevector(r, g, -1, 11, 27, -1, 12, 28, -1, 13, 29, -1, 14, 30, -1,
+                                          15, 31, -1);
+
+    low = __builtin_shufflevector(low, b, 0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15);
+    middle =
+        __builtin_shufflevector(middle, b, 0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15);
+    high =
+        __builtin_shufflevector(high, b, 26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31);
+    put(to, at, low, type);
+    put(to, at + LANES, middle, type);
+    put(to, at + 2 * LANES, high, type);
+}
+
+/* Returns how many positions it did. */
+INLINE int64_t interleave_three(const void *from, void *to, int64_t base, int64_t positions,
+                                enum sac_type from_type, enum sac_type to_type)
+{
+    int64_t p = 0;
+
+    for (; p + LANES <= positions; p += LANES)
+        interleave_sixteen(
+            get(from, base + p, from_type), get(from, base + positions + p, from_type),
+            get(from, base + 2 * positions + p, from_type), to, base + 3 * p, to_type);
+    return p;
+}
+#else
+INLINE int64_t interleave_three(const void *from, void *to, int64_t base, int64_t positions,
+                                enum sac_type from_type, enum sac_type to_type)
+{
+    (void)from;
+    (void)to;
+    (void)base;
+    (void)positions;
+    (void)from_type;
+    (void)to_type;
+    return 0;
+}
+#endif
+
+/* A picture of three channels, plain to channels-last. */
+INLINE void transpose_three(const void *from, void *to, int64_t base, int64_t positions,
+                            enum sac_type from_type, enum sac_type to_type)
+{
+    int64_t p = interleave_three(from, to, base, positions, from_type, to_type);
+
+    for (; p < positions; p++)
+        for (int c = 0; c < 3; c++)
+            put_one(to, base + 3 * p + c, get_one(from, base + c * positions + p, from_type),
+                    to_type);
+}
+
 INLINE void convert_as(const struct sac_op *op, enum sac_type from, enum sac_type to)
 {
     const struct sac_tensor *src = &op->src[0], *dst = &op->dst[0];
@@ -804,9 +965,14 @@ INLINE void convert_as(const struct sac_op *op, enum sac_type from, enum sac_typ
     }
     int64_t positions = sac_shape_count_between(&src->shape, 2, src->shape.rank);
     bool to_last = dst->form.layout == SAC_CHANNELS_LAST;
-    for (int64_t n = 0; n < dim[0]; n++)
-        transpose(src->data, dst->data, n * dim[1] * positions, to_last ? dim[1] : positions,
-                  to_last ? positions : dim[1], from, to);
+    for (int64_t n = 0; n < dim[0]; n++) {
+        int64_t base = n * dim[1] * positions;
+        if (to_last && dim[1] == 3)
+            transpose_three(src->data, dst->data, base, positions, from, to);
+        else
+            transpose(src->data, dst->data, base, to_last ? dim[1] : positions,
+                      to_last ? positions : dim[1], from, to);
+    }
 }
 
 /* transpose() to or from 8 bits: rounded by vectors, then spread. */
@@ -927,6 +1093,8 @@ static void move_runs(const struct sac_tensor *whole, const struct sac_tensor *p
     if (axis == 1 && inner == 1 && (whole->shape.rank == 4 || whole->shape.rank == 2))
         step = rows_of(whole).pitch; /* the whole may itself be a view */
     char *at = (char *)whole->data + offset * inner * size, *own = part->data;
+    if (own == at)
+        return; /* it was written there */
     for (int64_t i = 0; i < outer; i++, at += step * size) {
         if (own)
             memcpy(out ? own : at, out ? at : own, (size_t)(run * size));
@@ -967,6 +1135,7 @@ const struct sac_cpu_vector SAC_VECTOR_TABLE = {
     .name = SAC_VECTOR_NAME,
     .back = &SAC_VECTOR_BACK_TABLE,
     .norm = &SAC_NORM_TABLE,
+    .peak = &SAC_PEAK_TABLE,
     .run =
         {
             [SAC_OP_POOL] = pool,

@@ -165,11 +165,16 @@ INLINE void put_one(void *to, int64_t at, float value, enum sac_type type)
         ((uint16_t *)to)[at] = sac_bf16_from_float(value);
 }
 
+/* a > b ? a : b, also where one is no number. */
 INLINE floats larger(floats a, floats b)
 {
+#ifdef __AVX512F__
+    return (floats)_mm512_max_ps((__m512)a, (__m512)b);
+#else
     words above = (words)(a > b);
 
     return (floats)(((words)a & above) | ((words)b & ~above));
+#endif
 }
 
 /* Blocks of elements of either type, as floats. */

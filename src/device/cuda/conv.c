@@ -228,8 +228,8 @@ static int conv_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struc
     op->state = c;
     if (rc == 0 && !sac_cuda_conv_make(c, ask))
         rc = refused(ask, err);
-    if (rc == 0 && c->workspace_bytes > 0 && !op->workspace)
-        rc = sac_fail(err, SAC_EINVAL, "%s: bound without its workspace", op->name);
+    if (rc == 0)
+        rc = sac_cuda_check_workspace(op, c->workspace_bytes, err);
     if (rc == 0)
         rc = sac_cuda_weight_filter(op, ask, channels_last, store, err);
     if (rc == 0)

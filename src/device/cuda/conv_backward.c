@@ -314,7 +314,10 @@ static int conv_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struc
         return sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
     if (!make(b, ask))
         return refused(ask, err);
-    return get_weights(op, ask, &b->weights, err);
+    size_t room = b->data_bytes > b->dw_bytes + b->filter_bytes ? b->data_bytes
+                                                                : b->dw_bytes + b->filter_bytes;
+    int rc = sac_cuda_check_workspace(op, room, err);
+    return rc ? rc : get_weights(op, ask, &b->weights, err);
 }
 
 /* ---- Running ---------------------------------------------------------------- */

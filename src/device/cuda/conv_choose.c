@@ -241,13 +241,28 @@ static void name_question(const struct sac_cuda_ask *ask, const struct conv *c, 
 /* One that was remembered counts only while cuDNN still takes it. */
 static bool remembered(const struct sac_cuda_ask *ask, struct conv *c, const char *question)
 {
-    int algorithm, math;
+    struct sac_algorithm answer;
 
-    if (!sac_algorithms_find(ask->device->algorithms, question, &algorithm, &math) ||
-        !adopt(ask, c, algorithm & ~APART, math))
+    if (!sac_algorithms_find(ask->device->algorithms, question, &answer) ||
+        !adopt(ask, c, answer.algorithm & ~APART, answer.math))
         return false;
-    c->apart |= (algorithm & APART) != 0;
+    c->apart |= (answer.algorithm & APART) != 0;
     return true;
+}
+
+/* For the next asking too, which must not find another one: its workspace is planned by
+ * what the first found. */
+static bool remember(const struct sac_cuda_ask *ask, struct conv *c, const char *question,
+                     bool measured, int math)
+{
+    const struct sac_algorithm found = {c->algorithm | (c->apart ? APART : 0), math};
+    struct sac_algorithm stands = found;
+
+    sac_algorithms_add(ask->device->algorithms, question, measured, &stands);
+    if (stands.algorithm == found.algorithm && stands.math == found.math)
+        return true;
+    c->apart = (stands.algorithm & APART) != 0 || c->never_fused;
+    return adopt(ask, c, stands.algorithm & ~APART, stands.math);
 }
 
 /* Under the device's lock. */
@@ -255,7 +270,7 @@ static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
 {
     /* What was measured may differ next time, and a run that goes on with it. */
     bool same = ask->options->deterministic && ask->options->training;
-    bool measured = sac_cuda_may_measure() && !c->transposed && !same;
+    bool measured = sac_cuda_may_measure_for(ask->options) && !c->transposed;
     int math = 0;
     char question[192];
 
@@ -272,10 +287,7 @@ static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
     if (!measured) /* by its manual cuDNN fuses no ReLU with one algorithm only */
         c->apart |= !ask->node->epilogue.relu &&
                     c->algorithm != (int)CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
-    else
-        sac_algorithms_add(ask->device->algorithms, question, c->algorithm | (c->apart ? APART : 0),
-                           math);
-    return true;
+    return same || ask->options->sketch || remember(ask, c, question, measured, math);
 }
 
 /* cuDNN tells whether it takes the geometry. */

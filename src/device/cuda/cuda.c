@@ -199,7 +199,8 @@ static int make_own_handles(struct sac_cuda_device *device, struct sac_error *er
 }
 
 /* The process's context of the device is thrown away; the next call makes a new
- * one. CUDA promises that for no sticky error: it is tried, and may fail for good. */
+ * one. CUDA promises that for no sticky error (driver_types.h: "the process must be
+ * terminated and relaunched"): it is tried, and may fail for good. */
 static int revive(struct sac_device *base, struct sac_error *err)
 {
     struct sac_cuda_device *device = (struct sac_cuda_device *)base;
@@ -248,6 +249,7 @@ static const struct sac_device_table table = {
     .copy = copy,
     .health = sac_cuda_health,
     .revive = revive,
+    .memory_left = sac_cuda_memory_left,
     .gauges = sac_cuda_gauges,
     .record_begin = sac_cuda_record_begin,
     .record_end = sac_cuda_record_end,

@@ -5,7 +5,7 @@
  * Everything is channels-last and enqueued on the caller's stream. A stream has
  * a cuDNN handle of its own, as a handle serves one thread; cuBLASLt's is the
  * device's. `lock` guards what asks and measures: the device's own stream and
- * cuDNN handle, and the algorithms found.
+ * cuDNN handle.
  */
 #ifndef SAC_DEVICE_CUDA_CUDA_H
 #define SAC_DEVICE_CUDA_CUDA_H
@@ -97,6 +97,7 @@ struct sac_op {
     float *floats;                            /* host: coefficients */
     void *owned;                              /* device memory */
     void *workspace, *saved;
+    size_t workspace_bytes; /* what there is */
     void *state;
 
     /* Masters, and the copies that follow them (masters.c). NULL: the store's numbers. */
@@ -134,6 +135,8 @@ void sac_cuda_gauges(struct sac_device *device, struct sac_device_gauges *ret);
 int sac_cuda_memory_new(struct sac_device *device, enum sac_memory kind, size_t bytes, void **ret,
                         struct sac_error *err);
 void sac_cuda_memory_free(struct sac_device *device, enum sac_memory kind, void *memory);
+int sac_cuda_memory_left(struct sac_device *device, size_t *ret_free, size_t *ret_total,
+                         struct sac_error *err);
 /* Freeing pinned memory waits for all GPUs, which wait for each other in a sum over ranks:
  * while there are communicators it is parked, and used again. This frees it. */
 void sac_cuda_unpark(struct sac_cuda_device *device);
@@ -214,6 +217,10 @@ int sac_cuda_backward_prepare(struct sac_op *op, const struct sac_cuda_ask *ask,
                               const struct sac_binding *binding, struct sac_error *err);
 void sac_cuda_backward_free(struct sac_op *op);
 
+/* Our kernel is faster than cuDNN's for this convolution of a channel a group
+ * (depthwise.c). */
+bool sac_cuda_depthwise_wins(const struct sac_cuda_ask *ask);
+
 extern const struct sac_cuda_kernel sac_cuda_conv, sac_cuda_deconv; /* cuDNN: conv.c */
 extern const struct sac_cuda_kernel sac_cuda_pointwise;             /* cuBLASLt: pointwise.c */
 extern const struct sac_cuda_kernel sac_cuda_direct_conv, sac_cuda_depthwise,
@@ -244,6 +251,8 @@ int sac_cuda_bias_back(struct sac_op *op, float *bias_grad, struct sac_stream *s
                        struct sac_error *err);
 size_t sac_cuda_columns_bytes(const struct sac_shape *shape);
 
+/* An operation that was bound to less workspace than it needs is refused. */
+int sac_cuda_check_workspace(const struct sac_op *op, size_t bytes, struct sac_error *err);
 /* A channels-last tensor, or rank 2, whole or a view of a part of the channels:
  * the distance of its rows to *ret_pitch. */
 bool sac_cuda_is_rows(const struct sac_tensor *t, int64_t *ret_pitch);

@@ -1,10 +1,19 @@
 /* The one place that translates CUDA's, cuDNN's and cuBLAS's errors. */
 #include "device/cuda/cuda.h"
 
+/* What older headers have no names for; newer drivers tell them all the same. */
+enum { CONTAINED = 226, TENSOR_MEMORY_LEAK = 721, MPS_CLIENT_TERMINATED = 810 };
+#if CUDART_VERSION >= 13000
+_Static_assert((int)cudaErrorContained == CONTAINED &&
+                   (int)cudaErrorTensorMemoryLeak == TENSOR_MEMORY_LEAK &&
+                   (int)cudaErrorMpsClientTerminated == MPS_CLIENT_TERMINATED,
+               "CUDA's numbers");
+#endif
+
 /* What leaves the process's context of a device unusable. */
 static bool is_sticky(cudaError_t code)
 {
-    switch (code) {
+    switch ((int)code) {
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchTimeout:
     case cudaErrorHardwareStackError:
@@ -19,6 +28,9 @@ static bool is_sticky(cudaError_t code)
     case cudaErrorContextIsDestroyed:
     case cudaErrorDevicesUnavailable:
     case cudaErrorUnknown:
+    case CONTAINED:
+    case TENSOR_MEMORY_LEAK:
+    case MPS_CLIENT_TERMINATED:
         return true;
     default:
         return false;

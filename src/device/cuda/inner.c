@@ -146,8 +146,8 @@ static int inner_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, stru
     op->state = m;
     if (rc == 0 && op->weight_count > 1)
         rc = get_bias(op, ask, store, err);
-    if (rc == 0 && m->found.workspaceSize > 0 && !op->workspace)
-        rc = sac_fail(err, SAC_EINVAL, "%s: bound without its workspace", op->name);
+    if (rc == 0)
+        rc = sac_cuda_check_workspace(op, m->found.workspaceSize, err);
     return rc;
 }
 

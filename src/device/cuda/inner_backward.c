@@ -162,7 +162,8 @@ static int inner_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, stru
     op->backward_state = b;
     if (!b)
         return refused(ask, err);
-    return sac_cuda_weight_get(op, ask, 0, &b->packing, NULL, &b->weights, err);
+    int rc = sac_cuda_check_workspace(op, b->dy_bytes + b->dw_bytes + b->room_bytes, err);
+    return rc ? rc : sac_cuda_weight_get(op, ask, 0, &b->packing, NULL, &b->weights, err);
 }
 
 /* The result's gradient in the type of what it is multiplied with. */

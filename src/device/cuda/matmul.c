@@ -186,7 +186,8 @@ static bool choose(struct sac_matmul *m, struct sac_cuda_device *device,
                    const struct sac_matmul_shape *s)
 {
     cublasLtMatmulHeuristicResult_t proposals[PROPOSALS];
-    int count = 0, best = 0, unused, most = s->first ? 1 : PROPOSALS;
+    int count = 0, most = s->first ? 1 : PROPOSALS;
+    struct sac_algorithm best = {0};
     char question[160];
 
     if (cublasLtMatmulAlgoGetHeuristic(device->cublas, m->desc, m->w, m->x, m->y, m->y,
@@ -196,14 +197,14 @@ static bool choose(struct sac_matmul *m, struct sac_cuda_device *device,
         return false;
     name_question(s, question, sizeof question);
     if (!s->first &&
-        (!sac_algorithms_find(device->algorithms, question, &best, &unused) || best >= count)) {
-        best = 0;
+        (!sac_algorithms_find(device->algorithms, question, &best) || best.algorithm >= count)) {
+        best = (struct sac_algorithm){0};
         if (sac_cuda_may_measure()) {
-            best = measure(m, device, s, proposals, count);
-            sac_algorithms_add(device->algorithms, question, best, 0);
+            best.algorithm = measure(m, device, s, proposals, count);
+            sac_algorithms_add(device->algorithms, question, true, &best);
         }
     }
-    m->found = proposals[best];
+    m->found = proposals[best.algorithm < count ? best.algorithm : 0];
     return true;
 }
 

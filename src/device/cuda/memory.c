@@ -8,12 +8,22 @@ static double mib(size_t bytes)
     return (double)bytes / (1 << 20);
 }
 
+int sac_cuda_memory_left(struct sac_device *base, size_t *ret_free, size_t *ret_total,
+                         struct sac_error *err)
+{
+    struct sac_cuda_device *device = (struct sac_cuda_device *)base;
+    int rc = sac_cuda_use(device, err);
+
+    return rc ? rc
+              : sac_cuda_check(device, cudaMemGetInfo(ret_free, ret_total), "asking for its memory",
+                               err);
+}
+
 /* Refused with the numbers before CUDA is asked for what is not there. */
 static int check_room(struct sac_cuda_device *device, size_t bytes, struct sac_error *err)
 {
     size_t free_bytes = 0, total = 0;
-    int rc =
-        sac_cuda_check(device, cudaMemGetInfo(&free_bytes, &total), "asking for its memory", err);
+    int rc = sac_cuda_memory_left(&device->base, &free_bytes, &total, err);
 
     if (rc == 0 && bytes > free_bytes)
         rc = sac_fail(err, SAC_ENOMEM, "%s: %.1f MiB are needed, %.1f of %.1f MiB are free",

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/cuda/algorithms.h"
 #include "device/forms.h"
 
 enum { KERNELS_MAX = 4 };
@@ -171,6 +172,7 @@ static int copy_node(struct sac_op *op, const struct sac_cuda_ask *ask,
     op->dst = calloc((size_t)node->dst_count, sizeof *op->dst);
     op->sum = binding->sum;
     op->workspace = binding->workspace;
+    op->workspace_bytes = binding->workspace ? binding->workspace_bytes : 0;
     op->saved = binding->saved;
     op->training = ask->options->training;
     op->random = binding->random;
@@ -197,6 +199,8 @@ int sac_cuda_op_prepare(struct sac_device *device, struct sac_store *store,
 
     if (rc == 0)
         rc = sac_cuda_use(ask.device, err);
+    if (rc == 0) /* all of a plan's questions were asked: once a plan */
+        sac_algorithms_save(ask.device->algorithms);
     if (rc == 0) {
         op = calloc(1, sizeof *op);
         if (!op || copy_node(op, &ask, binding) != 0)
@@ -216,6 +220,14 @@ int sac_cuda_op_prepare(struct sac_device *device, struct sac_store *store,
     }
     sac_cuda_op_free(op);
     return rc;
+}
+
+int sac_cuda_check_workspace(const struct sac_op *op, size_t bytes, struct sac_error *err)
+{
+    if (bytes <= op->workspace_bytes)
+        return 0;
+    return sac_fail(err, SAC_EINVAL, "%s: it needs %zu bytes of workspace and is bound to %zu",
+                    op->name, bytes, op->workspace_bytes);
 }
 
 void sac_cuda_op_free(struct sac_op *op)

@@ -64,8 +64,8 @@ static bool is_faster(const struct sac_cuda_ask *ask, struct sac_matmul *m)
 static bool wins(const struct sac_cuda_ask *ask, struct sac_matmul *m)
 {
     struct sac_algorithms *algorithms = ask->device->algorithms;
+    struct sac_algorithm answer;
     char conv[160], question[192];
-    int answer = 0, unused;
 
     if (!sac_cuda_may_measure_for(ask->options) ||
         result_type(ask) != ask->type) /* cuDNN stores what it reads */
@@ -73,17 +73,11 @@ static bool wins(const struct sac_cuda_ask *ask, struct sac_matmul *m)
     sac_cuda_conv_question(ask, conv, sizeof conv);
     snprintf(question, sizeof question, "pointwise %s%s%s", conv,
              ask->node->epilogue.relu ? " relu" : "", ask->node->epilogue.sum >= 0 ? " sum" : "");
-    pthread_mutex_lock(&ask->device->lock);
-    bool known = sac_algorithms_find(algorithms, question, &answer, &unused);
-    pthread_mutex_unlock(&ask->device->lock);
-    if (known)
-        return answer != 0;
-    answer = is_faster(ask, m);
-    pthread_mutex_lock(&ask->device->lock);
-    sac_algorithms_add(algorithms, question, answer, 0);
-    known = sac_algorithms_find(algorithms, question, &answer, &unused);
-    pthread_mutex_unlock(&ask->device->lock);
-    return known && answer != 0; /* the same at every asking */
+    if (!sac_algorithms_find(algorithms, question, &answer)) {
+        answer = (struct sac_algorithm){.algorithm = is_faster(ask, m)};
+        sac_algorithms_add(algorithms, question, true, &answer);
+    }
+    return answer.algorithm != 0; /* the same at every asking */
 }
 
 static bool pointwise_can(const struct sac_cuda_ask *ask)
@@ -144,8 +138,8 @@ static int pointwise_prepare(struct sac_op *op, const struct sac_cuda_ask *ask,
     op->state = m;
     if (rc == 0 && op->weight_count > 1)
         rc = get_bias(op, ask, store, err);
-    if (rc == 0 && m->found.workspaceSize > 0 && !op->workspace)
-        rc = sac_fail(err, SAC_EINVAL, "%s: bound without its workspace", op->name);
+    if (rc == 0)
+        rc = sac_cuda_check_workspace(op, m->found.workspaceSize, err);
     return rc;
 }
 

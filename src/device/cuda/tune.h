@@ -1,6 +1,6 @@
 /*
  * What is fastest is measured on the device itself, once a question; the answers are
- * the algorithms' (algorithms.h). Under the device's lock.
+ * the algorithms' (algorithms.h). Measuring is under the device's lock.
  *
  * SACCADE_ALGORITHMS=guess: nothing is measured, what the libraries expect to be best
  * is taken. Starting takes less time then, and running may take more.

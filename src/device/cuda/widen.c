@@ -79,24 +79,20 @@ static int64_t fastest(const struct sac_cuda_ask *ask, struct sac_graph *graph,
 static int64_t choose_width(const struct sac_cuda_ask *ask, struct sac_graph *graph,
                             struct sac_node *conv, int filter)
 {
-    struct sac_cuda_device *device = ask->device;
+    struct sac_algorithms *algorithms = ask->device->algorithms;
+    struct sac_algorithm width = {.algorithm = 4};
     char conv_text[160], question[192];
-    int width = 4, unused;
 
-    if (!sac_cuda_may_measure())
-        return width;
+    if (!sac_cuda_may_measure() || ask->options->sketch)
+        return width.algorithm;
     sac_cuda_conv_question(ask, conv_text, sizeof conv_text);
     snprintf(question, sizeof question, "width %s", conv_text);
-    pthread_mutex_lock(&device->lock);
-    bool known = sac_algorithms_find(device->algorithms, question, &width, &unused);
-    pthread_mutex_unlock(&device->lock);
-    if (known && (width == THREE || width == 4 || width == 8))
-        return width;
-    width = (int)fastest(ask, graph, conv, filter);
-    pthread_mutex_lock(&device->lock);
-    sac_algorithms_add(device->algorithms, question, width, 0);
-    pthread_mutex_unlock(&device->lock);
-    return width;
+    if (sac_algorithms_find(algorithms, question, &width) &&
+        (width.algorithm == THREE || width.algorithm == 4 || width.algorithm == 8))
+        return width.algorithm;
+    width = (struct sac_algorithm){.algorithm = (int)fastest(ask, graph, conv, filter)};
+    sac_algorithms_add(algorithms, question, true, &width);
+    return width.algorithm;
 }
 
 int sac_cuda_widen_pixels(struct sac_cuda_device *device, struct sac_graph *graph,

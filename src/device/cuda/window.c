@@ -197,7 +197,8 @@ static bool depthwise_can(const struct sac_cuda_ask *ask)
 
     return is_image(ask) && ask->node->epilogue.sum < 0 && group > 1 &&
            group == src_shape(ask)->dim[1] &&
-           group == ask->graph->values[ask->node->dst[0]].shape.dim[1];
+           group == ask->graph->values[ask->node->dst[0]].shape.dim[1] &&
+           sac_cuda_depthwise_wins(ask);
 }
 
 static int depthwise_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)

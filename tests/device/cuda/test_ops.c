@@ -125,11 +125,22 @@ static const char *kernel_of(const char *name, struct sac_op_options ops)
     return NULL;
 }
 
+/* As it was before: SACCADE_ALGORITHMS. */
+static void guess_or_measure(const char *how)
+{
+    if (how)
+        setenv("SACCADE_ALGORITHMS", how, 1);
+    else
+        unsetenv("SACCADE_ALGORITHMS");
+}
+
 static void libraries_do_what_they_are_for(void **state)
 {
     const struct sac_op_options fast = {0}, same = {.deterministic = true};
+    const char *before = getenv("SACCADE_ALGORITHMS");
 
     (void)state;
+    guess_or_measure("guess");
     assert_string_equal(kernel_of("3×3 padded", fast), "cuDNN");
     assert_string_equal(kernel_of("5×5 in 2 groups", fast), "cuDNN");
     assert_string_equal(kernel_of("deconvolution 4×4/2 padded", fast), "cuDNN");
@@ -138,15 +149,25 @@ static void libraries_do_what_they_are_for(void **state)
     assert_string_equal(kernel_of("3×3 padded", same), "cuDNN"); /* a picture at a time */
     assert_string_equal(kernel_of("1×1 to 1000 classes", same), "direct");
     assert_string_equal(kernel_of("inner product of an image", same), "direct");
+    guess_or_measure(before);
 }
 
-/* As it was before: SACCADE_ALGORITHMS. */
-static void guess_or_measure(const char *how)
+/* cuBLASLt's first proposal for it asks for some, in the simulator and mostly on cards. */
+static void an_operation_with_too_little_workspace_is_refused(void **state)
 {
-    if (how)
-        setenv("SACCADE_ALGORITHMS", how, 1);
-    else
-        unsetenv("SACCADE_ALGORITHMS");
+    const struct sac_op_case what = sac_op_case_inner("short", 64, 3, 3, 40);
+    struct sac_op_rig_options options = {.batch = 2};
+    struct sac_op_rig *rig = run_on(cuda, &what, options);
+    struct sac_error err = {0};
+    bool has_any = sac_op_rig_caps(rig)->workspace_bytes > 0;
+
+    (void)state;
+    sac_op_rig_free(rig);
+    if (!has_any)
+        skip();
+    options.workspace_short = 1;
+    assert_int_equal(sac_op_rig_new(&rig, cuda, &what, &options, &err), SAC_EINVAL);
+    assert_says(err, "bytes of workspace and is bound to");
 }
 
 /* Which of the two is faster is measured, or guessed. */
@@ -276,6 +297,7 @@ int main(void)
         cmocka_unit_test(every_case_agrees_with_the_loops_in_f16),
         cmocka_unit_test(every_case_agrees_with_the_loops_in_bf16),
         cmocka_unit_test(our_own_kernels_do_every_case_without_libraries),
+        cmocka_unit_test(an_operation_with_too_little_workspace_is_refused),
         cmocka_unit_test(libraries_do_what_they_are_for),
         cmocka_unit_test(convolutions_of_one_tap_are_products_unless_cudnn_is_faster),
         cmocka_unit_test(what_may_run_in_place_does),

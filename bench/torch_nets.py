@@ -1,6 +1,7 @@
 """The four nets for PyTorch, written from the published tables: what bench/forward_gpu times
-beside ours. Batch norms are folded into the convolutions, as ours are; dropout is the
-identity. `python3 bench/torch_nets.py` checks shapes, multiplications and weights."""
+beside ours (torch_train_nets.py has them as they train). Batch norms are folded into the
+convolutions, as ours are; dropout is the identity. `python3 bench/torch_nets.py` checks shapes,
+multiplications and weights."""
 import torch
 from torch import nn
 from torch.nn import functional
@@ -86,13 +87,14 @@ class SqueezeNet(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """He et al.'s first version: the stride is in the first convolution."""
+    """He et al.'s first version: the stride is in the first convolution. `unit` makes a
+    convolution with what is behind it, `last` one that a sum follows."""
 
-    def __init__(self, inputs, width, stride, projects):
+    def __init__(self, inputs, width, stride, projects, unit, last):
         super().__init__()
-        self.branch = nn.Sequential(conv(inputs, width, 1, stride), conv(width, width, 3, 1, 1),
-                                    nn.Conv2d(width, 4 * width, 1))
-        self.side = nn.Conv2d(inputs, 4 * width, 1, stride) if projects else nn.Identity()
+        self.branch = nn.Sequential(unit(inputs, width, 1, stride), unit(width, width, 3, 1, 1),
+                                    last(width, 4 * width, 1))
+        self.side = last(inputs, 4 * width, 1, stride) if projects else nn.Identity()
 
     def forward(self, x):
         return functional.relu(self.branch(x) + self.side(x), inplace=True)
@@ -102,13 +104,14 @@ class ResNet50(nn.Sequential):
     """224 x 224."""
     size = 224
 
-    def __init__(self):
+    def __init__(self, unit=conv, last=nn.Conv2d):
         blocks, inputs = [], 64
         for width, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
             for i in range(count):
-                blocks.append(Bottleneck(inputs, width, stride if i == 0 else 1, i == 0))
+                blocks.append(Bottleneck(inputs, width, stride if i == 0 else 1, i == 0, unit,
+                                         last))
                 inputs = 4 * width
-        super().__init__(conv(3, 64, 7, 2, 3), pool(3, 2), *blocks, nn.AvgPool2d(7, 1),
+        super().__init__(unit(3, 64, 7, 2, 3), pool(3, 2), *blocks, nn.AvgPool2d(7, 1),
                          nn.Flatten(), nn.Linear(2048, 1000), nn.Softmax(1))
 
 

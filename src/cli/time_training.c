@@ -1,5 +1,6 @@
 #include "cli/time_training.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,17 @@
 #include "net/plan.h"
 #include "train/phase.h"
 #include "train/solver.h"
+#include "train/transfer.h"
 
 enum { WARM = 2, ALIGN = 16 };
+
+/* On a device with memory of its own: what stands there for the host's arrays. */
+struct remote {
+    float *params, *grads, *history;
+    struct sac_update_chunk *chunks;
+    size_t chunk_count;
+    double *work, *norm; /* the device's; staging */
+};
 
 struct run {
     const struct sac_time_training *options;
@@ -20,9 +30,11 @@ struct run {
     bool fed;                   /* from a source; else by zeros */
     struct sac_store *store;
     struct sac_stream *stream;
+    struct sac_transfer transfer;
     /* Every parameter, one behind the other. */
     float *params, *grads;
     size_t total;
+    struct remote remote;
     float **weight_at, **grad_at;
     Caffe__SolverParameter message;
     struct sac_solver *solver;
@@ -156,6 +168,132 @@ static int make_solver(struct run *run, struct sac_error *err)
     return rc;
 }
 
+/* ---- A device with memory of its own ----------------------------------------- */
+
+static bool is_remote(const struct run *run)
+{
+    return !run->options->device->info.host_memory;
+}
+
+static int open_device(struct run *run, struct sac_error *err)
+{
+    struct sac_device *device = run->options->device;
+    int rc = device->table->store_new(device, &run->store, err);
+
+    if (rc == 0)
+        rc = device->table->stream_new(device, &run->stream, err);
+    return rc == 0 ? sac_transfer_open(&run->transfer, device, run->stream, err) : rc;
+}
+
+static int take_memory(struct run *run, struct remote *r, struct sac_error *err)
+{
+    struct sac_device *device = run->options->device;
+    const struct {
+        void **to;
+        size_t bytes;
+        enum sac_memory kind;
+    } wanted[] = {
+        {(void **)&r->params, run->total * sizeof(float), SAC_MEMORY_DEVICE},
+        {(void **)&r->grads, run->total * sizeof(float), SAC_MEMORY_DEVICE},
+        {(void **)&r->history, run->total * sizeof(float), SAC_MEMORY_DEVICE},
+        {(void **)&r->chunks, r->chunk_count * sizeof *r->chunks, SAC_MEMORY_DEVICE},
+        {(void **)&r->work, SAC_SUM_DOUBLES * sizeof(double), SAC_MEMORY_DEVICE},
+        {(void **)&r->norm, sizeof(double), SAC_MEMORY_STAGING},
+    };
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof wanted / sizeof *wanted; i++)
+        rc = device->table->memory_new(device, wanted[i].kind, wanted[i].bytes + 1, wanted[i].to,
+                                       err);
+    return rc;
+}
+
+static void free_memory(struct run *run)
+{
+    struct sac_device *device = run->options->device;
+    const struct remote *r = &run->remote;
+    void *memory[] = {r->params, r->grads, r->history, r->chunks, r->work};
+
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        if (memory[i])
+            device->table->memory_free(device, SAC_MEMORY_DEVICE, memory[i]);
+    if (r->norm)
+        device->table->memory_free(device, SAC_MEMORY_STAGING, r->norm);
+}
+
+static int send_chunks(struct run *run, struct remote *r, struct sac_error *err)
+{
+    struct sac_update_chunk *chunks = calloc(r->chunk_count + 1, sizeof *chunks);
+
+    if (!chunks)
+        return no_memory(err);
+    sac_solver_device_chunks(run->solver, chunks);
+    int rc =
+        sac_transfer_in(&run->transfer, r->chunks, chunks, r->chunk_count * sizeof *chunks, err);
+    free(chunks);
+    return rc;
+}
+
+/* What the host's arrays hold, and the plan's pointers into them, to the device. */
+static int send_arrays(struct run *run, struct sac_error *err)
+{
+    const struct sac_device_table *table = run->options->device->table;
+    size_t bytes = run->total * sizeof(float);
+    struct remote *r = &run->remote;
+
+    if (!is_remote(run))
+        return 0;
+    r->chunk_count = sac_solver_device_chunks(run->solver, NULL);
+    int rc = take_memory(run, r, err);
+    if (rc == 0)
+        rc = send_chunks(run, r, err);
+    if (rc == 0)
+        rc = sac_transfer_in(&run->transfer, r->params, run->params, bytes, err);
+    if (rc == 0)
+        rc = table->clear(run->stream, r->grads, bytes, err);
+    if (rc == 0)
+        rc = table->clear(run->stream, r->history, bytes, err);
+    for (int i = 0; rc == 0 && i < sac_net_param_count(run->phase.net); i++) {
+        run->weight_at[i] = r->params + (run->weight_at[i] - run->params);
+        if (run->grad_at[i])
+            run->grad_at[i] = r->grads + (run->grad_at[i] - run->grads);
+    }
+    return rc;
+}
+
+static int clear(struct run *run, void *memory, size_t bytes, struct sac_error *err)
+{
+    if (is_remote(run))
+        return run->options->device->table->clear(run->stream, memory, bytes, err);
+    memset(memory, 0, bytes);
+    return 0;
+}
+
+/* As the trainer does it: the gradients' norm comes to the host before they are used. */
+static int update_remote(struct run *run, int iteration, struct sac_error *err)
+{
+    const struct sac_device_table *table = run->options->device->table;
+    struct remote *r = &run->remote;
+    int rc = table->sum_of_squares(run->stream, r->grads, run->total, r->work, err);
+
+    if (rc == 0)
+        rc = table->copy(run->stream, SAC_COPY_TO_HOST, r->norm, r->work, sizeof *r->norm, err);
+    if (rc == 0)
+        rc = table->stream_sync(run->stream, err);
+    if (rc != 0)
+        return rc;
+    struct sac_solver_step step = sac_solver_begin_norm(run->solver, sqrt(*r->norm), iteration);
+    struct sac_update update = sac_solver_device_update(run->solver, &step);
+    update.chunks = r->chunks;
+    update.chunk_count = r->chunk_count;
+    update.g = r->grads;
+    update.w = r->params;
+    update.h = r->history;
+    return table->update(run->stream, &update, err);
+}
+
+/* ---- The plan ---------------------------------------------------------------- */
+
 static int make_plan(struct run *run, struct sac_error *err)
 {
     const struct sac_time_training *o = run->options;
@@ -163,12 +301,12 @@ static int make_plan(struct run *run, struct sac_error *err)
                                    .ops = o->ops,
                                    .weights = run->weight_at,
                                    .weight_grads = run->grad_at};
-    int rc = o->device->table->store_new(o->device, &run->store, err);
+    int rc;
 
     how.ops.training = true;
-    if (rc == 0)
-        rc = o->device->table->stream_new(o->device, &run->stream, err);
-    if (rc == 0)
+    if (run->fed)
+        rc = sac_phase_net_plan(&run->phase, o->device, run->store, run->stream, &how, err);
+    else
         rc = sac_plan_new(&run->phase.plan, run->phase.net, o->device, run->store, run->stream,
                           &how, err);
     if (rc == 0 && sac_plan_loss_count(run->phase.plan) == 0)
@@ -194,10 +332,7 @@ static int take_samples(struct run *run, struct sac_error *err)
 
 static int prepare(struct run *run, struct sac_error *err)
 {
-    int rc = run->options->device->info.host_memory
-                 ? open_net(run, err)
-                 : sac_fail(err, SAC_EUNSUPPORTED, "training is timed on the CPU; device %s is not",
-                            run->options->device->info.name);
+    int rc = open_net(run, err);
 
     if (rc == 0)
         rc = sac_net_fill(run->phase.net, 1, err);
@@ -205,6 +340,10 @@ static int prepare(struct run *run, struct sac_error *err)
         rc = take_arrays(run, err);
     if (rc == 0)
         rc = make_solver(run, err);
+    if (rc == 0)
+        rc = open_device(run, err);
+    if (rc == 0)
+        rc = send_arrays(run, err);
     if (rc == 0)
         rc = make_plan(run, err);
     return rc == 0 ? take_samples(run, err) : rc;
@@ -215,6 +354,8 @@ static void run_done(struct run *run)
     const struct sac_device_table *table = run->options->device->table;
 
     sac_phase_net_done(&run->phase);
+    free_memory(run);
+    sac_transfer_done(&run->transfer);
     if (run->stream)
         table->stream_free(run->stream);
     if (run->store)
@@ -247,11 +388,12 @@ static int fill_inputs(struct run *run, struct sac_error *err)
 {
     if (run->fed)
         return sac_phase_net_take(&run->phase, err);
-    for (int i = 0; i < sac_plan_input_count(run->phase.plan); i++) {
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < sac_plan_input_count(run->phase.plan); i++) {
         const struct sac_tensor *to = sac_plan_input(run->phase.plan, i);
-        memset(to->data, 0, sac_tensor_bytes(&to->shape, SAC_F32));
+        rc = clear(run, to->data, sac_tensor_bytes(&to->shape, SAC_F32), err);
     }
-    return 0;
+    return synced(run, rc, err);
 }
 
 /* Operation by operation, so that each is waited for. */
@@ -284,12 +426,16 @@ static int time_whole(struct run *run, int iteration, struct sac_error *err)
         rc = synced(run, sac_plan_forward(run->phase.plan, err), err);
     run->whole_ms[FORWARD][iteration] = since(began_ns);
     began_ns = sac_clock_ns();
-    memset(run->grads, 0, run->total * sizeof *run->grads);
+    if (rc == 0)
+        rc = clear(run, is_remote(run) ? run->remote.grads : run->grads,
+                   run->total * sizeof *run->grads, err);
     if (rc == 0)
         rc = synced(run, sac_plan_backward(run->phase.plan, err), err);
     run->whole_ms[BACKWARD][iteration] = since(began_ns);
     began_ns = sac_clock_ns();
-    if (rc == 0)
+    if (rc == 0 && is_remote(run))
+        rc = synced(run, update_remote(run, iteration, err), err);
+    else if (rc == 0)
         sac_solver_update(run->solver, run->params, run->grads, iteration);
     run->whole_ms[UPDATE][iteration] = since(began_ns);
     return rc;

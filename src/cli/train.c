@@ -55,6 +55,7 @@ static const char help[] =
     "  --batch-rule R      of several devices: per-gpu, each has the layer's batch (BVLC Caffe,\n"
     "                      the default), or split, all together have it (NVCaffe)\n"
     "  --bucket KB         gradients that are summed at once, at least (8192)\n"
+    "  --communicator      one device alone sums by NCCL, too: to see what that costs\n"
     "  --restarts N        after a lost device or process, start again from the newest\n"
     "                      snapshot, at most N times; with --snapshot auto\n\n"
     "Several processes train together where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say\n"
@@ -87,6 +88,7 @@ enum {
     FLAG_RANKS,
     FLAG_BATCH_RULE,
     FLAG_BUCKET,
+    FLAG_COMMUNICATOR,
     FLAG_RESTARTS,
 };
 
@@ -121,6 +123,7 @@ static const struct option long_options[] = {
     {"ranks", required_argument, NULL, FLAG_RANKS},
     {"batch-rule", required_argument, NULL, FLAG_BATCH_RULE},
     {"bucket", required_argument, NULL, FLAG_BUCKET},
+    {"communicator", no_argument, NULL, FLAG_COMMUNICATOR},
     {"restarts", required_argument, NULL, FLAG_RESTARTS},
     {"help", no_argument, NULL, SAC_FLAG_HELP},
     {0}};
@@ -129,6 +132,7 @@ struct train {
     struct sac_trainer_options options;
     const char *device, *precision;
     int ranks, restarts; /* 0: not said */
+    bool communicates;
     struct sac_ranks process;
     struct sac_device *devices[SAC_GROUP_MAX];
     int device_count;
@@ -213,6 +217,9 @@ static int take_parallel(struct train *t, int option, const char *value, struct 
         return sac_flag_int("--restarts", value, 1, 1000, &t->restarts, err);
     case FLAG_BUCKET:
         return read_bucket(t, value, err);
+    case FLAG_COMMUNICATOR:
+        t->communicates = true;
+        return 0;
     case FLAG_BATCH_RULE:
         return read_batch_rule(value, &t->options.batch_rule, err);
     default:
@@ -380,7 +387,8 @@ static int run_crew(struct train *t, struct sac_error *err)
                                     .devices = devices,
                                     .count = t->ranks > 0 ? t->ranks : t->device_count,
                                     .process = &t->process,
-                                    .on_begin = on_begin};
+                                    .on_begin = on_begin,
+                                    .communicates = t->communicates};
 
     for (int i = 0; i < crew.count; i++)
         devices[i] = t->devices[t->ranks > 0 ? 0 : i];

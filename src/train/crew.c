@@ -45,6 +45,11 @@ static int world_of(const struct crew *c)
     return c->process.world * c->options->count;
 }
 
+static bool is_alone(const struct crew *c)
+{
+    return world_of(c) == 1 && !c->options->communicates;
+}
+
 static int rank_of(const struct member *m)
 {
     return m->crew->process.rank * m->crew->options->count + m->index;
@@ -194,7 +199,7 @@ static int join(struct member *m, struct sac_error *err)
     struct sac_error why = {0};
     struct sac_comm *comm = NULL;
 
-    if (m->comm || world_of(c) == 1)
+    if (m->comm || is_alone(c))
         return 0;
     int rc = device->table->comm_new(device, &place, &comm, &why);
     pthread_mutex_lock(&c->lock);
@@ -389,7 +394,7 @@ static int reach_hosts(struct crew *c, struct sac_error *err)
 
 static int reach(struct crew *c, struct sac_error *err)
 {
-    if (world_of(c) == 1)
+    if (is_alone(c))
         return 0;
     return c->options->devices[0]->info.host_memory ? reach_hosts(c, err) : reach_devices(c, err);
 }

@@ -23,6 +23,8 @@ struct sac_crew_options {
     /* With the trainer's `user`, on the caller's thread, in each process, whatever its ranks:
      * from now on `request` is asked. NULL: nobody wants to know. */
     void (*on_begin)(void *user);
+    /* A rank that is alone sums through its communicator, too: to see what that costs. */
+    bool communicates;
 };
 
 /* The code of who failed first, in every process: a rank that was lost is SAC_EDEVICE. */

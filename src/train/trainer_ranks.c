@@ -53,7 +53,7 @@ int sac_trainer_share_seed(struct sac_trainer *t, struct sac_error *err)
         uint64_t seed;
         int64_t position, threads;
     } start = {t->seed, sac_trainer_restored_position(t, -1), t->threads};
-    int rc = t->world > 1 ? share_bytes(t, &start, sizeof start, err) : 0;
+    int rc = t->options.comm ? share_bytes(t, &start, sizeof start, err) : 0;
 
     t->seed = start.seed;
     t->first_position = start.position;
@@ -164,13 +164,13 @@ static int connect_all(struct sac_trainer *t, struct sac_error *err)
 
 int sac_trainer_share_start(struct sac_trainer *t, struct sac_error *err)
 {
-    int rc = t->world > 1 ? share_place(t, err) : 0;
+    int rc = t->options.comm ? share_place(t, err) : 0;
 
-    if (rc == 0 && t->world > 1)
+    if (rc == 0 && t->options.comm)
         rc = share_arrays(t, err);
-    if (rc == 0 && t->world > 1)
+    if (rc == 0 && t->options.comm)
         rc = make_reducer(t, err);
-    if (rc == 0 && t->world > 1)
+    if (rc == 0 && t->options.comm)
         rc = connect_all(t, err);
     return rc == 0 ? gather(t, err) : rc;
 }

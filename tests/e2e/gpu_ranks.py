@@ -91,6 +91,39 @@ def _():
         need_same(base)
 
 
+@case("one GPU alone that sends its sums through NCCL all the same comes to the same bits")
+def _():
+    results = []
+    for more in ((), ("--communicator",)):
+        base = parallel.place("alone", "max_iter: 50\n", parallel.PLAIN)
+        log = log_of(start(base, 1, "--out", "none", "--bucket", "1", *more))
+        need(("1 ranks by NCCL" in log) == bool(more), log)
+        results.append(training.snapshot(base, 50)[0])
+    need(results[0] == results[1], "other bits")
+
+
+@case("time --backward has every operation both ways on a GPU, and the whole with its update")
+def _():
+    base = parallel.place("timed", "max_iter: 1\n")
+    for precision, feed in (("f32", ("--data", "data.bin")), ("f16", ())):
+        if not feed:  # its inputs are then zeros, and lie on the device
+            net = training.NET.replace('type: "Data"', 'type: "DummyData"')
+            net = re.sub(r"data_param \{.*\} \}", """dummy_data_param { shape { dim: 16 dim: 3 dim: 28
+              dim: 28 } shape { dim: 16 } } }""", re.sub(r"transform_param \{.*\n", "", net))
+            with open(os.path.join(base, "net.prototxt"), "w") as file:
+                file.write(net)
+        done = subprocess.run([training.binary(), "time", "--net", "net.prototxt", "--backward",
+                               "--device", "cuda:0", "--precision", precision, "--iterations", "3",
+                               "--json", *feed], cwd=base, env=gpus(1), capture_output=True,
+                              text=True, timeout=100 * SLOW)
+        need(done.returncode == 0, done.stderr)
+        told = json.loads(done.stdout)
+        steps = {step["op"]: step for step in told["steps"]}
+        for kind in ("convolution", "inner product", "softmax loss"):
+            need(steps[kind]["forward_ms"] > 0 and steps[kind]["backward_ms"] > 0, kind, told)
+        need(told["batch"] == 16 and told["update_ms"] > 0 and told["pictures_per_second"] > 0, told)
+
+
 @case("GPUs that run behind at random train to the same bits")
 def _():
     results = []

@@ -9,7 +9,7 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, name) for name in ("bench", "tools", "tests/e2e")]
 import common  # noqa: E402
-from gpu_check import bundle, machine, module_build  # noqa: E402
+from gpu_check import bundle, cifar, criteria, machine, module_build  # noqa: E402
 from harness import case, run_cases  # noqa: E402
 
 
@@ -93,6 +93,32 @@ def _():
         os.path.join(ROOT, "src/device/cuda", name)) and name.endswith(".c")), names
     assert {os.path.basename(path) for path in probe} == {
         "probe.c", "probe_cublas.c", "probe_cudnn.c", "probe_nccl.c", "probe_runtime.c"}
+
+
+def trained(accuracies):
+    """Runs of seeds 1, 2 … by the accuracies of the CPU, and of the card in f32 and f16."""
+    return [{"device": device, "precision": precision, "seed": seed, "accuracy": value}
+            for seed, row in enumerate(accuracies, 1)
+            for (device, precision), value in zip(cifar.WAYS, row)]
+
+
+@case("accuracies are compared over the seeds that all have run, in points, chance beside them")
+def _():
+    found = cifar.judge(trained([(.6, .61, .59), (.6, .63, .6), (.6, .7)]))
+    assert found["seeds"] == 2 and found["points_apart"] == {"f32": 2, "f16": -.5}, found
+    # Differences of 1 and 3: a deviation of the square root of 2, by that of 2 of them.
+    assert found["points_by_chance"] == {"f32": 1, "f16": .5}, found
+    assert "points_apart" not in cifar.judge(trained([(.6, .61)]))
+
+
+@case("a net that was not measured beside PyTorch leaves its line open")
+def _():
+    side = {"per_second": 20., "how": "f16", "batch": 256}
+    best = [{"net": "resnet50", "ours": side, "torch": side, "ratio": .99},
+            {"net": "googlenet", "ours": side, "torch": side, "ratio": 1.},
+            {"net": "caffenet", "ours": side, "torch": None}]
+    found = criteria.train_lines({"stages": {"train": {"result": {"best": best}}}})
+    assert [row["verdict"] for row in found[:3]] == ["misses", "holds", "open"], found
 
 
 sys.exit(run_cases())

@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import tempfile
 
-from . import machine
+from . import cifar, machine
 
 GLIBC = re.compile(r"(ld-linux.*|lib(c|m|pthread|dl|rt|resolv|util|anl|nsl|mvec))\.so(\..*)?$")
 CUDA = re.compile(r"lib(cuda|cudnn|cublas|nccl|nvrtc|nvidia).*\.so")
@@ -70,7 +70,7 @@ def picture_size(path):
 
 
 def copy_data(source, target):
-    """Nets, one small model, and pictures of 500 x 375."""
+    """Nets, one small model, pictures of 500 x 375, and of CIFAR-10 what the check trains."""
     shutil.copytree(os.path.join(source, "nets"), os.path.join(target, "nets"))
     model = os.path.join(source, "squeezenet_v1.1")
     shutil.copytree(model, os.path.join(target, "squeezenet_v1.1"))
@@ -83,6 +83,12 @@ def copy_data(source, target):
              if picture_size(path) == (500, 375)]
     for path in usual[:PICTURES]:
         shutil.copy(path, os.path.join(target, "pictures"))
+    for name, count in (("train", cifar.TRAIN), ("test", cifar.TEST)):
+        cifar.take(os.path.join(source, "cifar10"), name, count,
+                   os.path.join(target, "cifar10", name + ".bin"))
+    for name in (cifar.NET, cifar.MEAN):
+        os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
+        shutil.copy(os.path.join(source, name), os.path.join(target, name))
     subprocess.run(["chmod", "-R", "u+w", target])
 
 

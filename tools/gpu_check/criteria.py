@@ -3,6 +3,8 @@
 EMPTY_PER_SECOND = 34440  # GPU REST Engine's own figure at 8 connections
 ABOVE_US = 20
 RESNET_PER_SECOND = 20000
+ACCURACY_POINTS = 0.5
+TRAINED = ("resnet50", "googlenet", "caffenet")
 
 
 def line(name, value, holds, text):
@@ -64,8 +66,42 @@ def rank_lines(result):
                      row.get("each_us") or 0, row.get("call_us") or 0, ranks.get("library")))]
 
 
+def train_net_line(name, row):
+    """Each at its best batch and in its best way."""
+    ratio, ours, torch = row.get("ratio"), row.get("ours") or {}, row.get("torch") or {}
+    return line("training %s, at least PyTorch's speed" % name, ratio, (ratio or 0) >= 1, ratio and (
+        "%.2f: %.0f a second (%s, %d), %.0f (%s, %d)" % (
+            ratio, ours["per_second"], ours["how"], ours["batch"], torch["per_second"],
+            torch["how"], torch["batch"])))
+
+
+def train_lines(result):
+    train = result_of(result, "train")
+    best = {row["net"]: row for row in train.get("best", [])}
+    comm = next((row for row in train.get("comm", []) if "cost" in row), {})
+    jpegs = [row for row in train.get("jpegs", []) if "bound" in row]
+    return [train_net_line(name, best.get(name, {})) for name in TRAINED] + [
+        line("what one rank's sums through NCCL add to a step", comm.get("cost"), True,
+             "%.1f %% of %s" % (100 * comm.get("cost", 0), comm.get("net"))),
+        line("training from JPEGs on disk", len(jpegs) or None, True, "; ".join(
+            "%s %.0f a second, bound by %s, waited %.0f %%" % (
+                row["net"], row["per_second"], row["bound"], 100 * row["waited_share"])
+            for row in jpegs))]
+
+
+def accuracy_lines(result):
+    accuracy = result_of(result, "accuracy")
+    apart, by_chance = accuracy.get("points_apart") or {}, accuracy.get("points_by_chance") or {}
+    return [line("the CIFAR net's accuracy on the card, %s, against the CPU's" % precision,
+                 apart.get(precision), abs(apart.get(precision) or 0) <= ACCURACY_POINTS,
+                 "%+.2f points (%.1f) over %d seeds, standard error %s" % (
+                     apart.get(precision) or 0, ACCURACY_POINTS, accuracy.get("seeds", 0),
+                     by_chance.get(precision)))
+            for precision in ("f32", "f16")]
+
+
 def lines(result):
     where = "simulated" if result["simulated"] else "measured on " + result["card"]
-    found = (test_lines(result) + forward_lines(result) + http_lines(result) +
-             rank_lines(result))
+    found = (test_lines(result) + forward_lines(result) + train_lines(result) +
+             http_lines(result) + accuracy_lines(result) + rank_lines(result))
     return [dict(row, where="open" if row["verdict"] == "open" else where) for row in found]

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from . import machine, module_build
+from . import cifar, machine, module_build
 
 
 class Failed(Exception):
@@ -174,6 +174,32 @@ def forward(run, seconds):
     return read_json(out)
 
 
+def train(run, seconds):
+    """bench/train_gpu: three nets beside PyTorch, NCCL with one rank, and JPEGs from disk."""
+    out = os.path.join(run.work, "train.json")
+    command = ["python3", os.path.join(run.root, "bench", "train_gpu"), "--data",
+               os.path.join(run.data, "nets"), "--pictures", run.pictures, "--bin",
+               run.program("saccade"), "--seconds", str(max(5, seconds - 15)), "--out", out]
+    need(run, command + run.train_options, seconds, out=out)
+    return read_json(out)
+
+
+def accuracy(run, seconds):
+    """The CIFAR net, trained on the CPU and on the card, from the same seeds."""
+    size = cifar.SMALL if run.card == "simulated" else cifar.USUAL
+    folder = cifar.prepare(run.data, os.path.join(run.work, "cifar"), size)
+    runs, begun = [], time.monotonic()
+    for seed in range(1, size.seeds + 1):
+        for device, precision in cifar.WAYS:
+            left = seconds - (time.monotonic() - begun)
+            if left < 5 or (seed > 1 and left < 1.2 * cifar.seconds_of(runs, device, precision)):
+                return cifar.judge(runs)
+            words = cifar.words(folder, device, precision, seed)
+            text = need(run, [run.program("saccade")] + words, left, cifar.judge(runs))
+            runs.append(cifar.read(text, device, precision, seed))
+    return cifar.judge(runs)
+
+
 def http(run, seconds):
     """bench/serve_gpu: what HTTP adds, and pictures to answers."""
     out = os.path.join(run.work, "http.json")
@@ -193,18 +219,46 @@ def steps(run, seconds):
             "squeezenet": "squeezenet_v1.1/deploy.prototxt",
             "caffenet": "nets/bvlc_reference_caffenet/deploy.prototxt"}
     results, begun = {}, time.monotonic()
-    for name, path in nets.items():
+    for name in run.forward_nets:
         left = seconds - (time.monotonic() - begun)
         if left < 5:
             break
-        text = need(run, [run.program("saccade"), "time", "--net", os.path.join(run.data, path),
+        text = need(run, [run.program("saccade"), "time", "--net", os.path.join(run.data, nets[name]),
                           "--device", "cuda:0", "--precision", "f16", "--batch", run.steps_batch,
-                          "--iterations", "20", "--json"], left, {"nets": results})
+                          "--iterations", run.steps_iterations, "--json"], left,
+                    {"nets": results})
         found = json.loads(text[text.index("{"):])
         rows = sorted(found["steps"], key=lambda step: -step["ms"])[:20]
         results[name] = {"batch": found["batch"], "median_ms": found["median_ms"], "longest": [
             [step["name"], step["kernel"], round(step["ms"], 4)] for step in rows]}
-    return {"nets": results}
+    return {"nets": results, "training": training_steps(run, seconds - (time.monotonic() - begun),
+                                                        results)}
+
+
+def training_steps(run, seconds, forward):
+    """The same of a step of training: both ways of each operation."""
+    sys.path.insert(0, os.path.join(run.root, "bench"))
+    import train_gpu_nets
+    results, begun = {}, time.monotonic()
+    for name in run.training_nets:
+        left = seconds - (time.monotonic() - begun)
+        if left < 5:
+            break
+        path = os.path.join(run.work, name + ".prototxt")
+        with open(path, "w") as file:
+            file.write(train_gpu_nets.prototxt(name, os.path.join(run.data, "nets"),
+                                               int(run.steps_batch)))
+        text = need(run, [run.program("saccade"), "time", "--net", path, "--backward", "--device",
+                          "cuda:0", "--precision", "f16", "--iterations", run.steps_iterations,
+                          "--json"], left,
+                    {"nets": forward, "training": results})
+        found = json.loads(text[text.index("{"):])
+        rows = sorted(found["steps"], key=lambda s: -s["forward_ms"] - s["backward_ms"])[:20]
+        results[name] = {key: found[key] for key in ("batch", "forward_ms", "backward_ms",
+                                                     "update_ms")}
+        results[name]["longest"] = [[step["name"], step["kernel"], round(step["forward_ms"], 4),
+                                     round(step["backward_ms"], 4)] for step in rows]
+    return results
 
 
 def ranks(run, seconds):
@@ -215,5 +269,6 @@ def ranks(run, seconds):
 
 # In the order of running; seconds as shares of what there is. What is worth most comes first.
 STAGES = [("build", build, 60), ("devices", devices, 20), ("probe", probe, 40),
-          ("tests", tests, 110), ("forward", forward, 200), ("http", http, 75),
-          ("ranks", ranks, 10), ("steps", steps, 35), ("sanitizer", sanitizer, 40)]
+          ("tests", tests, 110), ("forward", forward, 200), ("train", train, 120),
+          ("http", http, 75), ("accuracy", accuracy, 40), ("ranks", ranks, 10),
+          ("steps", steps, 55), ("sanitizer", sanitizer, 40)]

@@ -3,7 +3,9 @@
 #include <cpuid.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* cgroup v2's cpu.max is "QUOTA PERIOD" in microseconds, or "max PERIOD". */
@@ -71,6 +73,29 @@ void sac_cpu_pin(int index)
         pthread_setaffinity_np(pthread_self(), sizeof one, &one);
         return;
     }
+}
+
+/* What the calls sched_getattr and sched_setattr exchange (sched_setattr(2)), which the C
+ * library does not wrap. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_ns; /* sched_runtime; of an ordinary thread 0 before Linux 6.12 */
+    uint64_t deadline, period;
+};
+
+void sac_cpu_be_prompt(void)
+{
+    struct scheduling own = {0};
+
+    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) != 0 || own.policy != SCHED_OTHER ||
+        own.slice_ns == 0)
+        return;
+    own.size = sizeof own;
+    own.slice_ns = 100000; /* the least that there is */
+    syscall(SYS_sched_setattr, 0, &own, 0);
 }
 
 struct sac_cpu_features sac_cpu_features(void)

@@ -17,6 +17,12 @@ bool sac_cpu_is_pinning_wise(int workers);
  * number). Best effort: a thread that cannot be pinned runs anywhere. */
 void sac_cpu_pin(int index);
 
+/* For a thread that waits for events and answers them at once, beside others that compute:
+ * its slices of a core become short, 0.1 ms, so that it gets one before theirs are over.
+ * Best effort: the system must let a thread choose (Linux 6.12 and later). (To make those
+ * that compute nicer instead would give the machine's other programs their cores.) */
+void sac_cpu_be_prompt(void);
+
 struct sac_cpu_features {
     bool avx2;
     bool avx512;      /* F, BW, DQ and VL */

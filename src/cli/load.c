@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "cli/arrivals.h"
 
 enum { READ_BYTES = 64 * 1024, SWEEP_MS = 10 };
@@ -720,6 +721,7 @@ static void run_loop(struct load *load)
     uint64_t measured_from, measured_to;
 
     sigaction(SIGPIPE, &ignore, &before); /* a server that hangs up is counted, not fatal */
+    sac_cpu_be_prompt();                  /* what it sends late is the server's delay otherwise */
     start_requests(load);
     uv_run(&load->loop, UV_RUN_DEFAULT);
     sigaction(SIGPIPE, &before, NULL);

@@ -60,7 +60,7 @@ static const char help[] =
     "                      snapshot, at most N times; with --snapshot auto\n\n"
     "Several processes train together where RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say\n"
     "so (torchrun, Kubernetes), Slurm's variables, or mpirun. The log goes to standard error.\n"
-    "Ends with 0; 1 after an error, 3 when a device or another process was lost.\n\n"
+    "Ends with 0; 1 after an error of any of them, 3 when a device or a process was lost.\n\n"
     "Example: saccade train --solver solver.prototxt --snapshot auto\n";
 
 enum {
@@ -330,21 +330,42 @@ static void on_event(void *user, const struct sac_train_event *event)
 {
     struct train *t = user;
 
-    if (event->kind == SAC_TRAIN_START)
-        sac_signals_catch(t->on_sigint, t->on_sighup);
     sac_train_log_event(&t->log, event);
 }
 
-/* One device for each rank of this process. "cuda" among several processes is the GPU of
- * this one's place on its machine. */
+/* Events are rank 0's; signals come to each process. Until now they end it. */
+static void on_begin(void *user)
+{
+    const struct train *t = user;
+
+    sac_signals_catch(t->on_sigint, t->on_sighup);
+}
+
+/* The GPU of a process's place on its machine, of those that it is shown: some launchers
+ * show each process its own alone. */
+static int name_own(const struct train *t, char *ret, size_t size, struct sac_error *err)
+{
+    int count = 0, rc = sac_device_cuda_count(&count, err);
+
+    if (rc == 0 && count == 0)
+        rc = sac_fail(err, SAC_ENOENT, "--device cuda: there is no GPU");
+    if (rc == 0)
+        snprintf(ret, size, "cuda:%d", t->process.local % count);
+    return rc;
+}
+
+/* One device for each rank of this process. "cuda" among several processes is one GPU. */
 static int open_devices(struct train *t, struct sac_error *err)
 {
     char own[32];
-    int rc;
+    int rc = 0;
 
-    snprintf(own, sizeof own, "cuda:%d", t->process.local);
-    if (t->process.world > 1 && strcmp(t->device, "cuda") == 0)
+    if (t->process.world > 1 && strcmp(t->device, "cuda") == 0) {
+        rc = name_own(t, own, sizeof own, err);
         t->device = own;
+    }
+    if (rc != 0)
+        return rc;
     if (strncmp(t->device, "cuda", 4) == 0)
         return sac_devices_open(t->devices, SAC_GROUP_MAX, &t->device_count, t->device, err);
     rc = sac_device_open(&t->devices[0], t->device, err);
@@ -366,7 +387,8 @@ static int run_crew(struct train *t, struct sac_error *err)
                                     .devices = devices,
                                     .count = t->ranks > 0 ? t->ranks : t->device_count,
                                     .process = &t->process,
-                                    .communicates = t->communicates};
+                                    .communicates = t->communicates,
+                                    .on_begin = on_begin};
 
     for (int i = 0; i < crew.count; i++)
         devices[i] = t->devices[t->ranks > 0 ? 0 : i];

@@ -57,6 +57,7 @@ struct sac_comm {
 struct sac_comm_place {
     const unsigned char *id; /* SAC_COMM_ID of them, borrowed */
     int rank, world;
+    int processes; /* among which the ranks are; 0: one */
     /* Asked while it waits for the others, by the thread that does: true ends that. NULL:
      * nothing does. */
     bool (*stop)(void *user);

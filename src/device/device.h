@@ -54,11 +54,18 @@ struct sac_op_options {
     enum sac_precision precision;
     bool reference;                  /* the plain loops only */
     bool deterministic;              /* the same numbers for a picture in every batch and place */
+    bool repeats;                    /* the same numbers for a batch in every run */
     bool training;                   /* keep what backward needs */
     bool sketch;                     /* to be asked about only: nothing is measured for it */
     int threads;                     /* of the host, for one operation at a time; 0: one */
     const struct sac_ranges *ranges; /* SAC_PRECISION_INT8: of the blobs (device/ranges.h) */
 };
+
+/* In training the batch is always the same: `deterministic` asks for no more there. */
+static inline bool sac_op_repeats(const struct sac_op_options *options)
+{
+    return options->repeats || (options->deterministic && options->training);
+}
 
 /* What a device says of one node, given the forms its sources have now. */
 struct sac_op_caps {

@@ -11,7 +11,7 @@
 #include "device/device.h"
 
 /* Changes with this struct and with the device table. */
-enum { SAC_MODULE_VERSION = 4 };
+enum { SAC_MODULE_VERSION = 5 };
 
 /* What a module exports, by the name sac_cuda_module. */
 struct sac_module {

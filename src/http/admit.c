@@ -211,16 +211,28 @@ static size_t body_max(const struct sac_http_request *request)
     return route > 0 ? route : request->server->limits.body_bytes_max;
 }
 
-/* Takes the room of a body whose size is known. */
+/* Looks at one address only when half is gone: nobody can have the other half alone. */
+bool sac_conn_charge(struct sac_conn *conn, size_t bytes)
+{
+    struct sac_http_server *server = conn->server;
+    size_t half = server->limits.bodies_bytes_max / 2;
+
+    if (sac_request_charge(conn->incoming, bytes) &&
+        (atomic_load_explicit(&server->body_bytes, memory_order_relaxed) <= half ||
+         sac_conn_address_bytes(conn) <= half))
+        return true;
+    sac_conn_refuse(conn, 503, "Retry-After: 1\r\n", "too many bodies are being received");
+    return false;
+}
+
+/* Takes the room of a body whose size is known; it is counted as it fills. */
 static void begin_length(struct sac_conn *conn)
 {
     struct sac_http_request *request = conn->incoming;
     size_t size = (size_t)request->head.content_length;
 
-    if (!sac_request_charge(request, size)) {
-        sac_conn_refuse(conn, 503, "Retry-After: 1\r\n", "too many bodies are being received");
+    if (!sac_conn_charge(conn, size < SAC_BODY_STEP ? size : SAC_BODY_STEP))
         return;
-    }
     request->body.data = malloc(size);
     if (!request->body.data) {
         sac_conn_refuse(conn, 503, "Retry-After: 1\r\n", "out of memory");
@@ -230,7 +242,59 @@ static void begin_length(struct sac_conn *conn)
     conn->phase = SAC_CONN_LENGTH;
 }
 
-static void begin_body(struct sac_conn *conn)
+/* ---- The head that is known ---- */
+
+static void remember_head(const struct sac_http_request *request, struct sac_http_text raw)
+{
+    struct sac_known_head *known = &request->server->known;
+    const char *bytes = request->head.bytes;
+
+    known->size = 0;
+    if (raw.size == 0 || raw.size > SAC_KNOWN_HEAD_BYTES || request->head.own)
+        return;
+    memcpy(known->raw, raw.at, raw.size);
+    memcpy(known->bytes, bytes, raw.size);
+    known->head = request->head;
+    known->route = request->route;
+    known->path_at = (size_t)(request->path - bytes);
+    known->query_at = *request->query ? (size_t)(request->query - bytes) : 0;
+    known->size = raw.size;
+}
+
+/* As it was when the handler got it before. */
+static void recall_head(struct sac_http_request *request)
+{
+    const struct sac_known_head *known = &request->server->known;
+    char *bytes = request->head.bytes;
+    size_t capacity = request->head.capacity;
+
+    request->head = known->head;
+    request->head.bytes = request->head.room = bytes;
+    request->head.capacity = capacity;
+    memcpy(bytes, known->bytes, known->size);
+    request->path = bytes + known->path_at;
+    if (known->query_at > 0)
+        request->query = bytes + known->query_at;
+    request->route = known->route;
+    request->no_body = request->head.method == HTTP_HEAD;
+}
+
+size_t sac_conn_admit_known(struct sac_conn *conn, const char *data, size_t size)
+{
+    const struct sac_known_head *known = &conn->server->known;
+    struct sac_http_request *request = conn->incoming;
+    size_t used = known->size;
+
+    if (used == 0 || size < used || memcmp(data, known->raw, used) != 0)
+        return 0;
+    recall_head(request);
+    memcpy(request->peer, conn->peer, sizeof request->peer);
+    sac_conn_dispatch(conn);
+    return used;
+}
+
+/* `raw` as sac_conn_admit has it. */
+static void begin_body(struct sac_conn *conn, struct sac_http_text raw)
 {
     struct sac_http_request *request = conn->incoming;
 
@@ -242,11 +306,13 @@ static void begin_body(struct sac_conn *conn)
         conn->phase = SAC_CONN_CHUNKS;
     else if (request->head.content_length > 0)
         begin_length(conn);
-    else
+    else {
+        remember_head(request, raw);
         sac_conn_dispatch(conn);
+    }
 }
 
-void sac_conn_admit(struct sac_conn *conn)
+void sac_conn_admit(struct sac_conn *conn, struct sac_http_text raw)
 {
     struct sac_http_request *request = conn->incoming;
     struct sac_span target = request->head.target;
@@ -270,5 +336,5 @@ void sac_conn_admit(struct sac_conn *conn)
     else if (!sac_request_split_target(request, target))
         sac_conn_refuse(conn, 400, NULL, "the request's path is malformed");
     else if (find_route(conn) && check_expect(conn))
-        begin_body(conn);
+        begin_body(conn, raw);
 }

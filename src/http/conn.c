@@ -123,6 +123,26 @@ static struct sac_conn **bucket(struct sac_http_server *server, uint64_t address
     return &server->buckets[(address * UINT64_C(0x9e3779b97f4a7c15) >> 32) & server->bucket_mask];
 }
 
+static size_t charged(const struct sac_http_request *request)
+{
+    return request ? atomic_load_explicit(&request->charged, memory_order_relaxed) : 0;
+}
+
+size_t sac_conn_address_bytes(const struct sac_conn *conn)
+{
+    size_t bytes = 0;
+
+    for (const struct sac_conn *other = *bucket(conn->server, conn->address); other;
+         other = other->bucket_next) {
+        if (other->address != conn->address)
+            continue;
+        bytes += charged(other->incoming) + charged(other->sending);
+        for (const struct sac_http_request *r = other->first; r; r = r->next)
+            bytes += charged(r);
+    }
+    return bytes;
+}
+
 static void link_conn(struct sac_conn *conn)
 {
     struct sac_http_server *server = conn->server;
@@ -229,6 +249,7 @@ void sac_conn_open(struct sac_http_server *server, int fd, const struct sockaddr
         return;
     }
     conn->server = server;
+    conn->fd = fd;
     conn->since_ns = server->now_ns;
     conn->address = sac_address_key(address);
     set_peer(conn, address);

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+/* Reading more bytes at once than this has taken time itself. */
+enum { READ_LONG = 16384 };
 
 static void refuse_framing(struct sac_conn *conn)
 {
@@ -30,11 +31,15 @@ static bool begin_request(struct sac_conn *conn)
 
 static size_t feed_head(struct sac_conn *conn, const char *data, size_t size)
 {
-    size_t used = 0;
+    bool begins = conn->incoming->head.size == 0 && conn->framing.blank == 0;
+    size_t used = begins ? sac_conn_admit_known(conn, data, size) : 0;
 
+    if (used > 0)
+        return used;
     switch (sac_framing_read_head(&conn->framing, &conn->incoming->head, data, size, &used)) {
     case SAC_FRAMING_DONE:
-        sac_conn_admit(conn);
+        begins &= conn->framing.blank == 0;
+        sac_conn_admit(conn, (struct sac_http_text){data, begins ? used : 0});
         break;
     case SAC_FRAMING_ERROR:
         refuse_framing(conn);
@@ -51,6 +56,9 @@ static void body_advanced(struct sac_conn *conn, size_t size)
 
     body->size += size;
     conn->continue_owed = false;
+    size_t counted = (body->size + SAC_BODY_STEP - 1) / SAC_BODY_STEP * SAC_BODY_STEP;
+    if (!sac_conn_charge(conn, counted < body->capacity ? counted : body->capacity))
+        return;
     if (body->size == body->capacity)
         sac_conn_dispatch(conn);
 }
@@ -76,9 +84,7 @@ static size_t feed_chunks(struct sac_conn *conn, const char *data, size_t size)
         sac_framing_read_chunks(&conn->framing, &request->body, data, size, &used);
     if (result == SAC_FRAMING_ERROR)
         refuse_framing(conn);
-    else if (!sac_request_charge(request, request->body.capacity))
-        sac_conn_refuse(conn, 503, "Retry-After: 1\r\n", "too many bodies are being received");
-    else if (result == SAC_FRAMING_DONE)
+    else if (sac_conn_charge(conn, request->body.capacity) && result == SAC_FRAMING_DONE)
         sac_conn_dispatch(conn);
     return used;
 }
@@ -142,7 +148,7 @@ static void conn_input(struct sac_conn *conn, const char *data, size_t size)
     if (size > 0 && sac_conn_is_listening(conn))
         stash(conn, data, size);
     if (conn->phase != SAC_CONN_CLOSED)
-        sac_conn_flush(conn);
+        sac_conn_mark_dirty(conn);
 }
 
 /* Goes on with what had to wait for room in the pipeline. */
@@ -207,7 +213,10 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
 
     if (count == 0)
         return;
-    server->now_ns = sac_clock_ns();
+    if (count > READ_LONG)
+        sac_server_set_clock(server);
+    else
+        sac_server_look_at_clock(server);
     if (count < 0) {
         on_end(conn, count);
     } else if (conn->phase == SAC_CONN_LINGER) {
@@ -219,11 +228,10 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
         conn->corked = true;
         body_advanced(conn, (size_t)count);
         conn->corked = false;
-        sac_conn_flush(conn);
+        sac_conn_mark_dirty(conn);
     } else {
         conn_input(conn, buf->base, (size_t)count);
     }
-    sac_conn_flush_dirty(server);
 }
 
 void sac_conn_start_reading(struct sac_conn *conn)

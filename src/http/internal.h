@@ -17,15 +17,11 @@
  * where they are. */
 #define SAC_SMALL_ANSWER 8192
 #define SAC_SCRATCH_BYTES 65536
+/* A body of known length is counted in such steps, as it comes. */
+#define SAC_BODY_STEP ((size_t)65536)
 #define SAC_EXTRA_HEADERS_MAX 4096
 #define SAC_PEER_TEXT 48
 #define SAC_DATE_TEXT 40 /* a whole line, with its end */
-
-/* Work that another thread hands to the loop. */
-struct sac_mail {
-    struct sac_mail *next;
-    void (*deliver)(struct sac_mail *mail);
-};
 
 enum sac_request_phase {
     SAC_REQUEST_OPEN,
@@ -48,7 +44,7 @@ struct sac_answer {
 };
 
 struct sac_http_request {
-    struct sac_mail mail; /* any thread: the answer's way to the loop */
+    struct sac_http_mail mail; /* any thread: the answer's way to the loop */
     struct sac_http_server *server;
     struct sac_conn *conn; /* NULL when the client has gone */
     struct sac_http_request *next;
@@ -60,7 +56,9 @@ struct sac_http_request {
     const char *query; /* NUL-terminated; "" without one */
     const struct sac_http_route *route;
     struct sac_framing_body body;
-    size_t charged; /* bytes of the body that the server has counted */
+    /* Bytes of the body that the server has counted; read by the loop thread while
+     * whoever answers takes the body. */
+    _Atomic size_t charged;
     uint64_t started_ns, complete_ns, body_ns;
     sac_http_gone *gone;
     void *gone_user, *user;
@@ -83,6 +81,7 @@ struct sac_conn {
     uv_tcp_t tcp;
     uv_write_t write;
     struct sac_http_server *server;
+    int fd;                                     /* tcp's */
     struct sac_conn *next, *prev;               /* all open ones */
     struct sac_conn *bucket_next, *bucket_prev; /* those of one address bucket */
     struct sac_conn *dirty_next;
@@ -107,24 +106,52 @@ struct sac_conn {
     char peer[SAC_PEER_TEXT];
 };
 
+/* A route, and what is asked of its path at each request. */
+struct sac_route {
+    const struct sac_http_route *route;
+    size_t size; /* of the path; of a prefix without its star */
+    bool is_prefix;
+};
+
+/* Heads up to this size are remembered. */
+#define SAC_KNOWN_HEAD_BYTES 1024
+
+/* The last head without a body that a handler got. The same bytes, read at once
+ * with nothing before them, are the same request: it is copied, not parsed. */
+struct sac_known_head {
+    size_t size;                  /* 0: none */
+    struct sac_framing_head head; /* but for where its bytes are */
+    const struct sac_http_route *route;
+    size_t path_at, query_at; /* in bytes; query_at 0: no query */
+    char raw[SAC_KNOWN_HEAD_BYTES];
+    char bytes[SAC_KNOWN_HEAD_BYTES]; /* the target decoded in place */
+};
+
 struct sac_http_server {
     uv_loop_t loop;
     uv_poll_t listener;
     uv_async_t wake;
     uv_timer_t tick;
+    uv_prepare_t turn;
+    uv_check_t turned;
     int listen_fd; /* -1 once closed */
     int port;
     bool loopback, ticking, accept_paused;
-    int handles; /* initialised ones of the three above */
+    int handles; /* initialised ones of the five above */
     bool loop_made;
     struct sac_http_options options; /* limits without zeroes */
     struct sac_http_limits limits;
-    uint64_t tick_ms, now_ns, drain_until_ns;
+    struct sac_route *routes; /* options.route_count */
+    struct sac_known_head known;
+    uint64_t tick_ms, drain_until_ns;
+    uint64_t now_ns;   /* see sac_server_look_at_clock */
+    bool now_is_stale; /* the loop has waited since */
     bool draining;
-    _Atomic int stop_requested, drain_ms; /* any thread */
-    _Atomic(struct sac_mail *) mailbox;   /* any thread, newest first */
-    _Atomic size_t body_bytes;            /* any thread: taken bodies leave the count */
-    struct sac_conn *conns, *spare_conns, *dirty;
+    _Atomic int stop_requested, drain_ms;    /* any thread */
+    _Atomic(struct sac_http_mail *) mailbox; /* any thread, newest first */
+    _Atomic size_t body_bytes;               /* any thread: taken bodies leave the count */
+    struct sac_conn *conns, *spare_conns;
+    struct sac_conn *dirty, *dirty_last; /* may have answers to send, in order */
     struct sac_http_request *spare_requests;
     int spare_conn_count, spare_request_count;
     int conn_count;
@@ -134,8 +161,8 @@ struct sac_http_server {
     struct {
         _Atomic uint64_t accepted, refused, requests, ok, client_errors, server_errors, gone;
         _Atomic int64_t open, in_flight;
-    } counters;     /* written by the loop thread */
-    int64_t date_s; /* the second that `date` says */
+    } counters;             /* written by the loop thread */
+    uint64_t date_until_ns; /* `date` says the second that ends then */
     char date[SAC_DATE_TEXT];
     char host[64]; /* the last Host that was valid and allowed: most say the same */
     size_t host_size;
@@ -180,9 +207,18 @@ void sac_route_allow(const struct sac_http_server *server, const char *path, cha
 bool sac_host_is_valid(struct sac_http_text host);
 bool sac_host_is_allowed(const struct sac_http_server *server, struct sac_http_text host);
 
+int sac_routes_make(struct sac_http_server *server, struct sac_error *err);
+
 /* admit.c: the incoming request's head is complete. Answers it at once, or
- * prepares for its body, or hands it to its handler. */
-void sac_conn_admit(struct sac_conn *conn);
+ * prepares for its body, or hands it to its handler. `raw`: its bytes as they
+ * came, if they came in one piece with nothing before them, else empty. */
+void sac_conn_admit(struct sac_conn *conn, struct sac_http_text raw);
+/* Hands the incoming request to its handler if the bytes begin with the head that is
+ * known; the size of that head, or 0. */
+size_t sac_conn_admit_known(struct sac_conn *conn, const char *data, size_t size);
+/* Counts the incoming request's body for so many bytes; refuses the request, and false,
+ * when all bodies together, or those of one address, are too much. */
+bool sac_conn_charge(struct sac_conn *conn, size_t bytes);
 /* The incoming request is whole: its handler's turn. */
 void sac_conn_dispatch(struct sac_conn *conn);
 /* Answers the incoming request; nothing more of the connection is parsed.
@@ -198,6 +234,8 @@ void sac_conn_resume(struct sac_conn *conn);
 /* output.c: sends what is ready and next; may close the connection. */
 void sac_conn_flush(struct sac_conn *conn);
 void sac_conn_flush_dirty(struct sac_http_server *server);
+/* Sends later in this turn of the loop. */
+void sac_conn_mark_dirty(struct sac_conn *conn);
 void sac_conn_answered(struct sac_http_request *request);
 /* Frees what a write held. */
 void sac_conn_sent(struct sac_conn *conn);
@@ -210,6 +248,8 @@ void sac_conn_check(struct sac_conn *conn);
 void sac_conn_drain(struct sac_conn *conn);
 void sac_conn_close(struct sac_conn *conn);
 uint64_t sac_address_key(const struct sockaddr *address);
+/* What the bodies are counted for of all connections of this one's address. */
+size_t sac_conn_address_bytes(const struct sac_conn *conn);
 
 static inline bool sac_conn_is_listening(const struct sac_conn *conn)
 {
@@ -218,7 +258,9 @@ static inline bool sac_conn_is_listening(const struct sac_conn *conn)
 
 /* server.c */
 bool sac_server_is_running_here(const struct sac_http_server *server);
-void sac_server_mail(struct sac_http_server *server, struct sac_mail *mail);
+/* Sets now_ns, once a turn of the loop; what takes long itself sets it anew. */
+void sac_server_look_at_clock(struct sac_http_server *server);
+void sac_server_set_clock(struct sac_http_server *server);
 void sac_server_conn_closed(struct sac_http_server *server);
 /* Turns the coarse timer on or off, as there are connections or not. */
 void sac_server_set_tick(struct sac_http_server *server);

@@ -5,18 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-#include "base/clock.h"
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static const char continue_line[] = "HTTP/1.1 100 Continue\r\n\r\n";
-
-static int conn_fd(const struct sac_conn *conn)
-{
-    uv_os_fd_t fd = -1;
-
-    uv_fileno((const uv_handle_t *)&conn->tcp, &fd);
-    return fd;
-}
 
 static void count_answer(struct sac_http_server *server, int status)
 {
@@ -114,7 +106,7 @@ static void on_written(uv_write_t *write, int status)
     sac_conn_sent(conn);
     if (conn->phase == SAC_CONN_CLOSED)
         return;
-    conn->server->now_ns = sac_clock_ns();
+    sac_server_look_at_clock(conn->server);
     if (status < 0)
         sac_conn_close(conn);
     else
@@ -151,18 +143,24 @@ static int send_later(struct sac_conn *conn, size_t small, uv_buf_t large, size_
     return rc;
 }
 
+/* send() is a point where a thread may be cancelled, which costs two locked operations
+ * in a process of several threads; nobody cancels this one. */
+static ssize_t send_small(const struct sac_conn *conn, size_t size, int flags)
+{
+    return syscall(SYS_sendto, conn->fd, conn->server->scratch, size, flags, NULL, 0);
+}
+
 /* What the socket took, or a negative errno. libuv has nothing of this connection under
  * way: its own way costs more of a small answer's time than it does. */
 static ssize_t send_some(struct sac_conn *conn, size_t small, uv_buf_t large)
 {
     struct iovec parts[2] = {{conn->server->scratch, small}, {large.base, large.len}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    int fd = conn_fd(conn), flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     ssize_t sent;
 
     do
-        sent = large.len > 0 ? sendmsg(fd, &message, flags)
-                             : send(fd, conn->server->scratch, small, flags);
+        sent = large.len > 0 ? sendmsg(conn->fd, &message, flags) : send_small(conn, small, flags);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : sent;
 }
@@ -188,7 +186,7 @@ static void finish(struct sac_conn *conn)
         sac_conn_close(conn);
         return;
     }
-    shutdown(conn_fd(conn), SHUT_WR);
+    shutdown(conn->fd, SHUT_WR);
     free(conn->stash);
     conn->stash = NULL;
     conn->phase = SAC_CONN_LINGER;
@@ -215,13 +213,19 @@ void sac_conn_flush(struct sac_conn *conn)
         finish(conn);
 }
 
-static void conn_mark_dirty(struct sac_conn *conn)
+void sac_conn_mark_dirty(struct sac_conn *conn)
 {
+    struct sac_http_server *server = conn->server;
+
     if (conn->dirty)
         return;
     conn->dirty = true;
-    conn->dirty_next = conn->server->dirty;
-    conn->server->dirty = conn;
+    conn->dirty_next = NULL;
+    if (server->dirty)
+        server->dirty_last->dirty_next = conn;
+    else
+        server->dirty = conn;
+    server->dirty_last = conn;
 }
 
 void sac_conn_flush_dirty(struct sac_http_server *server)
@@ -247,5 +251,5 @@ void sac_conn_answered(struct sac_http_request *request)
     }
     request->ready = true;
     if (!request->conn->corked)
-        conn_mark_dirty(request->conn);
+        sac_conn_mark_dirty(request->conn);
 }

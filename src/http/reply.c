@@ -96,17 +96,22 @@ static bool has_content(int status)
     return status >= 200 && status != 204 && status != 304;
 }
 
+static void set_date(struct sac_http_server *server)
+{
+    struct timespec now;
+    struct tm utc;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(server->date, sizeof server->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
+    server->date_until_ns = server->now_ns + (uint64_t)(1000000000 - now.tv_nsec);
+}
+
 /* RFC 9110 wants it of a server with a clock; formatted once a second. */
 static char *put_date(char *out, struct sac_http_server *server)
 {
-    int64_t now = time(NULL);
-
-    if (now != server->date_s) {
-        struct tm utc;
-        gmtime_r(&(time_t){now}, &utc);
-        strftime(server->date, sizeof server->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
-        server->date_s = now;
-    }
+    if (server->now_ns >= server->date_until_ns)
+        set_date(server);
     return put(out, server->date, strlen(server->date));
 }
 
@@ -180,26 +185,36 @@ static void answer_response(struct sac_http_request *request,
         answer_fill(request, &last); /* fits into the room */
 }
 
-static void deliver_answer(struct sac_mail *mail)
+static void deliver_answer(struct sac_http_mail *mail)
 {
     /* mail is the first field. */
     sac_conn_answered((struct sac_http_request *)mail);
 }
 
-/* Wins the right to answer; false when on_gone, running on this very thread,
- * is the caller: it takes care of the rest. */
-static bool claim(struct sac_http_request *request, bool here)
+/* Wins the right to answer, on the loop thread: who else changes the phase runs on this
+ * thread, too. False when on_gone is the caller: it takes care of the rest. */
+static bool claim_here(struct sac_http_request *request)
+{
+    int phase = atomic_load_explicit(&request->phase, memory_order_relaxed);
+
+    assert(phase != SAC_REQUEST_ANSWERED && "a request is answered once");
+    atomic_store_explicit(&request->phase, SAC_REQUEST_ANSWERED, memory_order_relaxed);
+    return phase != SAC_REQUEST_TELLING;
+}
+
+/* The same on another thread, which waits while on_gone is running. */
+static void claim_elsewhere(struct sac_http_request *request)
 {
     for (;;) {
         int phase = SAC_REQUEST_OPEN;
         if (atomic_compare_exchange_strong(&request->phase, &phase, SAC_REQUEST_ANSWERED))
-            return true;
+            return;
         assert(phase != SAC_REQUEST_ANSWERED && "a request is answered once");
-        if (phase == SAC_REQUEST_GONE || here) {
+        if (phase == SAC_REQUEST_GONE) {
             atomic_store(&request->phase, SAC_REQUEST_ANSWERED);
-            return phase == SAC_REQUEST_GONE;
+            return;
         }
-        sched_yield(); /* on_gone is running on the loop thread */
+        sched_yield();
     }
 }
 
@@ -210,13 +225,13 @@ void sac_http_reply(struct sac_http_request *request, const struct sac_http_resp
 
     if (atomic_load(&request->phase) == SAC_REQUEST_OPEN)
         answer_response(request, response);
-    if (!claim(request, here))
-        return;
     if (here) {
-        sac_conn_answered(request);
+        if (claim_here(request))
+            sac_conn_answered(request);
     } else {
+        claim_elsewhere(request);
         request->mail.deliver = deliver_answer;
-        sac_server_mail(server, &request->mail);
+        sac_http_server_mail(server, &request->mail);
     }
 }
 

@@ -28,7 +28,7 @@ struct sac_http_request *sac_request_new(struct sac_http_server *server)
     request->query = "";
     request->route = NULL;
     request->body = (struct sac_framing_body){0};
-    request->charged = 0;
+    atomic_store_explicit(&request->charged, 0, memory_order_relaxed);
     request->started_ns = request->complete_ns = request->body_ns = 0;
     request->gone = NULL;
     request->gone_user = request->user = NULL;
@@ -59,16 +59,16 @@ void sac_request_recycle(struct sac_http_request *request)
 bool sac_request_charge(struct sac_http_request *request, size_t bytes)
 {
     struct sac_http_server *server = request->server;
+    size_t before = atomic_load_explicit(&request->charged, memory_order_relaxed);
 
-    if (bytes == request->charged)
+    if (bytes == before)
         return true;
     /* Modulo arithmetic: a smaller body subtracts. */
-    size_t total = atomic_fetch_add_explicit(&server->body_bytes, bytes - request->charged,
-                                             memory_order_relaxed) +
-                   (bytes - request->charged);
-    bool fits = bytes < request->charged || total <= server->limits.bodies_bytes_max;
-    request->charged = bytes;
-    return fits;
+    size_t total =
+        atomic_fetch_add_explicit(&server->body_bytes, bytes - before, memory_order_relaxed) +
+        (bytes - before);
+    atomic_store_explicit(&request->charged, bytes, memory_order_relaxed);
+    return bytes < before || total <= server->limits.bodies_bytes_max;
 }
 
 void sac_request_tell_gone(struct sac_http_request *request)

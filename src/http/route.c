@@ -1,19 +1,36 @@
 #include "http/internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include <arpa/inet.h>
 
-/* How long a path the route matched; 0: not at all. Exact beats any prefix. */
-static size_t match(const struct sac_http_route *route, const char *path, size_t path_size)
+int sac_routes_make(struct sac_http_server *server, struct sac_error *err)
 {
-    size_t size = strlen(route->path);
+    int count = server->options.route_count;
 
-    if (size >= 2 && strcmp(route->path + size - 2, "/*") == 0)
-        return strncmp(route->path, path, size - 1) == 0 ? size - 1 : 0;
-    return size == path_size && memcmp(route->path, path, size) == 0 ? SIZE_MAX : 0;
+    server->routes = calloc((size_t)count + 1, sizeof *server->routes);
+    if (!server->routes)
+        return sac_fail(err, SAC_ENOMEM, "the HTTP server: out of memory");
+    for (int i = 0; i < count; i++) {
+        const struct sac_http_route *route = &server->options.routes[i];
+        size_t size = strlen(route->path);
+        bool is_prefix = size >= 2 && strcmp(route->path + size - 2, "/*") == 0;
+        server->routes[i] = (struct sac_route){route, size - is_prefix, is_prefix};
+    }
+    return 0;
+}
+
+/* How long a path the route matched; 0: not at all. Exact beats any prefix. */
+static size_t match(const struct sac_route *route, const char *path, size_t path_size)
+{
+    bool fits = route->is_prefix ? route->size <= path_size : route->size == path_size;
+
+    if (!fits || memcmp(route->route->path, path, route->size) != 0)
+        return 0;
+    return route->is_prefix ? route->size : SIZE_MAX;
 }
 
 static bool takes(const struct sac_http_route *route, const char *method)
@@ -28,9 +45,9 @@ enum sac_route_result sac_route_find(const struct sac_http_server *server, const
     size_t path_size = strlen(path), best = 0;
     bool known = false;
 
-    for (int i = 0; i < server->options.route_count; i++) {
-        const struct sac_http_route *route = &server->options.routes[i];
-        size_t length = match(route, path, path_size);
+    for (int i = 0; i < server->options.route_count && best < SIZE_MAX; i++) {
+        const struct sac_http_route *route = server->routes[i].route;
+        size_t length = match(&server->routes[i], path, path_size);
         known |= length > 0;
         if (length > best && takes(route, method)) {
             best = length;
@@ -52,8 +69,8 @@ void sac_route_allow(const struct sac_http_server *server, const char *path, cha
 {
     snprintf(out, size, "Allow: ");
     for (int i = 0; i < server->options.route_count; i++) {
-        const struct sac_http_route *route = &server->options.routes[i];
-        if (path && match(route, path, strlen(path)) == 0)
+        const struct sac_http_route *route = server->routes[i].route;
+        if (path && match(&server->routes[i], path, strlen(path)) == 0)
             continue;
         append_method(out, size - 16, route->method);
         if (strcmp(route->method, "GET") == 0)

@@ -29,11 +29,36 @@ bool sac_server_is_running_here(const struct sac_http_server *server)
     return running == server;
 }
 
+void sac_server_set_clock(struct sac_http_server *server)
+{
+    server->now_ns = sac_clock_ns();
+    server->now_is_stale = false;
+}
+
+void sac_server_look_at_clock(struct sac_http_server *server)
+{
+    if (server->now_is_stale)
+        sac_server_set_clock(server);
+}
+
+/* The loop is about to wait. */
+static void on_turn(uv_prepare_t *turn)
+{
+    struct sac_http_server *server = turn->data;
+
+    server->now_is_stale = true;
+}
+
+static void on_turned(uv_check_t *turned)
+{
+    sac_conn_flush_dirty(turned->data);
+}
+
 /* Mail for the loop. */
 
-void sac_server_mail(struct sac_http_server *server, struct sac_mail *mail)
+void sac_http_server_mail(struct sac_http_server *server, struct sac_http_mail *mail)
 {
-    struct sac_mail *newest = atomic_load_explicit(&server->mailbox, memory_order_relaxed);
+    struct sac_http_mail *newest = atomic_load_explicit(&server->mailbox, memory_order_relaxed);
 
     do
         mail->next = newest;
@@ -45,46 +70,22 @@ void sac_server_mail(struct sac_http_server *server, struct sac_mail *mail)
 
 static void read_mail(struct sac_http_server *server)
 {
-    struct sac_mail *mail = atomic_exchange_explicit(&server->mailbox, NULL, memory_order_acquire);
-    struct sac_mail *oldest = NULL;
+    struct sac_http_mail *mail =
+        atomic_exchange_explicit(&server->mailbox, NULL, memory_order_acquire);
+    struct sac_http_mail *oldest = NULL;
 
     while (mail) {
-        struct sac_mail *next = mail->next;
+        struct sac_http_mail *next = mail->next;
         mail->next = oldest;
         oldest = mail;
         mail = next;
     }
     while (oldest) {
-        struct sac_mail *next = oldest->next;
+        struct sac_http_mail *next = oldest->next;
         oldest->deliver(oldest); /* may free it */
         oldest = next;
     }
     sac_conn_flush_dirty(server);
-}
-
-struct posted {
-    struct sac_mail mail;
-    void (*call)(void *user);
-    void *user;
-};
-
-static void deliver_posted(struct sac_mail *mail)
-{
-    struct posted *posted = (struct posted *)mail; /* the first field */
-
-    posted->call(posted->user);
-    free(posted);
-}
-
-int sac_http_server_post(struct sac_http_server *server, void (*call)(void *user), void *user)
-{
-    struct posted *posted = malloc(sizeof *posted);
-
-    if (!posted)
-        return SAC_ENOMEM;
-    *posted = (struct posted){{NULL, deliver_posted}, call, user};
-    sac_server_mail(server, &posted->mail);
-    return 0;
 }
 
 /* Accepting. */
@@ -145,7 +146,7 @@ static void on_connection(uv_poll_t *poll, int status, int events)
     struct sac_http_server *server = poll->data;
 
     (void)status, (void)events;
-    server->now_ns = sac_clock_ns();
+    sac_server_look_at_clock(server);
     for (int i = 0; i < ACCEPT_MAX; i++) {
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof address;
@@ -178,7 +179,7 @@ static void on_tick(uv_timer_t *timer)
     struct sac_http_server *server = timer->data;
     struct sac_conn *next;
 
-    server->now_ns = sac_clock_ns();
+    sac_server_set_clock(server);
     bool over = server->draining && server->now_ns >= server->drain_until_ns;
     for (struct sac_conn *conn = server->conns; conn; conn = next) {
         next = conn->next;
@@ -236,7 +237,7 @@ static void begin_drain(struct sac_http_server *server)
     int drain_ms = atomic_load(&server->drain_ms);
 
     server->draining = true;
-    server->now_ns = sac_clock_ns();
+    sac_server_set_clock(server);
     server->drain_until_ns = server->now_ns + (uint64_t)(drain_ms > 0 ? drain_ms : 0) * NS_PER_MS;
     close_listener(server);
     for (struct sac_conn *conn = server->conns; conn; conn = next) {
@@ -250,7 +251,7 @@ static void on_wake(uv_async_t *async)
 {
     struct sac_http_server *server = async->data;
 
-    server->now_ns = sac_clock_ns();
+    sac_server_look_at_clock(server);
     read_mail(server);
     if (atomic_load(&server->stop_requested) && !server->draining)
         begin_drain(server);
@@ -402,9 +403,14 @@ static int make_handles(struct sac_http_server *server, struct sac_error *err)
         server->handles = 2;
     if (rc == 0 && (rc = uv_poll_init(&server->loop, &server->listener, server->listen_fd)) == 0)
         server->handles = 3;
+    if (rc == 0 && (rc = uv_prepare_init(&server->loop, &server->turn)) == 0)
+        server->handles = 4;
+    if (rc == 0 && (rc = uv_check_init(&server->loop, &server->turned)) == 0)
+        server->handles = 5;
     if (rc != 0)
         return sac_fail(err, SAC_EIO, "cannot make the event loop: %s", uv_strerror(rc));
-    server->wake.data = server->tick.data = server->listener.data = server;
+    server->wake.data = server->tick.data = server->listener.data = server->turn.data =
+        server->turned.data = server;
     return 0;
 }
 
@@ -432,6 +438,8 @@ int sac_http_server_new(struct sac_http_server **ret, const struct sac_http_opti
     set_limits(server);
     server->tick_ms = tick_of(&server->limits);
     rc = make_buckets(server, err);
+    if (rc == 0)
+        rc = sac_routes_make(server, err);
     if (rc == 0)
         rc = bind_server(server, err);
     if (rc == 0)
@@ -479,6 +487,10 @@ int sac_http_server_run(struct sac_http_server *server, struct sac_error *err)
     if (server->listen_fd < 0)
         return sac_fail(err, SAC_EINVAL, "the HTTP server has run already");
     int rc = uv_poll_start(&server->listener, UV_READABLE, on_connection);
+    if (rc == 0)
+        rc = uv_prepare_start(&server->turn, on_turn);
+    if (rc == 0)
+        rc = uv_check_start(&server->turned, on_turned);
     if (rc != 0)
         return sac_fail(err, SAC_EIO, "cannot listen: %s", uv_strerror(rc));
     block_sigpipe(&before);
@@ -511,7 +523,8 @@ void sac_http_server_counters(const struct sac_http_server *server, struct sac_h
 static void close_handles(struct sac_http_server *server)
 {
     uv_handle_t *handles[] = {(uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick,
-                              (uv_handle_t *)&server->listener};
+                              (uv_handle_t *)&server->listener, (uv_handle_t *)&server->turn,
+                              (uv_handle_t *)&server->turned};
 
     for (int i = 0; i < server->handles; i++)
         uv_close(handles[i], NULL);
@@ -546,12 +559,13 @@ void sac_http_server_free(struct sac_http_server *server)
     /* A late answer would find no server: then its memory is left to it. */
     if (server->unanswered > 0)
         return;
-    if (server->listen_fd >= 0 && server->handles == 3)
+    if (server->listen_fd >= 0 && server->handles >= 3)
         uv_poll_stop(&server->listener);
     close_handles(server);
     if (server->listen_fd >= 0)
         close(server->listen_fd);
     free_spares(server);
     free(server->buckets);
+    free(server->routes);
     free(server);
 }

@@ -38,7 +38,7 @@ struct sac_http_text {
 /* Zero means the default, which stands behind each. */
 struct sac_http_limits {
     size_t body_bytes_max;            /* 16 MiB: 413 */
-    size_t bodies_bytes_max;          /* 1 GiB held at once, all connections together: 503 */
+    size_t bodies_bytes_max;          /* 1 GiB held at once, half of it by one address: 503 */
     size_t header_bytes_max;          /* 16 KiB in all: 431 */
     int header_count_max;             /* 100: 431 */
     size_t line_bytes_max;            /* 8 KiB a line: 431 */
@@ -101,10 +101,16 @@ void sac_http_server_counters(const struct sac_http_server *server, struct sac_h
  * first); takes NULL. With a reply still owed, the memory is left to it. */
 void sac_http_server_free(struct sac_http_server *server);
 
-/* Runs `call(user)` once on the loop thread; any thread. For work that belongs
- * to the loop; never blocks. SAC_ENOMEM, and no call, without memory. A call
- * posted after the loop has ended is made by sac_http_server_free. */
-int sac_http_server_post(struct sac_http_server *server, void (*call)(void *user), void *user);
+/* Work that another thread hands to the loop; embedded in the sender's own. */
+struct sac_http_mail {
+    struct sac_http_mail *next; /* the server's */
+    void (*deliver)(struct sac_http_mail *mail);
+};
+
+/* Any thread, never blocks and cannot fail: deliver(mail) is called once on the loop
+ * thread, and may free the mail or send it again, which nobody may do before. What is
+ * sent after the loop has ended is delivered by sac_http_server_free. */
+void sac_http_server_mail(struct sac_http_server *server, struct sac_http_mail *mail);
 
 /* What came. Valid until the reply; the loop thread only until the handler
  * returns, then whichever thread answers. */

@@ -24,9 +24,27 @@ int sac_decoder_new(struct sac_decoder **ret, struct sac_error *err)
     return 0;
 }
 
+int sac_image_memory_take(size_t bytes, const char *what, struct sac_error *err)
+{
+    size_t others = atomic_fetch_add(&memory_used, bytes);
+
+    if (bytes <= memory_max && others <= memory_max - bytes)
+        return 0;
+    atomic_fetch_sub(&memory_used, bytes);
+    return sac_fail(err, bytes > memory_max ? SAC_ELIMIT : SAC_EBUSY,
+                    "picture: its %s take %zu bytes, and what is held besides %zu, of at most %zu "
+                    "for all",
+                    what, bytes, others, memory_max);
+}
+
+void sac_image_memory_give(size_t bytes)
+{
+    atomic_fetch_sub(&memory_used, bytes);
+}
+
 static void release(struct sac_image_bytes *bytes)
 {
-    atomic_fetch_sub(&memory_used, bytes->size);
+    sac_image_memory_give(bytes->size);
     free(bytes->data);
     *bytes = (struct sac_image_bytes){0};
 }
@@ -67,14 +85,9 @@ int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t w
     if (need <= bytes->size)
         return 0;
     release(bytes); /* before the larger one: both never stand side by side */
-    size_t others = atomic_fetch_add(&memory_used, need);
-    if (need > memory_max || others > memory_max - need) {
-        atomic_fetch_sub(&memory_used, need);
-        return sac_fail(err, need > memory_max ? SAC_ELIMIT : SAC_EBUSY,
-                        "picture: its pixels take %zu bytes, and those of others %zu, of at most "
-                        "%zu for all",
-                        need, others, memory_max);
-    }
+    int rc = sac_image_memory_take(need, "pixels", err);
+    if (rc < 0)
+        return rc;
     bytes->data = malloc(need);
     bytes->size = need;
     if (bytes->data)

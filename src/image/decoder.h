@@ -24,6 +24,11 @@ struct sac_decoder {
     struct sac_resize_scratch resize; /* of sac_preprocess_pixels */
 };
 
+/* Counts so many bytes more towards sac_image_set_memory_max: SAC_ELIMIT when they are more
+ * than all, SAC_EBUSY when they are beside what others hold. `what` is for the sentence. */
+int sac_image_memory_take(size_t bytes, const char *what, struct sac_error *err);
+void sac_image_memory_give(size_t bytes);
+
 /* Makes room for rows × width × channels bytes, whose content is undefined. */
 int sac_image_bytes_reserve(struct sac_image_bytes *bytes, size_t rows, size_t width,
                             size_t channels, struct sac_error *err);

@@ -67,8 +67,8 @@ struct sac_image {
 struct sac_decoder;
 
 /* What the pixels of all pictures that are being decoded at one time may take,
- * over all decoders; 512 MB unless said. (Not counted: what libjpeg keeps of a
- * progressive picture, at most 6 bytes a pixel, and rows.) A picture that does
+ * over all decoders; 512 MB unless said. What libjpeg keeps of a progressive
+ * picture counts, at most 6 bytes a pixel; its rows do not. A picture that does
  * not fit beside the others is SAC_EBUSY: it may fit a moment later. Before
  * decoders are used; 0 for the default. */
 void sac_image_set_memory_max(size_t bytes);

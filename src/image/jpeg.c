@@ -106,6 +106,9 @@ static void on_error(j_common_ptr common)
     struct sac_jpeg *jpeg = common->client_data;
     char text[JMSG_LENGTH_MAX];
 
+    if (jpeg->memory.refused.code)
+        leave(jpeg,
+              sac_fail(jpeg->err, jpeg->memory.refused.code, "%s", jpeg->memory.refused.text));
     jpeg->errors.format_message(common, text);
     leave(jpeg, sac_fail(jpeg->err, code_of(jpeg->errors.msg_code), "JPEG: %s", text));
 }

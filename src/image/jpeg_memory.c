@@ -7,6 +7,8 @@
 
 #include <jerror.h>
 
+#include "image/decoder.h"
+
 /* libjpeg-turbo's vector code takes rows that begin at a multiple of 32, and are as
  * long as one of 64. */
 enum { ALIGNMENT = 64, BLOCK_BYTES_MIN = 64 << 10 };
@@ -114,11 +116,22 @@ static jvirt_barray_ptr request_whole(j_common_ptr info, int pool, boolean zeroe
     return whole;
 }
 
+static void count_whole(j_common_ptr info, jvirt_barray_ptr whole)
+{
+    struct sac_jpeg_memory *memory = memory_of(info);
+    size_t bytes = (size_t)whole->width * whole->height * sizeof(JBLOCK); /* sides: 16 bits */
+
+    if (sac_image_memory_take(bytes, "coefficients", &memory->refused) < 0)
+        ERREXIT1(info, JERR_OUT_OF_MEMORY, 0);
+    memory->counted += bytes;
+}
+
 static void realize_wholes(j_common_ptr info)
 {
     for (jvirt_barray_ptr whole = memory_of(info)->whole; whole; whole = whole->next) {
         if (whole->rows)
             continue;
+        count_whole(info, whole);
         whole->rows = take_coefficients(info, JPOOL_IMAGE, whole->width, whole->height);
         for (JDIMENSION y = 0; whole->zeroed && y < whole->height; y++)
             memset(whole->rows[y], 0, whole->width * sizeof(JBLOCK));
@@ -156,10 +169,19 @@ static void keep_pool(j_common_ptr info, int pool)
     (void)info, (void)pool; /* sac_jpeg_memory_reset does it */
 }
 
+static void forget_wholes(struct sac_jpeg_memory *memory)
+{
+    sac_image_memory_give(memory->counted);
+    memory->counted = 0;
+    memory->whole = NULL;
+    memory->refused.code = 0;
+}
+
 static void self_destruct(j_common_ptr info)
 {
     struct sac_jpeg_memory *memory = memory_of(info);
 
+    forget_wholes(memory);
     free_blocks(memory);
     info->mem = memory->library;
     memory->library->self_destruct(info);
@@ -190,7 +212,7 @@ void sac_jpeg_memory_reset(struct sac_jpeg_memory *memory, size_t bytes_max)
 {
     size_t bytes = memory->bytes;
 
-    memory->whole = NULL;
+    forget_wholes(memory);
     if (bytes > bytes_max) {
         free_blocks(memory);
     } else if (memory->blocks && memory->blocks->next) {

@@ -1,5 +1,6 @@
 #include "model/calibrate.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,8 @@ void sac_sizes_add(struct sac_histogram_of_sizes *sizes, const float *x, int64_t
     }
     if (most == 0)
         return;
-    if (sizes->top == 0)
-        sizes->top = most * 1.01f;
+    if (sizes->top == 0) /* a bin's width has a reciprocal */
+        sizes->top = fmaxf(most * 1.01f, FLT_MIN * BINS);
     while (most >= sizes->top)
         widen(sizes);
     sizes->most = most > sizes->most ? most : sizes->most;

@@ -32,10 +32,10 @@ int sac_precision_identify(struct sac_precision_report *report, const char *weig
 bool sac_precision_bf16_agrees(const struct sac_precision_report *report)
 {
     const struct sac_precision_score *bf16 = &report->bf16;
-    int slack = report->checked / 50;
 
     return bf16->measured && report->checked >= SAC_PRECISION_CHECKED &&
-           bf16->agree >= report->checked - slack && bf16->top1 >= report->f32.top1 - slack;
+           bf16->agree >= report->checked - report->checked / 50 &&
+           bf16->top1 >= report->f32.top1 - report->labelled / 50;
 }
 
 /* ---- Writing ---- */

@@ -47,7 +47,8 @@ int sac_precision_write(const struct sac_precision_report *report, const char *p
 int sac_precision_read(struct sac_precision_report *ret, const char *path, struct sac_error *err);
 
 /* Whether bf16's answers are f32's: at least SAC_PRECISION_CHECKED pictures, 98 of 100
- * with the same first label, and no fewer of them right by more than that. */
+ * with the same first label, and of those that are labelled no more than 2 of 100 fewer
+ * right. */
 enum { SAC_PRECISION_CHECKED = 50 };
 bool sac_precision_bf16_agrees(const struct sac_precision_report *report);
 

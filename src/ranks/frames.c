@@ -108,6 +108,17 @@ int sac_frames_listen(int *ret_fd, int port, struct sac_error *err)
     return 0;
 }
 
+int sac_frames_port(int fd)
+{
+    struct sockaddr_storage at;
+    socklen_t size = sizeof at;
+
+    if (getsockname(fd, (struct sockaddr *)&at, &size) != 0)
+        return 0;
+    return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+                                          : ((struct sockaddr_in *)&at)->sin_port);
+}
+
 /* 0, or errno's number. */
 static int connect_one(const struct addrinfo *to, int ms, int *ret_fd)
 {

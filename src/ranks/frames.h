@@ -18,7 +18,7 @@ enum sac_frame_kind {
     SAC_FRAME_HELLO = 1,
     SAC_FRAME_ID, /* all are there */
     SAC_FRAME_BEAT,
-    SAC_FRAME_FAIL, /* a sentence */
+    SAC_FRAME_FAIL, /* a code of enum sac_code, positive, in one byte; a sentence */
     SAC_FRAME_BYE,
 };
 
@@ -39,8 +39,10 @@ bool sac_frames_fill(struct sac_frames *frames);
 bool sac_frames_next(struct sac_frames *frames, enum sac_frame_kind *ret_kind,
                      const unsigned char **ret_bytes, size_t *ret_size);
 
-/* A socket that listens, or one that is connected within `ms`; they do not block. */
+/* A socket that listens (port 0: at any that is free), or one that is connected within `ms`; they
+ * do not block. */
 int sac_frames_listen(int *ret_fd, int port, struct sac_error *err);
+int sac_frames_port(int fd); /* of one that listens; 0: it cannot be told */
 int sac_frames_connect(int *ret_fd, const char *host, int port, int ms, struct sac_error *err);
 
 #endif

@@ -12,6 +12,7 @@ struct group {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t moved;
     int arrived, members;
+    int working; /* members that read and write the others' values */
     uint64_t round;
     bool over;
     struct sac_error why;
@@ -29,22 +30,45 @@ static struct group *group_of(struct sac_comm *comm)
     return ((struct member *)comm)->group;
 }
 
-/* Until all are here. */
-static int meet(struct group *g, struct sac_error *err)
+/* Under the lock. Until all are here; `work` is how many of them are at work from then on. Who
+ * leaves since it is over waits for those that are: his values are theirs. Nobody comes behind the
+ * end. */
+static int meet_for(struct group *g, int work, struct sac_error *err)
 {
+    uint64_t round = g->round;
     int rc = 0;
 
-    pthread_mutex_lock(&g->lock);
-    uint64_t round = g->round;
-    if (++g->arrived == g->world) {
+    if (!g->over && ++g->arrived == g->world) {
         g->arrived = 0;
         g->round++;
+        g->working = work;
         pthread_cond_broadcast(&g->moved);
     }
     while (g->round == round && !g->over)
         pthread_cond_wait(&g->moved, &g->lock);
-    if (g->round == round)
+    if (g->round == round) {
         rc = sac_fail(err, SAC_EDEVICE, "%s", g->why.text);
+        while (g->working > 0)
+            pthread_cond_wait(&g->moved, &g->lock);
+    }
+    return rc;
+}
+
+static int begin(struct group *g, struct sac_error *err)
+{
+    pthread_mutex_lock(&g->lock);
+    int rc = meet_for(g, g->world, err);
+    pthread_mutex_unlock(&g->lock);
+    return rc;
+}
+
+/* This one's work is done; until everybody's is. */
+static int end(struct group *g, struct sac_error *err)
+{
+    pthread_mutex_lock(&g->lock);
+    g->working--;
+    pthread_cond_broadcast(&g->moved);
+    int rc = meet_for(g, 0, err);
     pthread_mutex_unlock(&g->lock);
     return rc;
 }
@@ -57,7 +81,7 @@ static int show(struct sac_comm *comm, float *values, size_t count, struct sac_e
     g->values[comm->rank] = values;
     g->counts[comm->rank] = count;
     pthread_mutex_unlock(&g->lock);
-    int rc = meet(g, err);
+    int rc = begin(g, err);
     for (int i = 0; rc == 0 && i < g->world; i++)
         assert(g->counts[i] == count);
     return rc;
@@ -91,7 +115,7 @@ static int all_reduce(struct sac_comm *comm, struct sac_stream *stream, float *v
         return rc;
     for (size_t at = (size_t)comm->rank * BLOCK; at < count; at += step)
         sum_block(g, at, count - at < BLOCK ? count - at : BLOCK);
-    return meet(g, err);
+    return end(g, err);
 }
 
 static int broadcast(struct sac_comm *comm, struct sac_stream *stream, float *values, size_t count,
@@ -105,7 +129,7 @@ static int broadcast(struct sac_comm *comm, struct sac_stream *stream, float *va
         return rc;
     if (comm->rank != root)
         memcpy(values, g->values[root], count * sizeof *values);
-    return meet(g, err);
+    return end(g, err);
 }
 
 static void end_waits(struct sac_comm *comm)

@@ -1,6 +1,10 @@
 #include "ranks/meet.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,7 +27,7 @@ enum {
     MISSING = 8, /* ranks that a sentence names */
 };
 
-static const char magic[8] = "SACMEET";
+static const char magic[8] = "SACMEE2"; /* as the frames are now */
 
 struct hello {
     char magic[8];
@@ -43,7 +47,8 @@ struct peer {
 struct sac_meet {
     struct sac_ranks ranks;
     int local, wait_s;
-    void (*on_lost)(void *user, const char *why);
+    int listener; /* −1: to be made, or done with */
+    void (*on_lost)(void *user, const struct sac_error *why);
     void *user;
     struct peer *peers;
     int peer_count, peer_most;
@@ -159,9 +164,9 @@ static int greet(struct sac_meet *m, struct peer *p, struct sac_error *err)
     return 0;
 }
 
-static void accept_one(struct sac_meet *m, int listener)
+static void accept_one(struct sac_meet *m)
 {
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
     if (fd < 0)
         return;
@@ -174,11 +179,11 @@ static void accept_one(struct sac_meet *m, int listener)
     sac_frames_open(&p->frames, fd);
 }
 
-static int wait_turn(struct sac_meet *m, int listener, struct pollfd *polls, struct sac_error *err)
+static int wait_turn(struct sac_meet *m, struct pollfd *polls, struct sac_error *err)
 {
     int count = m->peer_count;
 
-    polls[0] = (struct pollfd){.fd = listener, .events = POLLIN};
+    polls[0] = (struct pollfd){.fd = m->listener, .events = POLLIN};
     for (int i = 0; i < count; i++)
         polls[i + 1] = (struct pollfd){.fd = m->peers[i].frames.fd, .events = POLLIN};
     poll(polls, (nfds_t)count + 1, TICK_MS);
@@ -191,7 +196,7 @@ static int wait_turn(struct sac_meet *m, int listener, struct pollfd *polls, str
             drop(m, i);
     }
     if (polls[0].revents)
-        accept_one(m, listener);
+        accept_one(m);
     return 0;
 }
 
@@ -216,16 +221,44 @@ static void send_all(struct sac_meet *m, enum sac_frame_kind kind, const void *b
         sac_frames_send(&m->peers[i].frames, kind, bytes, size);
 }
 
+static void send_failure(struct sac_meet *m, const struct sac_error *why)
+{
+    unsigned char bytes[1 + SAC_ERROR_TEXT];
+    size_t size = strlen(why->text);
+
+    bytes[0] = (unsigned char)-why->code;
+    memcpy(bytes + 1, why->text, size);
+    send_all(m, SAC_FRAME_FAIL, bytes, 1 + size);
+}
+
+/* A code that this program does not know is that of a process that is gone. */
+static struct sac_error read_failure(const unsigned char *bytes, size_t size)
+{
+    struct sac_error why = {0};
+    bool known = size > 0 && bytes[0] >= 1 && bytes[0] <= -SAC_EDEVICE;
+
+    sac_fail(&why, known ? -(int)bytes[0] : SAC_EDEVICE, "%.*s", size > 0 ? (int)size - 1 : 0,
+             size > 0 ? (const char *)bytes + 1 : "");
+    return why;
+}
+
+static void shut(struct sac_meet *m)
+{
+    if (m->listener >= 0)
+        close(m->listener);
+    m->listener = -1;
+}
+
 static int wait_for_all(struct sac_meet *m, struct sac_error *err)
 {
     struct pollfd *polls = calloc((size_t)m->peer_most + 1, sizeof *polls);
     uint64_t began = sac_clock_ns();
-    int listener = -1;
-    int rc = polls ? sac_frames_listen(&listener, m->ranks.port, err)
-                   : sac_fail(err, SAC_ENOMEM, "out of memory");
+    int rc = polls ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory");
 
+    if (rc == 0 && m->listener < 0)
+        rc = sac_frames_listen(&m->listener, m->ranks.port, err);
     while (rc == 0 && come_count(m) < m->ranks.world - 1) {
-        rc = wait_turn(m, listener, polls, err);
+        rc = wait_turn(m, polls, err);
         if (rc == 0 && ms_since(began) > (uint64_t)m->wait_s * 1000 &&
             come_count(m) < m->ranks.world - 1)
             rc = tell_missing(m, err);
@@ -235,10 +268,9 @@ static int wait_for_all(struct sac_meet *m, struct sac_error *err)
             drop(m, i);
     if (rc == 0)
         send_all(m, SAC_FRAME_ID, m->id, SAC_COMM_ID);
-    else if (listener >= 0)
-        send_all(m, SAC_FRAME_FAIL, err->text, strlen(err->text));
-    if (listener >= 0)
-        close(listener);
+    else
+        send_failure(m, err);
+    shut(m);
     free(polls);
     return rc;
 }
@@ -259,8 +291,10 @@ static int hear_id(struct sac_meet *m, uint64_t began, struct sac_error *err)
             continue;
         bool open = sac_frames_fill(&p->frames);
         while (sac_frames_next(&p->frames, &kind, &bytes, &size)) {
-            if (kind == SAC_FRAME_FAIL)
-                return sac_fail(err, SAC_EDEVICE, "%.*s", (int)size, bytes);
+            if (kind == SAC_FRAME_FAIL) {
+                struct sac_error why = read_failure(bytes, size);
+                return sac_fail(err, why.code, "%s", why.text);
+            }
             if (kind != SAC_FRAME_ID || size != SAC_COMM_ID)
                 return sac_fail(err, SAC_EFORMAT, "%s:%d is not rank 0 of this run",
                                 m->ranks.master, m->ranks.port);
@@ -274,27 +308,49 @@ static int hear_id(struct sac_meet *m, uint64_t began, struct sac_error *err)
                     m->ranks.master, m->ranks.port, m->wait_s);
 }
 
+/* Each of its names once; on its own machine there is a way that needs none. */
+static int reach_rank_0(const struct sac_meet *m, int *ret_fd, struct sac_error *err)
+{
+    char names[sizeof m->ranks.master], own[HOST] = "", *rest = NULL;
+    int rc = SAC_EIO;
+
+    memcpy(names, m->ranks.master, sizeof names);
+    gethostname(own, sizeof own - 1);
+    for (char *name = strtok_r(names, ",", &rest); rc != 0 && name;
+         name = strtok_r(NULL, ",", &rest)) {
+        struct sac_error none = {0};
+        if (strcmp(name, own) == 0)
+            rc = sac_frames_connect(ret_fd, "localhost", m->ranks.port, HELLO_MS, &none);
+        *err = (struct sac_error){0};
+        if (rc != 0)
+            rc = sac_frames_connect(ret_fd, name, m->ranks.port, HELLO_MS, err);
+    }
+    return rc;
+}
+
 static int come(struct sac_meet *m, struct sac_error *err)
 {
     struct hello hello = hello_of(m);
     uint64_t began = sac_clock_ns();
     struct sac_error why = {0};
+    char host[sizeof m->ranks.master];
     int rc = 1, fd;
 
     m->peers[0] = (struct peer){.frames.fd = -1};
     m->peer_count = 1;
-    name_peer(m, &m->peers[0], m->ranks.master);
+    snprintf(host, sizeof host, "%.*s", (int)strcspn(m->ranks.master, ","), m->ranks.master);
+    name_peer(m, &m->peers[0], host);
     while (rc == 1 && ms_since(began) < (uint64_t)m->wait_s * 1000) {
         why = (struct sac_error){0};
-        if (sac_frames_connect(&fd, m->ranks.master, m->ranks.port, HELLO_MS, &why) != 0) {
-            poll(NULL, 0, TICK_MS);
-            continue;
+        if (reach_rank_0(m, &fd, &why) == 0) {
+            sac_frames_open(&m->peers[0].frames, fd);
+            sac_frames_send(&m->peers[0].frames, SAC_FRAME_HELLO, &hello, sizeof hello);
+            rc = hear_id(m, began, err);
         }
-        sac_frames_open(&m->peers[0].frames, fd);
-        sac_frames_send(&m->peers[0].frames, SAC_FRAME_HELLO, &hello, sizeof hello);
-        rc = hear_id(m, began, err);
-        if (rc == 1)
+        if (rc == 1) {
             sac_frames_close(&m->peers[0].frames);
+            poll(NULL, 0, TICK_MS);
+        }
     }
     return rc == 1 ? sac_fail(err, SAC_EDEVICE, "rank 0 was not met at %s:%d within %d s: %s",
                               m->ranks.master, m->ranks.port, m->wait_s,
@@ -305,36 +361,34 @@ static int come(struct sac_meet *m, struct sac_error *err)
 /* ---- Watching ---------------------------------------------------------------- */
 
 /* Under the lock, which it leaves: rank 0 tells the others. */
-static void lose(struct sac_meet *m, const char *why)
+static void lose(struct sac_meet *m, const struct sac_error *why)
 {
-    bool first = !m->lost;
-
-    if (!first)
+    if (m->lost)
         return;
     m->lost = true;
-    sac_fail(&m->why, SAC_EDEVICE, "%s", why);
+    m->why = *why;
     if (m->ranks.rank == 0)
-        send_all(m, SAC_FRAME_FAIL, why, strlen(why));
+        send_failure(m, why);
     pthread_cond_broadcast(&m->moved);
     pthread_mutex_unlock(&m->lock);
-    m->on_lost(m->user, m->why.text);
+    m->on_lost(m->user, &m->why);
     pthread_mutex_lock(&m->lock);
 }
 
 static void lose_peer(struct sac_meet *m, struct peer *p, const char *how)
 {
-    char why[sizeof p->name + 128];
+    struct sac_error why = {0};
 
-    snprintf(why, sizeof why, "%s is gone: %s", p->name, how);
+    sac_fail(&why, SAC_EDEVICE, "%s is gone: %s", p->name, how);
     sac_frames_close(&p->frames);
     if (!p->left)
-        lose(m, why);
+        lose(m, &why);
     pthread_cond_broadcast(&m->moved);
 }
 
 static void hear(struct sac_meet *m, struct peer *p)
 {
-    char why[SAC_FRAME_MOST + 1];
+    struct sac_error why;
     enum sac_frame_kind kind;
     const unsigned char *bytes;
     size_t size;
@@ -345,8 +399,8 @@ static void hear(struct sac_meet *m, struct peer *p)
         if (kind == SAC_FRAME_BYE)
             p->left = true;
         if (kind == SAC_FRAME_FAIL) {
-            snprintf(why, sizeof why, "%.*s", (int)size, bytes);
-            lose(m, why);
+            why = read_failure(bytes, size);
+            lose(m, &why);
         }
     }
     if (!open)
@@ -392,12 +446,13 @@ static void *watch(void *argument)
 {
     struct sac_meet *m = argument;
     struct pollfd *polls = calloc((size_t)m->peer_most + 1, sizeof *polls);
+    const struct sac_error none = {SAC_ENOMEM, "out of memory for watching the other ranks"};
 
     pthread_mutex_lock(&m->lock);
     for (int i = 0; i < m->peer_count; i++)
         m->peers[i].heard_ns = sac_clock_ns();
     if (!polls)
-        lose(m, "out of memory for watching the other ranks");
+        lose(m, &none);
     while (!m->stop && polls)
         watch_turn(m, polls);
     pthread_mutex_unlock(&m->lock);
@@ -407,6 +462,47 @@ static void *watch(void *argument)
 
 /* ---- What others call -------------------------------------------------------- */
 
+static void add_name(char *names, size_t size, const char *name)
+{
+    size_t used = strlen(names);
+
+    if (used + strlen(name) + 2 <= size)
+        snprintf(names + used, size - used, "%s%s", used ? "," : "", name);
+}
+
+/* Its name, then its addresses: not every network knows names. */
+static void add_addresses(char *names, size_t size)
+{
+    struct ifaddrs *all = NULL;
+    char text[NI_MAXHOST];
+
+    if (getifaddrs(&all) != 0)
+        return;
+    for (const struct ifaddrs *a = all; a; a = a->ifa_next)
+        if (a->ifa_addr && a->ifa_addr->sa_family == AF_INET && (a->ifa_flags & IFF_UP) &&
+            !(a->ifa_flags & IFF_LOOPBACK) &&
+            getnameinfo(a->ifa_addr, sizeof(struct sockaddr_in), text, sizeof text, NULL, 0,
+                        NI_NUMERICHOST) == 0)
+            add_name(names, size, text);
+    freeifaddrs(all);
+}
+
+int sac_meet_listen(int *ret_listener, int *ret_port, char *ret_hosts, size_t size,
+                    struct sac_error *err)
+{
+    char own[HOST] = "";
+    int rc = sac_frames_listen(ret_listener, 0, err);
+
+    if (rc != 0)
+        return rc;
+    gethostname(own, sizeof own - 1);
+    ret_hosts[0] = 0;
+    add_name(ret_hosts, size, own);
+    add_addresses(ret_hosts, size);
+    *ret_port = sac_frames_port(*ret_listener);
+    return 0;
+}
+
 int sac_meet_new(struct sac_meet **ret, const struct sac_meet_options *options,
                  unsigned char id[SAC_COMM_ID], struct sac_error *err)
 {
@@ -414,15 +510,18 @@ int sac_meet_new(struct sac_meet **ret, const struct sac_meet_options *options,
     struct sac_meet *m;
     int rc;
 
+    m = ranks->world <= SAC_MEET_MOST ? calloc(1, sizeof *m) : NULL;
+    if (!m && options->listens)
+        close(options->listener);
     if (ranks->world > SAC_MEET_MOST)
         return sac_fail(err, SAC_ELIMIT, "%d processes; at most %d can meet", ranks->world,
                         SAC_MEET_MOST);
-    m = calloc(1, sizeof *m);
     if (!m)
         return sac_fail(err, SAC_ENOMEM, "out of memory");
     *m = (struct sac_meet){.ranks = *ranks,
                            .local = options->local,
                            .wait_s = options->wait_s > 0 ? options->wait_s : SAC_COMM_JOIN_S,
+                           .listener = options->listens ? options->listener : -1,
                            .on_lost = options->on_lost,
                            .user = options->user,
                            .id = id};
@@ -453,6 +552,7 @@ void sac_meet_free(struct sac_meet *m)
         pthread_mutex_unlock(&m->lock);
         pthread_join(m->thread, NULL);
     }
+    shut(m);
     for (int i = 0; i < m->peer_count; i++)
         sac_frames_close(&m->peers[i].frames);
     pthread_cond_destroy(&m->moved);
@@ -461,13 +561,13 @@ void sac_meet_free(struct sac_meet *m)
     free(m);
 }
 
-void sac_meet_tell(struct sac_meet *m, const char *why)
+void sac_meet_tell(struct sac_meet *m, const struct sac_error *why)
 {
     pthread_mutex_lock(&m->lock);
     if (!m->lost) {
         m->lost = true;
-        sac_fail(&m->why, SAC_EDEVICE, "%s", why);
-        send_all(m, SAC_FRAME_FAIL, why, strlen(why));
+        m->why = *why;
+        send_failure(m, why);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -497,7 +597,7 @@ int sac_meet_leave(struct sac_meet *m, struct sac_error *err)
         pthread_cond_timedwait(&m->moved, &m->lock, &until);
     }
     if (m->lost && m->ranks.rank != 0)
-        rc = sac_fail(err, SAC_EDEVICE, "%s", m->why.text);
+        rc = sac_fail(err, m->why.code, "%s", m->why.text);
     pthread_mutex_unlock(&m->lock);
     return rc;
 }

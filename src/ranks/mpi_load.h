@@ -1,7 +1,8 @@
 /*
  * Ranks that MPI started, on the CPU: a communicator over MPI_COMM_WORLD, from a module
  * that is loaded at run time (saccade_mpi.so), so that the program starts without MPI.
- * MPI itself stops all when one of its processes dies, and says which.
+ * MPI itself stops all when one of its processes dies, and says which; one that stands
+ * still it does not notice (ranks/meet.h does).
  */
 #ifndef SAC_RANKS_MPI_LOAD_H
 #define SAC_RANKS_MPI_LOAD_H

@@ -61,7 +61,7 @@ static void step_aside(struct sac_ranks *r, get_fn *get)
 }
 
 static int read_place(struct sac_ranks *r, get_fn *get, const char *rank, const char *world,
-                      const char *local, struct sac_error *err)
+                      const char *local, const char *locals, struct sac_error *err)
 {
     int rc = need(get, world, rank, err);
 
@@ -73,6 +73,8 @@ static int read_place(struct sac_ranks *r, get_fn *get, const char *rank, const 
         rc = read_number(get, rank, 0, r->world - 1, &r->rank, err);
     if (rc == 0)
         rc = read_number(get, local, 0, SAC_RANKS_MAX - 1, &r->local, err);
+    if (rc == 0)
+        rc = read_number(get, locals, 1, SAC_RANKS_MAX, &r->locals, err);
     return rc;
 }
 
@@ -82,15 +84,16 @@ int sac_ranks_read(struct sac_ranks *ret, get_fn *get, struct sac_error *err)
     int tasks = 1, rc = 0;
 
     if (get("RANK") || get("WORLD_SIZE")) {
-        rc = read_place(&r, get, "RANK", "WORLD_SIZE", "LOCAL_RANK", err);
+        rc = read_place(&r, get, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", err);
     } else if (get("OMPI_COMM_WORLD_SIZE")) {
         r.mpi = true;
         rc = read_place(&r, get, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-                        "OMPI_COMM_WORLD_LOCAL_RANK", err);
+                        "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", err);
     } else {
         rc = read_number(get, "SLURM_NTASKS", 1, SAC_RANKS_MAX, &tasks, err);
         if (rc == 0 && tasks > 1)
-            rc = read_place(&r, get, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", err);
+            rc = read_place(&r, get, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID",
+                            "SLURM_NTASKS_PER_NODE", err);
     }
     if (rc == 0 && r.world > 1 && !r.mpi)
         rc = read_master(&r, get, err);
@@ -102,6 +105,14 @@ int sac_ranks_read(struct sac_ranks *ret, get_fn *get, struct sac_error *err)
 }
 
 /* ---- What ------------------------------------------------------------------ */
+
+int sac_ranks_cores(int usable, int online, int processes, int count)
+{
+    int shared = online / (processes > 0 ? processes : 1);
+    int own = (usable < shared ? usable : shared) / count;
+
+    return own > 0 ? own : 1;
+}
 
 int sac_ranks_batch(int batch, enum sac_batch_rule rule, int devices, int *ret_whole,
                     struct sac_error *err)

@@ -18,20 +18,27 @@ enum { SAC_RANKS_MAX = 65536, SAC_RANK_HOST = 256 };
 struct sac_ranks {
     int rank, world;
     int local;                  /* its place on its machine: which GPUs are its own */
+    int locals;                 /* processes on its machine; 0: it was not said */
     bool mpi;                   /* MPI started it */
     char master[SAC_RANK_HOST]; /* where rank 0 is met; "" when alone */
     int port;
 };
 
-/* From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK, as torchrun and
- * Kubernetes' training operators set them; where RANK and WORLD_SIZE are not set, from
- * Open MPI's OMPI_COMM_WORLD_RANK, _SIZE and _LOCAL_RANK, which need no master, or from
- * Slurm's SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID, if there is more than one of them.
+/* From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, LOCAL_RANK and LOCAL_WORLD_SIZE, as
+ * torchrun and Kubernetes' training operators set them; where RANK and WORLD_SIZE are not
+ * set, from Open MPI's OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK and _LOCAL_SIZE, which need
+ * no master, or from Slurm's SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and
+ * SLURM_NTASKS_PER_NODE, if there is more than one of them.
  * Where torchrun keeps a store of its own at MASTER_PORT, the port is the next.
  * None of them: alone. Half a set, or a number that cannot be, is SAC_EINVAL with the
  * variable's name. `get` is getenv(), or a test's. */
 int sac_ranks_read(struct sac_ranks *ret, const char *(*get)(const char *name),
                    struct sac_error *err);
+
+/* Cores for each of `count` ranks of a process that may use `usable` of its machine's
+ * `online`, which `processes` (0: one) share; at least 1. Where each was given cores of its
+ * own these are not shared once more. */
+int sac_ranks_cores(int usable, int online, int processes, int count);
 
 /* What a layer's batch size means for `devices` of them in all. */
 enum sac_batch_rule {

@@ -247,10 +247,10 @@ bool sac_batcher_cancel(struct sac_batcher *b, struct sac_job *job)
 }
 
 /* With the lock. A lane that leaves what waits to a faster, busy one looks again
- * after a while: that one may be late. */
+ * when that one should be done: it may be late. */
 static void sleep_lane(struct sac_batcher *b, int lane)
 {
-    uint64_t bit = 1ull << lane, look_again_ns = 2000000;
+    uint64_t bit = 1ull << lane;
     struct timespec until;
 
     b->asleep |= bit;
@@ -259,7 +259,8 @@ static void sleep_lane(struct sac_batcher *b, int lane)
         pthread_cond_wait(&b->conds[lane], &b->lock);
     } else {
         clock_gettime(CLOCK_MONOTONIC, &until);
-        uint64_t ns = (uint64_t)until.tv_nsec + look_again_ns;
+        uint64_t ns =
+            (uint64_t)until.tv_nsec + sac_scheduler_look_again(b->scheduler, lane, b->clock());
         until.tv_sec += (time_t)(ns / 1000000000);
         until.tv_nsec = (long)(ns % 1000000000);
         pthread_cond_timedwait(&b->conds[lane], &b->lock, &until);

@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,9 +117,15 @@ void sac_calls_cancel(struct sac_service *service)
     }
 }
 
-static void flush_posted(void *user)
+void sac_calls_deliver(struct sac_http_mail *mail)
 {
-    sac_calls_flush(user);
+    struct sac_service *service =
+        (struct sac_service *)((char *)mail - offsetof(struct sac_service, done_mail));
+
+    pthread_mutex_lock(&service->done_lock);
+    service->done_told = false;
+    pthread_mutex_unlock(&service->done_lock);
+    sac_calls_flush(service);
 }
 
 /* Any thread. One wake-up serves all calls that are done by then. */
@@ -129,9 +136,9 @@ static void call_done(struct sac_call *call)
     pthread_mutex_lock(&service->done_lock);
     call->next = service->done;
     service->done = call;
-    bool tell = !service->done_told;
-    if (tell) /* without memory the next one tells */
-        service->done_told = sac_http_server_post(service->http, flush_posted, service) == 0;
+    if (!service->done_told)
+        sac_http_server_mail(service->http, &service->done_mail);
+    service->done_told = true;
     pthread_mutex_unlock(&service->done_lock);
 }
 
@@ -282,7 +289,6 @@ void sac_calls_flush(struct sac_service *service)
     pthread_mutex_lock(&service->done_lock);
     struct sac_call *call = reversed(service->done);
     service->done = NULL;
-    service->done_told = false;
     pthread_mutex_unlock(&service->done_lock);
     while (call) {
         struct sac_call *next = call->next;

@@ -8,7 +8,8 @@ enum {
     QUEUE_MIN = 64,   /* as many clients may come at once; deadlines still bound it */
     FAILURES_MAX = 3, /* batches a job may be lost with before it is given up */
     PRIORITY_MAX = 15,
-    SMOOTHING = 8,     /* a new measurement weighs 1/8 */
+    SMOOTHING = 8, /* a new measurement weighs 1/8 */
+    OVERLAP_SMOOTHING = 16,
     STALE_NOTES = 256, /* a size not used for so long is tried again */
 };
 
@@ -18,6 +19,9 @@ _Static_assert(1 << (SAC_BATCH_SIZES - 1) == SAC_BATCH_MAX,
                "its largest size is the largest batch");
 
 static const uint64_t unknown_ns = 1000000; /* one picture, before anything was measured */
+static const double overlap_max = 0.5;
+static const uint64_t grace_ns = 200000; /* a lane may be done a little late */
+static const uint64_t look_again_ns = 2000000;
 
 /* A time, smoothed, and the best ever seen; best 0: a guess. */
 struct cost {
@@ -58,6 +62,7 @@ struct sac_scheduler {
     int leader;             /* −1: none */
     bool lent;              /* the leader runs on the cores of all */
     uint64_t arrived_ns[2]; /* the last submission, and the one before it; 0: none */
+    double overlap;         /* what share of submissions found others there, of late */
     struct sac_batcher_counters counters;
 };
 
@@ -365,6 +370,14 @@ static uint64_t free_at(const struct sac_scheduler *s, int index, uint64_t now)
     return lane->until_ns > now ? lane->until_ns : now + (now - lane->until_ns);
 }
 
+static bool is_any_busy(const struct sac_scheduler *s)
+{
+    for (int l = 0; l < s->lane_count; l++)
+        if (s->lanes[l].batches)
+            return true;
+    return false;
+}
+
 static double backlog_ns(const struct sac_scheduler *s)
 {
     double sum = 0;
@@ -430,6 +443,7 @@ int sac_scheduler_submit(struct sac_scheduler *s, struct sac_job *job, uint64_t 
     job->arrived_ns = now;
     s->arrived_ns[1] = s->arrived_ns[0];
     s->arrived_ns[0] = now;
+    s->overlap += ((s->queued > 0 || is_any_busy(s)) - s->overlap) / OVERLAP_SMOOTHING;
     job->failures = 0;
     enqueue(s, job, &model->queue);
     s->counters.submitted++;
@@ -481,14 +495,6 @@ static int capacity(const struct table *table, int sizes_max, uint64_t span, int
     return done < enough ? done : enough;
 }
 
-static bool is_any_busy(const struct sac_scheduler *s)
-{
-    for (int l = 0; l < s->lane_count; l++)
-        if (s->lanes[l].batches)
-            return true;
-    return false;
-}
-
 /* Whether the lane's cores and those of the others do one picture sooner together. */
 static bool is_sooner_together(const struct sac_scheduler *s, const struct model *model, int lane)
 {
@@ -516,7 +522,7 @@ bool sac_scheduler_join(struct sac_scheduler *s, int lane, int model_index, uint
     uint64_t took = model->lanes[lane].together.smooth, before = s->arrived_ns[1];
 
     if (lane != s->leader || s->queued > 0 || !is_sooner_together(s, model, lane) ||
-        (before && now - before < took))
+        (before && now - before < took) || s->overlap > overlap_max)
         return false;
     for (int l = 0; l < s->lane_count; l++)
         if (l == lane ? s->lanes[l].batches != 1 : s->lanes[l].batches > 0)
@@ -709,6 +715,18 @@ int sac_scheduler_wake(const struct sac_scheduler *s, uint64_t but, uint64_t now
     *ret_leave = best >= 0 && is_any_busy(s) &&
                  others_sooner(s, s->models[m], best, 0, now, work_of(s, s->models[m]));
     return best;
+}
+
+uint64_t sac_scheduler_look_again(const struct sac_scheduler *s, int lane, uint64_t now)
+{
+    uint64_t first = UINT64_MAX;
+
+    for (int l = 0; l < s->lane_count; l++) {
+        const struct lane *other = &s->lanes[l];
+        if (l != lane && other->up && other->batches && free_at(s, l, now) < first)
+            first = free_at(s, l, now);
+    }
+    return first == UINT64_MAX ? look_again_ns : first - now + grace_ns;
 }
 
 void sac_scheduler_done(struct sac_scheduler *s, int index)

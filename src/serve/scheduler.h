@@ -17,9 +17,11 @@
  *
  * One lane, the leader, may be able to run a picture on the cores of all lanes
  * ("together"). It may while nothing else runs or waits, when that is believed to be
- * sooner by a sixteenth, and when nothing came in the time that it takes before: cores
- * that are about to be wanted do more with a picture each. The other lanes take nothing
- * until it is done.
+ * sooner by a sixteenth, when nothing came in the time that it takes before, and while at
+ * most half of the jobs, of late, found others there when they came: cores that are about
+ * to be wanted do more with a picture each. (The rate of arrivals would not do: one client
+ * that sends as soon as it has its answer keeps the cores busy, and gains most.) The other
+ * lanes take nothing until it is done.
  *
  * What a batch of n takes on a lane is n × decode + compute(n), both smoothed.
  * The best ever seen of each is kept beside them: what could not be met even at
@@ -85,6 +87,10 @@ void sac_scheduler_lane_up(struct sac_scheduler *scheduler, int lane);
  * *ret_leave: it should leave the job to a busy lane, if that one is in time. */
 int sac_scheduler_wake(const struct sac_scheduler *scheduler, uint64_t but, uint64_t now_ns,
                        bool *ret_leave);
+
+/* How long a lane that was offered no job waits before it asks again: another was to be
+ * done sooner, and may be late by then. */
+uint64_t sac_scheduler_look_again(const struct sac_scheduler *scheduler, int lane, uint64_t now_ns);
 
 int sac_scheduler_queued(const struct sac_scheduler *scheduler);
 /* The counters, all but those that only the caller knows. */

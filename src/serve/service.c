@@ -208,6 +208,7 @@ int sac_service_new(struct sac_service **ret, const struct sac_service_options *
         return sac_fail(err, SAC_ENOMEM, "the service: out of memory");
     service->options = *options;
     service->live.live_next = service->live.live_prev = &service->live;
+    service->done_mail.deliver = sac_calls_deliver;
     init_locks(service);
     for (int d = 0; d < SAC_LANES_MAX; d++)
         service->monitor.shown[d] = (struct sac_device_gauges){-1, -1, -1, -1, -1};
@@ -263,6 +264,7 @@ static void stop_lanes(struct sac_service *service)
 
 int sac_service_run(struct sac_service *service, struct sac_error *err)
 {
+    sac_cpu_be_prompt(); /* the lanes compute on the same cores */
     int rc = sac_http_server_run(service->http, err);
 
     stop_lanes(service);

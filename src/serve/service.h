@@ -148,7 +148,8 @@ struct sac_service {
 
     pthread_mutex_t done_lock; /* guards done and done_told */
     struct sac_call *done;
-    bool done_told; /* the loop will look */
+    bool done_told; /* done_mail is on its way */
+    struct sac_http_mail done_mail;
 
     /* The loop thread's. */
     struct sac_call live; /* the ends of a ring */
@@ -198,6 +199,7 @@ void sac_call_free(struct sac_call *call);
 void sac_picture_end(struct sac_picture *picture, int code, const char *sentence);
 /* Loop thread, or after the loop has ended: answers the calls that are done. */
 void sac_calls_flush(struct sac_service *service);
+void sac_calls_deliver(struct sac_http_mail *mail); /* the service's done_mail: does it */
 void sac_calls_cancel(struct sac_service *service);
 void sac_calls_free_spares(struct sac_service *service);
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/cpu.h"
+#include "ranks/abort.h"
 #include "ranks/group.h"
 #include "ranks/meet.h"
 #include "ranks/mpi_load.h"
@@ -36,7 +37,7 @@ struct crew {
     pthread_cond_t moved;
     bool over, through;
     struct sac_error why;  /* of the first failure */
-    struct sac_error said; /* to all, when it was over */
+    struct sac_error said; /* to all, when it was over: here or in another process */
 };
 
 static int world_of(const struct crew *c)
@@ -56,30 +57,31 @@ static int rank_of(const struct member *m)
 
 /* ---- When one fails ---------------------------------------------------------- */
 
-/* True the first time; `cause`, if it is one of ours, is then why, before those who are
- * ended by it can say what they have of it. */
-static bool end_all(struct crew *c, const char *why, const struct sac_error *cause)
+/* True the first time. One of `ours` is then why, before those who are ended by it can say
+ * what they have of it. */
+static bool end_all(struct crew *c, const struct sac_error *why, bool ours)
 {
+    struct sac_comm *comms[2 * SAC_GROUP_MAX] = {NULL};
+
     pthread_mutex_lock(&c->lock);
     bool first = !c->over;
     c->over = true;
     if (first)
-        sac_fail(&c->said, SAC_EDEVICE, "%s", why);
-    if (first && cause)
-        c->why = *cause;
+        c->said = *why;
+    if (first && ours)
+        c->why = *why;
     for (int i = 0; first && i < c->options->count; i++) {
-        if (c->members[i].comm)
-            sac_comm_abort(c->members[i].comm, why);
-        if (c->members[i].neighbours)
-            sac_comm_abort(c->members[i].neighbours, why);
+        comms[2 * i] = c->members[i].comm;
+        comms[2 * i + 1] = c->members[i].neighbours;
     }
+    sac_comms_abort(comms, 2 * c->options->count, why->text);
     pthread_mutex_unlock(&c->lock);
     return first;
 }
 
-static void on_lost(void *user, const char *why)
+static void on_lost(void *user, const struct sac_error *why)
 {
-    end_all(user, why, NULL);
+    end_all(user, why, false);
 }
 
 /* A library may notice before the meet does that another rank is gone, but not whose. */
@@ -105,13 +107,15 @@ static void fail(struct member *m, const struct sac_error *err)
     if (world_of(c) > 1) {
         sac_error_prefix(&why, "rank %d (%s)", rank_of(m),
                          c->options->devices[m->index]->info.name);
-        bool first = end_all(c, why.text, &why);
-        if (!first) /* it failed for another's sake */
+        bool first = end_all(c, &why, true);
+        if (first && c->meet)
+            sac_meet_tell(c->meet, &why);
+        if (!first) /* it failed for another's sake, and as that one did */
             why = *err;
-        else if (c->meet)
-            sac_meet_tell(c->meet, why.text);
     }
     pthread_mutex_lock(&c->lock);
+    if (c->over)
+        why.code = c->said.code;
     if (c->why.code == 0)
         c->why = why;
     pthread_mutex_unlock(&c->lock);
@@ -186,8 +190,12 @@ static int join(struct member *m, struct sac_error *err)
 {
     struct crew *c = m->crew;
     struct sac_device *device = c->options->devices[m->index];
-    const struct sac_comm_place place = {
-        .id = c->id, .rank = rank_of(m), .world = world_of(c), .stop = is_over, .user = c};
+    const struct sac_comm_place place = {.id = c->id,
+                                         .rank = rank_of(m),
+                                         .world = world_of(c),
+                                         .processes = c->process.world,
+                                         .stop = is_over,
+                                         .user = c};
     struct sac_error why = {0};
     struct sac_comm *comm = NULL;
 
@@ -214,6 +222,13 @@ static void part(struct member *m)
     sac_comm_free(neighbours);
 }
 
+/* MPI's farewell waits for rank 0's, and cannot be ended: all take leave of each other
+ * before. */
+static bool by_mpi(const struct crew *c)
+{
+    return c->process.world > 1 && c->options->devices[0]->info.host_memory;
+}
+
 static void *run_member(void *argument)
 {
     struct member *m = argument;
@@ -231,12 +246,15 @@ static void *run_member(void *argument)
     }
     if (rc == 0)
         rc = sac_trainer_new(&trainer, &options, &err);
+    if (rc == 0 && m->index == 0 && m->crew->options->on_begin)
+        m->crew->options->on_begin(options.user);
     if (rc == 0)
         rc = sac_trainer_run(trainer, &err);
     if (rc != 0)
         fail(m, &err);
     sac_trainer_free(trainer);
-    part(m);
+    if (!by_mpi(m->crew))
+        part(m);
     return NULL;
 }
 
@@ -267,20 +285,55 @@ static int make_id(struct crew *c, struct sac_error *err)
     return c->process.rank == 0 ? device->table->comm_id(device, c->id, err) : 0;
 }
 
-/* By MPI, or where ranks met at rank 0's address. */
+/* Processes that MPI started have no address from the environment: rank 0 makes one, which
+ * MPI brings to the others. Port 0: it could not. */
+static int make_address(struct crew *c, struct sac_comm *mpi, struct sac_meet_options *how,
+                        struct sac_error *err)
+{
+    struct {
+        char hosts[SAC_RANK_HOST];
+        int32_t port;
+    } at = {.port = 0};
+    int rc = 0, port = 0;
+
+    if (c->process.rank == 0)
+        rc = sac_meet_listen(&how->listener, &port, at.hosts, sizeof at.hosts, err);
+    how->listens = c->process.rank == 0 && rc == 0;
+    at.port = port;
+    int sent = sac_comm_broadcast(mpi, NULL, (float *)(void *)&at, sizeof at / sizeof(float), 0,
+                                  rc == 0 ? err : NULL);
+    rc = rc == 0 ? sent : rc;
+    if (rc == 0 && at.port == 0)
+        rc = sac_fail(err, SAC_EIO, "rank 0 has no port at which to be met");
+    if (rc != 0 && how->listens)
+        close(how->listener);
+    c->process.port = at.port;
+    memcpy(c->process.master, at.hosts, sizeof at.hosts);
+    return rc;
+}
+
+/* Where all processes meet at rank 0's address, and watch each other. `mpi`: of those that
+ * MPI started; NULL. */
+static int meet(struct crew *c, struct sac_comm *mpi, struct sac_error *err)
+{
+    struct sac_meet_options how = {
+        .ranks = &c->process, .local = c->options->count, .on_lost = on_lost, .user = c};
+    int rc = mpi ? make_address(c, mpi, &how, err) : 0;
+
+    return rc == 0 ? sac_meet_new(&c->meet, &how, c->id, err) : rc;
+}
+
+/* MPI is needed no longer than for that. */
 static int reach_processes(struct crew *c, struct sac_error *err)
 {
-    const struct sac_meet_options how = {
-        .ranks = &c->process, .local = c->options->count, .on_lost = on_lost, .user = c};
-    struct sac_comm *comm = NULL;
-    int rc;
+    struct sac_comm *mpi = NULL;
+    int rc = c->process.mpi ? sac_mpi_comm_new(&mpi, &c->process, err) : 0;
 
-    if (!c->process.mpi)
-        return sac_meet_new(&c->meet, &how, c->id, err);
-    rc = sac_mpi_comm_new(&comm, &c->process, err);
     if (rc == 0)
-        rc = sac_comm_broadcast(comm, NULL, (float *)c->id, sizeof c->id / sizeof(float), 0, err);
-    sac_comm_free(comm);
+        rc = meet(c, mpi, err);
+    if (rc != 0 && mpi)
+        sac_comm_abort(mpi, err->text);
+    sac_comm_free(mpi);
     return rc;
 }
 
@@ -308,6 +361,20 @@ static int reach_devices(struct crew *c, struct sac_error *err)
     return rc == 0 ? reach_neighbours(c, err) : rc;
 }
 
+/* Sums go by MPI, however the processes were started. */
+static int reach_by_mpi(struct crew *c, struct sac_error *err)
+{
+    struct sac_comm *comm = NULL;
+    int rc = sac_mpi_comm_new(&comm, &c->process, err);
+
+    c->members[0].comm = comm;
+    if (rc == 0)
+        rc = meet(c, c->process.mpi ? comm : NULL, err);
+    if (rc != 0 && comm) /* without a farewell MPI ends the others */
+        sac_comm_abort(comm, err->text);
+    return rc;
+}
+
 static int reach_hosts(struct crew *c, struct sac_error *err)
 {
     struct sac_comm *comms[SAC_GROUP_MAX];
@@ -318,7 +385,7 @@ static int reach_hosts(struct crew *c, struct sac_error *err)
                         "%d ranks on the CPU in each of %d processes: expected one a process",
                         count, c->process.world);
     if (c->process.world > 1)
-        return sac_mpi_comm_new(&c->members[0].comm, &c->process, err);
+        return reach_by_mpi(c, err);
     rc = sac_group_new(comms, count, err);
     for (int i = 0; rc == 0 && i < count; i++)
         c->members[i].comm = comms[i];
@@ -332,16 +399,16 @@ static int reach(struct crew *c, struct sac_error *err)
     return c->options->devices[0]->info.host_memory ? reach_hosts(c, err) : reach_devices(c, err);
 }
 
-/* The cores of a machine are shared by the ranks of a process. */
+/* The cores of a machine are shared by its processes and their ranks. */
 static void share_cores(struct crew *c)
 {
-    int count = c->options->count, each = sac_cpu_count() / count;
+    int each = sac_ranks_cores(sac_cpu_count(), (int)sysconf(_SC_NPROCESSORS_ONLN),
+                               c->process.locals, c->options->count);
 
-    if (count == 1)
-        return;
-    each = each > 0 ? each : 1;
+    if (c->process.world > 1 || c->options->count > 1)
+        c->trainer.cores = each;
     if (c->trainer.threads == 0)
-        c->trainer.threads = each;
+        c->trainer.threads = c->trainer.cores;
 }
 
 int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
@@ -359,7 +426,6 @@ int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
     c->options = options;
     c->trainer = *options->trainer;
     c->process = options->process ? *options->process : (struct sac_ranks){.world = 1};
-    c->trainer.sharers = options->count;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->moved, NULL);
     for (int i = 0; i < options->count; i++)
@@ -373,10 +439,10 @@ int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err)
         end_watch(c);
         rc = c->why.code ? sac_fail(err, c->why.code, "%s", c->why.text) : 0;
     }
-    for (int i = 0; i < options->count; i++)
-        part(&c->members[i]);
     if (rc == 0 && c->meet)
         rc = sac_meet_leave(c->meet, err);
+    for (int i = 0; i < options->count; i++)
+        part(&c->members[i]);
     sac_meet_free(c->meet);
     pthread_cond_destroy(&c->moved);
     pthread_mutex_destroy(&c->lock);

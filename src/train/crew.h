@@ -22,9 +22,12 @@ struct sac_crew_options {
     const struct sac_ranks *process; /* this one among others; NULL: alone */
     /* A rank that is alone sums through its communicator, too: to see what that costs. */
     bool communicates;
+    /* With the trainer's `user`, on the caller's thread, in each process, whatever its ranks:
+     * from now on `request` is asked. NULL: nobody wants to know. */
+    void (*on_begin)(void *user);
 };
 
-/* A rank that was lost is SAC_EDEVICE. */
+/* The code of who failed first, in every process: a rank that was lost is SAC_EDEVICE. */
 int sac_crew_run(const struct sac_crew_options *options, struct sac_error *err);
 
 #endif

@@ -7,8 +7,8 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "formats/message.h"
-#include "net/fillers.h"
 #include "net/layer.h"
+#include "train/split_loss.h"
 
 /* The state of the solver and what the options add to it. */
 static int net_options(struct sac_phase_net *p, const struct sac_phase_options *options,
@@ -121,6 +121,22 @@ static int read_message(struct sac_phase_net *p, const struct sac_phase_options 
     return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
 }
 
+/* Of the phase's layers, in the file's order. The bytes are written anew: the net is made
+ * from them. */
+static int split_losses(struct sac_phase_net *p, const struct sac_phase_options *options,
+                        struct sac_buf *bytes, struct sac_error *err)
+{
+    const Caffe__NetParameter *file = p->file.net;
+    int rc = 0, next = 0;
+
+    if (options->world <= 1 || options->batch_rule != SAC_BATCH_SPLIT)
+        return 0;
+    for (size_t i = 0; rc == 0 && i < file->n_layer && next < p->layer_count; i++)
+        if (file->layer[i] == p->layers[next] && ++next)
+            rc = sac_split_loss(file->layer[i], options->world, p->file.arena, err);
+    return rc == 0 ? write_message(bytes, p->message, options->path, err) : rc;
+}
+
 /* ---- The net --------------------------------------------------------------- */
 
 enum { INPUTS_MAX = SAC_PHASE_FEEDS_MAX * SAC_SOURCE_SETS_MAX };
@@ -203,6 +219,30 @@ static bool is_dummy(const struct sac_phase_feed *f)
     return strcmp(f->layer->type, "DummyData") == 0;
 }
 
+/* Where a feed stands when the main one has given `position` items: after as many batches,
+ * and parts of one where it was of another size once. */
+static int follow(const struct sac_phase_feed *f, const struct sac_phase_feed *first,
+                  int64_t position, int64_t *ret, struct sac_error *err)
+{
+    int64_t product = 0;
+
+    if (f == first)
+        *ret = position;
+    else if (__builtin_mul_overflow(position, f->items, &product))
+        return sac_fail(err, SAC_ELIMIT, "layer \"%.64s\": %lld items of \"%.64s\" are too many",
+                        f->layer->name, (long long)position, first->layer->name);
+    else if (product % first->items != 0)
+        return sac_fail(err, SAC_EINVAL,
+                        "layer \"%.64s\": %lld items of \"%.64s\" were used, beside which this "
+                        "one cannot stand at a whole item: its batches are of %lld where those "
+                        "are of %lld; expected the batch and the ranks of before",
+                        f->layer->name, (long long)position, first->layer->name,
+                        (long long)f->items, (long long)first->items);
+    else
+        *ret = product / first->items;
+    return 0;
+}
+
 /* Another source and its mean take the place of the main one's. */
 static int open_feed(struct sac_phase_net *p, struct sac_phase_feed *f,
                      const struct sac_phase_options *options, struct sac_error *err)
@@ -223,7 +263,8 @@ static int open_feed(struct sac_phase_net *p, struct sac_phase_feed *f,
     };
     int rc = share_batch(f, options, &how, err);
 
-    how.position = f == first ? options->position : options->position / first->items * f->items;
+    if (rc == 0)
+        rc = follow(f, first, options->position, &how.position, err);
     return rc == 0 ? sac_feed_from_layer(&f->feed, f->layer, &how, err) : rc;
 }
 
@@ -261,6 +302,8 @@ int sac_phase_net_open(struct sac_phase_net *ret, const struct sac_phase_options
 
     if (rc == 0) {
         rc = find_layers(ret, &how, err);
+        if (rc == 0)
+            rc = split_losses(ret, options, &bytes, err);
         if (rc == 0)
             rc = open_feeds(ret, options, err);
         if (rc != 0)
@@ -339,76 +382,6 @@ static int find_outputs(struct sac_phase_net *p, struct sac_error *err)
     return 0;
 }
 
-static const struct sac_phase_feed *find_top(const struct sac_phase_net *p, const char *name,
-                                             int *ret_top)
-{
-    for (int i = 0; i < p->feed_count; i++) {
-        const Caffe__LayerParameter *layer = p->feeds[i].layer;
-        for (size_t k = 0; k < layer->n_top; k++) {
-            *ret_top = (int)k;
-            if (strcmp(layer->top[k], name) == 0)
-                return &p->feeds[i];
-        }
-    }
-    return NULL;
-}
-
-/* What feeds input `index`, and by which top. */
-static int find_input(const struct sac_phase_net *p, int index, const struct sac_phase_feed **ret,
-                      int *ret_top, struct sac_error *err)
-{
-    const char *name = sac_net_input_name(p->net, index);
-
-    *ret = find_top(p, name, ret_top);
-    return *ret ? 0 : sac_fail(err, SAC_EINVAL, "nothing feeds \"%.64s\"", name);
-}
-
-static struct sac_filler dummy_filler(const struct sac_phase_feed *f, int top)
-{
-    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
-    size_t count = m ? m->n_data_filler : 0;
-
-    return count ? sac_filler_of(m->data_filler[count == 1 ? 0 : top]) : sac_filler_constant(0);
-}
-
-static int describe_part(const struct sac_phase_net *p, int index, struct sac_upload_part *ret,
-                         struct sac_error *err)
-{
-    const struct sac_shape *shape = &sac_plan_input(p->plan, index)->shape;
-    const struct sac_phase_feed *f = NULL;
-    int top = 0, rc = find_input(p, index, &f, &top, err);
-
-    if (rc != 0)
-        return rc;
-    if (!f->feed)
-        ret->constant = sac_filler_is_constant(dummy_filler(f, top));
-    else if (top == 0)
-        ret->crops = sac_feed_crops(f->feed, &ret->how);
-    ret->bytes = sac_tensor_bytes(shape, ret->crops ? SAC_U8 : SAC_F32);
-    return 0;
-}
-
-static int open_upload(struct sac_phase_net *p, struct sac_error *err)
-{
-    int count = sac_plan_input_count(p->plan), rc = 0;
-    struct sac_upload_part *parts = calloc((size_t)count + 1, sizeof *parts);
-    size_t items = p->feed ? (size_t)sac_feed_batch(p->feed) : 0;
-
-    if (!parts)
-        return sac_fail(err, SAC_ENOMEM, "out of memory");
-    for (int i = 0; i < count && rc == 0; i++)
-        rc = describe_part(p, i, &parts[i], err);
-    for (int i = 0; i < SAC_UPLOAD_SIDES && rc == 0; i++) {
-        p->ready[i].items = calloc(items + 1, sizeof *p->ready[i].items);
-        if (!p->ready[i].items)
-            rc = sac_fail(err, SAC_ENOMEM, "out of memory");
-    }
-    if (rc == 0)
-        rc = sac_upload_open(&p->upload, p->device, parts, count, err);
-    free(parts);
-    return rc;
-}
-
 int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struct sac_store *store,
                        struct sac_stream *stream, const struct sac_plan_options *options,
                        struct sac_error *err)
@@ -429,235 +402,5 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
         rc = device->table->memory_new(device, SAC_MEMORY_STAGING,
                                        (size_t)p->value_count * sizeof(float) + 1,
                                        (void **)&p->staging, err);
-    return rc == 0 && p->staging ? open_upload(p, err) : rc;
-}
-
-/* ---- Batches --------------------------------------------------------------- */
-
-/* The first label of each item is the classes'; others are further tops. */
-static int check_labels(const struct sac_phase_feed *f, struct sac_error *err)
-{
-    const struct sac_source *source = sac_feed_source(f->feed);
-    struct sac_feed_top top = {0};
-    int rc = f->classes > 0 ? sac_feed_top(f->feed, 1, &top, err) : 0;
-
-    for (int64_t i = 0; rc == 0 && i < f->batch.count * top.count; i++) {
-        int64_t item = i / top.count;
-        float label = f->batch.labels[item * source->label_count + i % top.count];
-        if (label >= 0 && label < (float)f->classes && label == (float)(int)label)
-            continue;
-        char name[SAC_ERROR_TEXT / 2];
-        sac_source_item_name(source, f->batch.index[item], name, sizeof name);
-        return sac_fail(err, SAC_EINVAL, "%s: label %g; the net has classes 0 to %d", name,
-                        (double)label, f->classes - 1);
-    }
-    return rc;
-}
-
-/* As Caffe's: a constant stays, others are drawn anew each pass, here from the run's seed
- * and the pass, so that a run that goes on draws what one that did not stop would. */
-static int fill_dummy(const struct sac_phase_net *p, const struct sac_phase_feed *f, int top,
-                      int64_t pass, const struct sac_shape *shape, float *to, struct sac_error *err)
-{
-    const Caffe__DummyDataParameter *m = f->layer->dummy_data_param;
-    size_t count = m ? m->n_data_filler : 0;
-
-    if (count > 1 && count != f->layer->n_top)
-        return sac_fail(err, SAC_EINVAL, "layer \"%.64s\": %zu data_filler for %zu tops",
-                        f->layer->name, count, f->layer->n_top);
-    struct sac_filler filler = dummy_filler(f, top);
-    int rc = sac_filler_fill(&filler, f->layer->top[top], shape,
-                             sac_random_key(p->seed, 0, (uint64_t)pass), to, err);
-    if (rc != 0)
-        sac_error_prefix(err, "layer \"%.64s\"", f->layer->name);
-    return rc;
-}
-
-/* Input `index` of the batch that the feeds hold, as plain numbers. */
-static int fill_input(const struct sac_phase_net *p, int index, int64_t pass, float *to,
-                      struct sac_error *err)
-{
-    const struct sac_phase_feed *f = NULL;
-    int top = 0, rc = find_input(p, index, &f, &top, err);
-
-    if (rc != 0)
-        return rc;
-    if (!f->feed)
-        return fill_dummy(p, f, top, pass, &sac_plan_input(p->plan, index)->shape, to, err);
-    sac_feed_copy_top(f->feed, &f->batch, top, to);
-    return 0;
-}
-
-int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err)
-{
-    int rc = 0;
-
-    if (p->upload.device)
-        return sac_upload_give(&p->upload, p->side, plan, p->stream, err);
-    for (int i = 0; i < sac_plan_input_count(plan) && rc == 0; i++)
-        rc = fill_input(p, i, p->pass, sac_plan_input(plan, i)->data, err);
-    return rc;
-}
-
-/* The feeds' next batches, checked. */
-static int fetch(struct sac_phase_net *p, struct sac_error *err)
-{
-    int rc = 0;
-
-    for (int i = 0; i < p->feed_count && rc == 0; i++) {
-        struct sac_phase_feed *f = &p->feeds[i];
-        struct sac_batch batch = {0};
-        if (!f->feed)
-            continue;
-        rc = sac_feed_next(f->feed, &batch, err);
-        f->batch = batch;
-        if (rc == 0)
-            rc = check_labels(f, err);
-    }
-    return rc;
-}
-
-/* Of the batch that comes next. */
-static int64_t next_pass(const struct sac_phase_net *p)
-{
-    return p->feed ? p->position / p->feeds[p->main].items : p->position;
-}
-
-static int64_t next_position(const struct sac_phase_net *p)
-{
-    return p->feed ? p->feeds[p->main].batch.position : p->position + 1;
-}
-
-/* ---- On a device: through the upload ------------------------------------------ */
-
-static int fill_part(struct sac_phase_net *p, int side, int index, struct sac_error *err)
-{
-    const struct sac_upload_part *part = &p->upload.parts[index];
-    void *to = sac_upload_at(&p->upload, side, index);
-    const struct sac_phase_feed *f = NULL;
-    int top = 0, rc = 0;
-
-    if (!sac_upload_wants(&p->upload, side, index))
-        return 0;
-    if (!part->crops)
-        return fill_input(p, index, p->ready[side].pass, to, err);
-    rc = find_input(p, index, &f, &top, err);
-    if (rc == 0) {
-        memcpy(to, f->batch.crops, part->bytes);
-        memcpy(sac_upload_places(&p->upload, side, index), f->batch.places, part->places_bytes);
-    }
-    return rc;
-}
-
-/* What is told of the batch when it is in use, after the feed has gone on. */
-static void note_batch(struct sac_phase_net *p, int side)
-{
-    struct sac_phase_ready *ready = &p->ready[side];
-
-    ready->position = next_position(p);
-    ready->batch = p->feeds[p->main].batch;
-    ready->batch.data = NULL;
-    ready->batch.crops = NULL;
-    if (!p->feed)
-        return;
-    memcpy(ready->items, ready->batch.index, (size_t)ready->batch.count * sizeof *ready->items);
-    ready->batch.index = ready->items;
-    for (int i = 0; i < p->upload.part_count; i++) {
-        int top = 0;
-        if (find_top(p, sac_net_input_name(p->net, i), &top) == &p->feeds[p->main] && top == 0 &&
-            !p->upload.parts[i].crops)
-            ready->batch.data = sac_upload_at(&p->upload, side, i);
-    }
-}
-
-static int make_ready(struct sac_phase_net *p, int side, struct sac_error *err)
-{
-    int rc = fetch(p, err);
-
-    p->ready[side].pass = next_pass(p);
-    if (rc == 0)
-        rc = sac_upload_begin(&p->upload, side, err);
-    for (int i = 0; i < p->upload.part_count && rc == 0; i++)
-        rc = fill_part(p, side, i, err);
-    if (rc == 0)
-        rc = sac_upload_send(&p->upload, side, err);
-    if (rc == 0)
-        note_batch(p, side);
-    return rc;
-}
-
-void sac_phase_net_ahead(struct sac_phase_net *p)
-{
-    int side = (p->side + 1) % SAC_UPLOAD_SIDES;
-    struct sac_phase_ready *ready = &p->ready[side];
-
-    if (!p->upload.device || ready->there)
-        return;
-    ready->why = (struct sac_error){0};
-    ready->rc = make_ready(p, side, &ready->why);
-    ready->there = true;
-}
-
-static int use_ready(struct sac_phase_net *p, struct sac_error *err)
-{
-    sac_phase_net_ahead(p);
-    p->side = (p->side + 1) % SAC_UPLOAD_SIDES;
-    struct sac_phase_ready *ready = &p->ready[p->side];
-    ready->there = false;
-    if (ready->rc != 0)
-        return sac_fail(err, ready->rc, "%s", ready->why.text);
-    p->pass = ready->pass;
-    p->batch = ready->batch;
-    p->position = ready->position;
-    return sac_phase_net_give(p, p->plan, err);
-}
-
-int sac_phase_net_take(struct sac_phase_net *p, struct sac_error *err)
-{
-    int rc = p->upload.device ? use_ready(p, err) : fetch(p, err);
-
-    if (rc != 0 || p->upload.device)
-        return rc;
-    p->pass = next_pass(p);
-    p->batch = p->feeds[p->main].batch;
-    rc = sac_phase_net_give(p, p->plan, err);
-    if (rc == 0)
-        p->position = next_position(p);
-    return rc;
-}
-
-int sac_phase_net_forward(struct sac_phase_net *p, struct sac_error *err)
-{
-    int rc = sac_phase_net_take(p, err);
-
-    return rc == 0 ? sac_plan_forward(p->plan, err) : rc;
-}
-
-static int fetch_outputs(const struct sac_phase_net *p, struct sac_error *err)
-{
-    int rc = 0;
-
-    for (int i = 0; i < p->output_count && rc == 0; i++) {
-        const struct sac_phase_output *o = &p->outputs[i];
-        rc = p->device->table->copy(
-            p->stream, SAC_COPY_TO_HOST, p->staging + (size_t)o->first * sizeof(float),
-            sac_plan_output(p->plan, o->at)->data, (size_t)o->count * sizeof(float), err);
-    }
-    return rc;
-}
-
-int sac_phase_net_add_outputs(const struct sac_phase_net *p, double *values, struct sac_error *err)
-{
-    int rc = p->staging ? fetch_outputs(p, err) : 0;
-
-    if (rc == 0)
-        rc = p->device->table->stream_sync(p->stream, err);
-    for (int i = 0; i < p->output_count && rc == 0; i++) {
-        const struct sac_phase_output *o = &p->outputs[i];
-        const float *data = p->staging ? (const float *)p->staging + o->first
-                                       : sac_plan_output(p->plan, o->at)->data;
-        for (int64_t k = 0; k < o->count; k++)
-            values[o->first + k] += (double)data[k];
-    }
-    return rc;
+    return rc == 0 && p->staging ? sac_phase_net_open_upload(p, err) : rc;
 }

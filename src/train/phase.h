@@ -103,6 +103,8 @@ int sac_phase_net_plan(struct sac_phase_net *p, struct sac_device *device, struc
                        struct sac_stream *stream, const struct sac_plan_options *options,
                        struct sac_error *err);
 void sac_phase_net_done(struct sac_phase_net *p);
+/* For the plan of a device with memory of its own: the way of the inputs to it. */
+int sac_phase_net_open_upload(struct sac_phase_net *p, struct sac_error *err);
 
 /* The batch that was taken last, to the inputs of a plan of the same net. */
 int sac_phase_net_give(struct sac_phase_net *p, struct sac_plan *plan, struct sac_error *err);

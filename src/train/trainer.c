@@ -54,9 +54,9 @@ static int prepare(struct sac_trainer *t, struct sac_error *err)
         rc = sac_trainer_find_snapshot(t, err);
     if (rc == 0)
         rc = sac_trainer_choose_seed(t, err);
+    sac_trainer_choose_threads(t);
     if (rc == 0)
         rc = sac_trainer_share_seed(t, err);
-    sac_trainer_choose_threads(t);
     if (rc == 0)
         rc = sac_trainer_open_train(t, err);
     if (rc == 0)

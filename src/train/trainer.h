@@ -93,13 +93,18 @@ struct sac_trainer_options {
     enum sac_resize resize;
     int resize_width, resize_height;
     int threads; /* that decode */
-    /* That compute; 0: as many as the snapshot was made with, else one a core. Results
-     * depend on it where libraries add up in parts: the same number, the same bits. */
+    /* That compute; 0: as many as the snapshot was made with, else one a core, and of several
+     * ranks as many as rank 0 has. Results depend on it where libraries add up in parts: the
+     * same number, the same bits. */
     int compute_threads;
-    int sharers; /* trainers of this process among which the cores are; 0: one */
+    int cores; /* of the machine's, those that are this trainer's; 0: all that it may use */
     /* What values and their gradients are stored in, of training and test nets; weights,
      * sums and losses are fp32 in any. */
     enum sac_precision precision;
+    /* Of f16, whose losses are scaled by a power of two: the first (0: 1024), and after how
+     * many updates without an overflow it doubles (0: 1000). */
+    float scale_first;
+    int scale_steps;
     /* Only algorithms that give the same bits again: a GPU's fastest may not. */
     bool deterministic;
     struct sac_device *device;

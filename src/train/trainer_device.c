@@ -3,7 +3,7 @@
  * a mirror, which is fetched for snapshots and sentences; updates are the device's.
  *
  * fp16's gradients are scaled by a power of two, so that small ones are not lost: doubled
- * after SCALE_STEPS updates, halved, and the update left out, where a gradient overflows.
+ * after so many updates, halved, and the update left out, where a gradient overflows.
  */
 #include "train/trainer_private.h"
 
@@ -13,7 +13,7 @@
 
 #include "train/transfer.h"
 
-enum { SCALE_STEPS = 1000 };
+enum { SCALE_STEPS = 1000 }; /* unless somebody says otherwise, as the next */
 static const float scale_first = 1024, scale_most = 16777216;
 
 struct sac_trainer_remote {
@@ -233,7 +233,7 @@ int sac_trainer_remote_begin(struct sac_trainer *t, struct sac_error *err)
     if (!scales(t) || t->scale.set)
         return rc;
     if (t->scale.factor <= 0)
-        t->scale.factor = scale_first;
+        t->scale.factor = t->options.scale_first > 0 ? t->options.scale_first : scale_first;
     t->scale.set = true;
     return rc == 0 ? sac_plan_set_loss_scale(t->train.plan, t->scale.factor, err) : rc;
 }
@@ -287,6 +287,7 @@ int sac_trainer_remote_check(struct sac_trainer *t, struct sac_error *err)
 /* Whether this iteration has an update. */
 static bool scale_allows(struct sac_trainer *t)
 {
+    int steps = t->options.scale_steps > 0 ? t->options.scale_steps : SCALE_STEPS;
     bool good = isfinite(t->remote->sum);
     float before = t->scale.factor;
 
@@ -295,7 +296,7 @@ static bool scale_allows(struct sac_trainer *t)
     t->scale.good = good ? t->scale.good + 1 : 0;
     if (!good)
         t->scale.factor /= 2;
-    else if (t->scale.good % SCALE_STEPS == 0 && before < scale_most)
+    else if (t->scale.good % steps == 0 && before < scale_most)
         t->scale.factor *= 2;
     t->scale.set = t->scale.factor == before;
     return good;

@@ -243,7 +243,9 @@ static int plan_test(struct sac_trainer *t, int index, struct sac_error *err)
 {
     int rc = share_weights(t, index, err);
     struct sac_plan_options how = {
-        .ops = {.precision = t->options.precision, .threads = t->threads},
+        .ops = {.precision = t->options.precision,
+                .repeats = t->options.deterministic,
+                .threads = t->threads},
         .judged = true,
         .weights = t->test_weight_at[index],
         .memory_of = index > 0 ? t->tests[0].plan : NULL,

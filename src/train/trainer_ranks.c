@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "train/buckets.h"
+#include "train/split_loss.h"
 
 enum { BLAME_MS = 10000 };
 
@@ -50,12 +51,14 @@ int sac_trainer_share_seed(struct sac_trainer *t, struct sac_error *err)
 {
     struct {
         uint64_t seed;
-        int64_t position;
-    } start = {t->seed, sac_trainer_restored_position(t, -1)};
+        int64_t position, threads;
+    } start = {t->seed, sac_trainer_restored_position(t, -1), t->threads};
     int rc = t->options.comm ? share_bytes(t, &start, sizeof start, err) : 0;
 
     t->seed = start.seed;
     t->first_position = start.position;
+    if (t->options.compute_threads < 1) /* a snapshot has one number for all */
+        t->threads = (int)start.threads;
     return rc;
 }
 
@@ -139,6 +142,26 @@ static int make_reducer(struct sac_trainer *t, struct sac_error *err)
     return rc;
 }
 
+/* Every sum once, over zeros: a library connects ranks for each kind and size when it first
+ * meets it, and rank 0 may test for long before the first iteration's. */
+static int connect_all(struct sac_trainer *t, struct sac_error *err)
+{
+    size_t bytes = sizeof t->head + t->total * sizeof(float);
+    int rc = 0;
+
+    if (t->remote)
+        rc = t->options.device->table->clear(t->stream, sac_trainer_remote_head(t), bytes, err);
+    if (rc == 0)
+        rc = gather(t, err);
+    if (rc == 0) {
+        sac_reducer_begin(t->reducer);
+        rc = sac_reducer_end(t->reducer, err);
+    }
+    if (rc == 0)
+        rc = t->options.device->table->stream_sync(t->stream, err);
+    return rc == 0 ? sac_comm_check(t->options.comm, err) : rc;
+}
+
 int sac_trainer_share_start(struct sac_trainer *t, struct sac_error *err)
 {
     int rc = t->options.comm ? share_place(t, err) : 0;
@@ -147,6 +170,8 @@ int sac_trainer_share_start(struct sac_trainer *t, struct sac_error *err)
         rc = share_arrays(t, err);
     if (rc == 0 && t->options.comm)
         rc = make_reducer(t, err);
+    if (rc == 0 && t->options.comm)
+        rc = connect_all(t, err);
     return rc == 0 ? gather(t, err) : rc;
 }
 
@@ -228,12 +253,20 @@ enum sac_train_request sac_trainer_agreed(const struct sac_trainer *t)
 void sac_trainer_tell_ranks(const struct sac_trainer *t)
 {
     int own = sac_plan_batch(t->train.plan), passes = sac_solver_iter_size(t->solver);
-    char text[200];
+    const Caffe__LayerParameter *uneven =
+        sac_split_find_uneven(t->train.layers, t->train.layer_count);
+    char text[320];
 
-    snprintf(text, sizeof text,
-             "%d ranks by %s, batch rule %s: %d items a rank, %lld an iteration, %d buckets",
-             t->world, t->options.comm->table->kind,
-             t->options.batch_rule == SAC_BATCH_SPLIT ? "split" : "per-gpu", own * passes,
-             (long long)own * t->world * passes, sac_reducer_span_count(t->reducer));
+    int size =
+        snprintf(text, sizeof text,
+                 "%d ranks by %s, batch rule %s: %d items a rank, %lld an iteration, %d buckets",
+                 t->world, t->options.comm->table->kind,
+                 t->options.batch_rule == SAC_BATCH_SPLIT ? "split" : "per-gpu", own * passes,
+                 (long long)own * t->world * passes, sac_reducer_span_count(t->reducer));
+    if (uneven)
+        snprintf(text + size, sizeof text - (size_t)size,
+                 "; each rank divides \"%.64s\" by its own labels that count, whose means are "
+                 "averaged",
+                 uneven->name);
     sac_trainer_tell(t, (struct sac_train_event){.kind = SAC_TRAIN_PARALLEL, .text = text});
 }

@@ -38,7 +38,7 @@ void sac_trainer_choose_threads(struct sac_trainer *t)
         json_integer_value(made_with) <= SAC_TRAIN_THREADS_MAX)
         t->threads = (int)json_integer_value(made_with);
     if (t->threads < 1)
-        t->threads = sac_cpu_count() / (t->options.sharers > 0 ? t->options.sharers : 1);
+        t->threads = t->options.cores > 0 ? t->options.cores : sac_cpu_count();
     if (t->threads < 1)
         t->threads = 1;
     if (t->threads > SAC_TRAIN_THREADS_MAX)

@@ -1,6 +1,8 @@
 #include "support/support.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cpu.h"
@@ -32,11 +34,41 @@ static void a_pinned_thread_has_one_of_the_allowed_cores(void **state)
     }
 }
 
+/* As sched_getattr(2) has it: size, policy, flags, nice, priority, runtime, … */
+static uint64_t slice_of_this_thread(void)
+{
+    uint64_t words[6] = {0};
+
+    return syscall(SYS_sched_getattr, 0, words, sizeof words, 0) == 0 ? words[3] : 0;
+}
+
+static void *be_prompt(void *user)
+{
+    sac_cpu_be_prompt();
+    *(uint64_t *)user = slice_of_this_thread();
+    return NULL;
+}
+
+static void a_prompt_thread_has_short_slices_and_others_keep_theirs(void **state)
+{
+    uint64_t before = slice_of_this_thread(), slice = 0;
+    pthread_t thread;
+
+    (void)state;
+    if (before == 0) /* before Linux 6.12 */
+        skip();
+    assert_int_equal(pthread_create(&thread, NULL, be_prompt, &slice), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(slice, 100000);
+    assert_int_equal(slice_of_this_thread(), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers_are_pinned_only_where_they_take_every_core),
         cmocka_unit_test(a_pinned_thread_has_one_of_the_allowed_cores),
+        cmocka_unit_test(a_prompt_thread_has_short_slices_and_others_keep_theirs),
     };
     return cmocka_run_group_tests_name("cpu", tests, NULL, NULL);
 }

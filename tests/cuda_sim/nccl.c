@@ -32,6 +32,11 @@ int sim_nccl_version(void)
     return version;
 }
 
+long sim_nccl_connect_s(void)
+{
+    return number_of("SACCADE_SIM_NCCL_CONNECT", 600);
+}
+
 /* A call that the library of that version does not have. Holds the lock. */
 static void came_with(const char *call, int version)
 {
@@ -92,6 +97,7 @@ ncclResult_t sim_nccl_fail(ncclComm_t comm, ncclResult_t state, const char *why)
         return comm->state;
     snprintf(comm->why, sizeof comm->why, "%s", why);
     memcpy(last_why, comm->why, sizeof last_why);
+    pthread_cond_broadcast(&sim_done);
     return comm->state = state;
 }
 

@@ -1,10 +1,12 @@
 /* The stand-in for NCCL: what its collectives do, on the stream they are enqueued on. */
 #include "nccl_internal.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Numbers of a chunk: small, so that tests' arrays have several, and an end that is odd. */
@@ -82,6 +84,26 @@ static enum sim_ring_result misfit(struct sim_ring *ring, const struct sim_colle
     return SIM_RING_MISFIT;
 }
 
+/* The first of a kind, when the previous rank's call is known: until all the others' is,
+ * which is that of one more with each turn. */
+static enum sim_ring_result connect_all(ncclComm_t comm, const struct sim_collective_head *head)
+{
+    enum sim_ring_result result = SIM_RING_OK;
+    struct sim_collective_head other;
+
+    if (comm->connected[head->kind])
+        return SIM_RING_OK;
+    for (int i = 2; i < comm->ring.world && result == SIM_RING_OK; i++)
+        result = sim_ring_exchange(&comm->ring, head, sizeof *head, &other, sizeof other);
+    if (result != SIM_RING_OK)
+        return result;
+    sim_enter();
+    comm->connected[head->kind] = true;
+    pthread_cond_broadcast(&sim_done);
+    sim_leave();
+    return result;
+}
+
 static enum sim_ring_result pass(struct sim_collective *c)
 {
     struct sim_ring *ring = &c->comm->ring;
@@ -89,12 +111,15 @@ static enum sim_ring_result pass(struct sim_collective *c)
     struct sim_collective_head other;
 
     if (ring->world == 1) {
+        connect_all(c->comm, head);
         memmove(c->to, c->from, bytes_of(head));
         return SIM_RING_OK;
     }
     enum sim_ring_result result = sim_ring_exchange(ring, head, sizeof *head, &other, sizeof other);
     if (result == SIM_RING_OK && !same_head(head, &other))
         result = misfit(ring, head, &other);
+    if (result == SIM_RING_OK)
+        result = connect_all(c->comm, head);
     if (result == SIM_RING_OK && head->kind == SIM_ALL_REDUCE)
         result =
             sim_ring_all_reduce(ring, c->from, c->to, head->count,
@@ -219,10 +244,42 @@ static ncclResult_t submit(ncclComm_t comm, struct sim_collective *c, cudaStream
     return result;
 }
 
+/* Until the others have come to their first of the kind, or nobody can. */
+static ncclResult_t wait_for_others(ncclComm_t comm, int kind)
+{
+    struct timespec until;
+    int late = 0;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += sim_nccl_connect_s();
+    sim_enter();
+    while (!comm->connected[kind] && !atomic_load(&comm->ring.stop) && !comm->ended &&
+           comm->state == ncclInProgress && !late)
+        late = pthread_cond_timedwait(&sim_done, &sim_lock, &until) == ETIMEDOUT;
+    if (late && !comm->connected[kind])
+        sim_nccl_fail(comm, ncclSystemError, "the others did not connect");
+    sim_leave();
+    return ncclSuccess;
+}
+
+static bool is_recorded(cudaStream_t stream)
+{
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+
+    return stream && cudaStreamIsCapturing(stream, &status) == cudaSuccess &&
+           status != cudaStreamCaptureStatusNone;
+}
+
+/* What is recorded does not run yet. */
 static ncclResult_t submit_pending(ncclComm_t comm)
 {
+    struct sim_collective *c = comm->pending;
+    int kind = c->head.kind;
+    bool waits = comm->pending_waits && !is_recorded(comm->pending_stream);
+
     usleep(1000); /* whoever enqueues without waiting comes first */
-    return submit(comm, comm->pending, comm->pending_stream);
+    ncclResult_t result = submit(comm, c, comm->pending_stream);
+    return result == ncclSuccess && waits ? wait_for_others(comm, kind) : result;
 }
 
 /* What the call refuses at once; the live communicator otherwise. Holds the lock. */
@@ -243,10 +300,13 @@ static ncclResult_t refuse(const struct sim_collective *c, ncclComm_t comm)
     return found->state == ncclInProgress ? ncclInvalidUsage : found->state;
 }
 
-/* The first call connects the ranks, later ones may find something to do as well. */
-static bool goes_on_after(ncclComm_t comm)
+/* A kind's first call connects the ranks for it, and waits for all of them; later ones may
+ * find something to do as well. */
+static bool goes_on_after(ncclComm_t comm, int kind)
 {
-    return !comm->blocking && (comm->calls++ == 0 || sim_delay_us() > 200);
+    comm->pending_waits = !comm->called[kind];
+    comm->called[kind] = true;
+    return !comm->blocking && (comm->pending_waits || sim_delay_us() > 200);
 }
 
 static ncclResult_t collective(ncclComm_t comm, const struct sim_collective *asked,
@@ -263,7 +323,7 @@ static ncclResult_t collective(ncclComm_t comm, const struct sim_collective *ask
         *c = *asked;
         c->comm = comm;
         c->call = (long)sim_device[comm->me.device].collectives++;
-        now = !goes_on_after(comm);
+        now = !goes_on_after(comm, asked->head.kind);
         comm->calling = now;
     }
     if (c && !now) {

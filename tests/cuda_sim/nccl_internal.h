@@ -13,7 +13,7 @@ struct sim_collective_head {
     uint64_t number, count;
     int32_t kind, type, op, root;
 };
-enum { SIM_ALL_REDUCE, SIM_BROADCAST };
+enum { SIM_ALL_REDUCE, SIM_BROADCAST, SIM_COLLECTIVES };
 
 struct sim_collective {
     ncclComm_t comm;
@@ -44,10 +44,13 @@ struct ncclComm {
     ncclResult_t (*job_run)(ncclComm_t comm);
     struct sim_collective *pending; /* the job's */
     cudaStream_t pending_stream;
-    int calls;
+    bool pending_waits;
+    bool called[SIM_COLLECTIVES];    /* before: each kind connects the ranks for itself */
+    bool connected[SIM_COLLECTIVES]; /* the others came to the first of the kind, too */
 };
 
 int sim_nccl_version(void); /* holds the lock */
+long sim_nccl_connect_s(void);
 /* The live communicator; NULL, and a failed check, where it is none, or where its last call
  * goes on still. Holds the lock. */
 ncclComm_t sim_nccl_find(const char *call, ncclComm_t comm);

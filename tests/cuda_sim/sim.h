@@ -17,6 +17,8 @@
  *   SACCADE_SIM_NCCL_VERSION  what NCCL says that it is: 20403 … (the header's)
  *   SACCADE_SIM_NCCL_WAIT how many seconds a rank waits for others before that is a failed
  *                         check (120)
+ *   SACCADE_SIM_NCCL_CONNECT  how many seconds a communicator's first call of a kind, which
+ *                         connects the ranks for it, waits for the others' before it fails (600)
  *   SACCADE_SIM_HOST      the machine's name: ranks of one machine must not share a device
  *                         (a process is a machine of its own)
  *   SACCADE_SIM_FAULT     sim_fault_set's words

@@ -133,6 +133,16 @@ static void two_processes_of_two_ranks_sum_alike(void **state)
 
 /* ---- Streams ------------------------------------------------------------------------- */
 
+/* The first of its kind, which waits for all. */
+static void connect_ranks(struct rig_rank *rank)
+{
+    float *values = upload_numbers(rank->rank, 100);
+
+    must(rig_all_reduce(rank, values, 100));
+    must(cudaStreamSynchronize(rank->stream));
+    must(cudaFree(values));
+}
+
 static atomic_int door;
 
 static void sum_behind_a_door(struct rig_rank *rank)
@@ -141,6 +151,7 @@ static void sum_behind_a_door(struct rig_rank *rank)
     cudaStream_t other;
 
     rig_open(rank);
+    connect_ranks(rank);
     must(cudaMalloc((void **)&others, 400));
     must(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
     while (rank->rank == 1 && !atomic_load(&door))
@@ -157,6 +168,39 @@ static void sum_behind_a_door(struct rig_rank *rank)
     must(cudaFree(others));
     must(cudaStreamDestroy(other));
     rig_close(rank);
+}
+
+static void come_late(struct rig_rank *rank)
+{
+    float *values = upload_numbers(rank->rank, 100);
+    ncclResult_t state = ncclSuccess;
+
+    rig_open(rank);
+    while (rank->rank == 1 && !atomic_load(&door))
+        usleep(200);
+    if (rank->rank == 0) {
+        assert_int_equal(
+            ncclAllReduce(values, values, 100, ncclFloat32, ncclSum, rank->comm, rank->stream),
+            ncclInProgress);
+        usleep(50000);
+        must(ncclCommGetAsyncError(rank->comm, &state));
+        assert_int_equal(state, ncclInProgress);
+        atomic_store(&door, 1);
+        must(rig_state(rank->comm));
+    } else {
+        must(rig_all_reduce(rank, values, 100));
+    }
+    check_sums(values, rank->world, 100);
+    must(cudaFree(values));
+    rig_close(rank);
+}
+
+/* As NCCL from 2.22 on, which connects ranks when a call needs it. */
+static void the_first_call_of_a_kind_waits_for_the_others(void **state)
+{
+    (void)state;
+    atomic_store(&door, 0);
+    rig_ranks(2, come_late, NULL);
 }
 
 static void a_call_only_enqueues_and_other_streams_go_on(void **state)
@@ -544,6 +588,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(delayed_ranks_sum_alike, rig_nothing_left),
         cmocka_unit_test_teardown(a_broadcast_gives_all_the_roots_numbers, rig_nothing_left),
         cmocka_unit_test_teardown(two_processes_of_two_ranks_sum_alike, rig_nothing_left),
+        cmocka_unit_test_teardown(the_first_call_of_a_kind_waits_for_the_others, rig_nothing_left),
         cmocka_unit_test_teardown(a_call_only_enqueues_and_other_streams_go_on, rig_nothing_left),
         cmocka_unit_test_teardown(calls_keep_their_order_over_streams, rig_nothing_left),
         cmocka_unit_test_teardown(a_recorded_sum_can_be_replayed, rig_nothing_left),

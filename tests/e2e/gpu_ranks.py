@@ -41,15 +41,15 @@ def start(base, count, *more, **how):
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def start_two(base, count, *more, faults=("", "")):
+def start_two(base, count, *more, faults=("", ""), device=None, old=None):
     """Two processes of `count` GPUs each, which meet at the first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     return [subprocess.Popen(
-        training.words("--device", names(count), *more), cwd=base, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=dict(gpus(count, faults[rank]), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank),
+        training.words("--device", device or names(count), *more), cwd=base,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=dict(gpus(count, faults[rank]), **({"SACCADE_SIM_NCCL_VERSION": old} if old else {}), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank),
                  MASTER_ADDR="127.0.0.1", MASTER_PORT=port)) for rank in range(2)]
 
 
@@ -245,9 +245,94 @@ def _():
         file.seek(40 * 3073)  # of 64, rank 2's
         file.write(b"\x09")
     logs = [log_of(process, status)
-            for process, status in zip(start_two(base, 2, "--out", "none"), (3, 1))]
+            for process, status in zip(start_two(base, 2, "--out", "none"), (1, 1))]
     for log in logs:
         need("rank 2 (cuda:0): iteration 0: " in log and "label 9; the net has" in log, logs)
+
+
+@case("no rank waits to be connected while rank 0 tests for the first time")
+def _():
+    base = parallel.place("late", "max_iter: 3 test_iter: 200 test_interval: 100\n",
+                          parallel.PLAIN)
+    env = dict(gpus(2, "slow:0:5"), SACCADE_SIM_NCCL_CONNECT="2")
+    began = time.monotonic()
+    done = subprocess.run(training.words("--device", names(2), "--out", "none"), cwd=base, env=env,
+                          capture_output=True, text=True, timeout=100 * SLOW)
+    need(done.returncode == 0, done.stderr)
+    need(time.monotonic() - began > 3, "the test was too short to tell")
+
+
+@case("with --restarts what would fail again ends both at once")
+def _():
+    base = parallel.place("for good", "max_iter: 100\n")
+    with open(os.path.join(base, "data.bin"), "r+b") as file:
+        file.seek(40 * 3073)
+        file.write(b"\x09")
+    processes = start_two(base, 2, "--out", "none", "--snapshot", "auto", "--restarts", "2")
+    for log in [log_of(process, 1) for process in processes]:
+        need("restarts are left" not in log, log)
+
+
+@case("SIGINT to both processes stops both, with a snapshot")
+def _():
+    base = parallel.place("stopped", "max_iter: 1000000 snapshot: 20\n")
+    processes = start_two(base, 2, *SPLIT, "--keep", "2")
+    parallel.wait_for_snapshot(base, processes[0], 20)
+    for process in reversed(processes):
+        process.send_signal(signal.SIGINT)
+    logs = [log_of(process) for process in processes]
+    need("Optimization stopped early." in logs[0] and not logs[1], logs)
+    last = max(int(re.search(r"_iter_(\d+)", name).group(1)) for name in os.listdir(base)
+               if name.endswith(".solverstate"))
+    need("Snapshotting to binary proto file small_iter_%d.caffemodel" % last in logs[0], logs)
+
+
+@case("a process that stands still is named within 10 s")
+def _():
+    for victim in (0, 1):
+        base = parallel.place("still", "max_iter: 1000000 snapshot: 20\n")
+        processes = start_two(base, 1, *SPLIT, "--keep", "2")
+        parallel.wait_for_snapshot(base, processes[0], 20)
+        processes[victim].send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        log = log_of(processes[1 - victim], 3)
+        need(time.monotonic() - began < 10 * SLOW, "it took", time.monotonic() - began)
+        processes[victim].kill()
+        processes[victim].communicate()
+        need(re.search(r"rank %d \(.*\) is gone: nothing was heard of it for 7 s" % victim, log),
+             log)
+
+
+@case("two processes with an NCCL that cannot be ended are refused")
+def _():
+    base = parallel.place("old", "max_iter: 10\n")
+    processes = start_two(base, 1, "--out", "none", old="2403")
+    for log in [log_of(process, 1) for process in processes]:
+        need("2 processes: NCCL 2.4.3 waits for others" in log and "2.14 is the oldest" in log, log)
+
+
+@case("--device cuda is the GPU of a process's place, of those that it is shown")
+def _():
+    base = parallel.place("shown", "max_iter: 4\n", parallel.PLAIN)
+    first, second = start_two(base, 1, "--out", "none", device="cuda")
+    need("2 ranks by NCCL" in log_of(first), "ranks")
+    log_of(second)
+
+
+@case("a test net repeats itself with --deterministic: nothing is measured for it")
+def _():
+    base = parallel.place("repeats", "max_iter: 2 test_iter: 1 test_interval: 1\n",
+                          parallel.PLAIN)
+    for more, measures in (((), True), (("--deterministic",), False)):
+        cache = os.path.join(base, "cache" + str(measures))
+        env = dict(gpus(1), XDG_CACHE_HOME=cache)
+        del env["SACCADE_ALGORITHMS"]
+        done = subprocess.run(training.words("--device", "cuda:0", "--out", "none", *more),
+                              cwd=base, env=env, capture_output=True, text=True,
+                              timeout=100 * SLOW)
+        need(done.returncode == 0, done.stderr)
+        found = [name for _, _, names_ in os.walk(cache) for name in names_]
+        need(bool(found) == measures, more, found)
 
 
 @case("with --restarts a killed process comes again, and the run ends as one that was not killed")

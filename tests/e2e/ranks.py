@@ -103,6 +103,37 @@ def _():
         need("small_iter_%d.solverstate" % last in log, log)
 
 
+@case("SIGINT to one MPI rank stops all with a snapshot, whichever it is")
+def _():
+    for asked in (1, 0):
+        base = place("stopped", "max_iter: 1000000 snapshot: 20\n")
+        process = start(base, mpirun("--keep", "2"))
+        wait_for_snapshot(base, process, 20)
+        os.kill(trainers(process.pid)[asked], signal.SIGINT)
+        log = process.communicate(timeout=60 * SLOW)[0]
+        need(process.returncode == 0, process.returncode, log)
+        need("Optimization stopped early." in log, log)
+        last = max(int(re.search(r"_iter_(\d+)", n).group(1))
+                   for n in glob.glob(os.path.join(base, "small_iter_*.solverstate")))
+        need("Snapshotting to binary proto file small_iter_%d.caffemodel" % last in log, last, log)
+
+
+@case("an MPI rank that stands still is named within 10 s, and ends the other")
+def _():
+    for victim in (0, 1):
+        base = place("still", "max_iter: 1000000 snapshot: 20\n")
+        process = start(base, mpirun("--keep", "2"))
+        wait_for_snapshot(base, process, 20)
+        ranks = trainers(process.pid)
+        os.kill(ranks[victim], signal.SIGSTOP)
+        began = time.monotonic()
+        need(ends(ranks[1 - victim], began + 10 * SLOW), "it lives")
+        log = process.communicate(timeout=60 * SLOW)[0]
+        need(process.returncode != 0, log)
+        need(re.search(r"rank %d \(.*\) is gone: nothing was heard of it for 7 s" % victim, log),
+             log)
+
+
 @case("what fails on one MPI rank is said once with its name, and ends all")
 def _():
     base = place("wrong", "max_iter: 100\n")

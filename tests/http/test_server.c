@@ -333,6 +333,95 @@ static void many_requests_of_every_kind_are_cut_anywhere(void **state)
     fixture_stop(&fixture);
 }
 
+/* Everything that is answered to `blank`, the bytes, and a request that ends the
+ * connection, without the lines of the date; malloc. */
+static char *answers_to(const char *blank, const char *bytes, size_t size)
+{
+    static const char last[] = "\r\n\r\nGET /null HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n";
+    char message[1024];
+    size_t used = strlen(blank);
+    int fd = client_connect(&fixture);
+
+    memcpy(message, blank, used);
+    memcpy(message + used, bytes, size);
+    used += size;
+    memcpy(message + used, last, sizeof last - 1);
+    client_send(fd, message, used + sizeof last - 1);
+    char *text = client_read_all(fd, NULL), *date;
+    assert_non_null(text);
+    close(fd);
+    while ((date = strstr(text, "Date: ")))
+        memmove(date, strchr(date, '\n') + 1, strlen(strchr(date, '\n') + 1) + 1);
+    return text;
+}
+
+/* A head that came whole is remembered and, the second time, not parsed; behind an empty
+ * line it always is. */
+static void expect_same_answers(const char *bytes, size_t size)
+{
+    char *parsed = answers_to("\r\n", bytes, size);
+
+    for (int i = 0; i < 2; i++) {
+        char *text = answers_to("", bytes, size);
+        assert_string_equal(text, parsed);
+        free(text);
+    }
+    free(parsed);
+}
+
+static void a_head_that_is_known_lets_no_other_in(void **state)
+{
+    static const char head[] = "GET /t%65ll?topk=%33&x HTTP/1.1\r\n" HOST "x-word: w%20 \r\n\r\n";
+    static const char told[] = "GET /tell query=1:3 header=w%20 body=0 peer=127.0.0.1 timed=1\n";
+    const size_t size = sizeof head - 1;
+    char other[sizeof head];
+
+    (void)state;
+    fixture_start(&fixture, NULL);
+    for (size_t at = 0; at < size; at++) {
+        const char instead[] = {'\0', '\n', ' ', (char)(head[at] ^ 1), (char)(head[at] ^ 0x20)};
+        for (size_t i = 0; i < sizeof instead; i++) {
+            memcpy(other, head, sizeof head);
+            other[at] = instead[i];
+            expect_same_answers(head, size);
+            expect_same_answers(other, size);
+        }
+    }
+    char *text = answers_to("", head, size);
+    assert_non_null(strstr(text, told));
+    free(text);
+    fixture_stop(&fixture);
+}
+
+static void a_head_that_is_known_may_be_cut_and_pipelined(void **state)
+{
+    static const char text[] = "GET /null HTTP/1.1\r\n" HOST "\r\n"
+                               "GET /null HTTP/1.1\r\n" HOST "\r\n"
+                               "HEAD /null HTTP/1.1\r\n" HOST "\r\n"
+                               "HEAD /null HTTP/1.1\r\n" HOST "\r\n"
+                               "GET /tell?topk=7 HTTP/1.1\r\n" HOST "\r\n"
+                               "GET /tell HTTP/1.1\r\n" HOST "\r\n";
+
+    (void)state;
+    fixture_start(&fixture, NULL);
+    int fd = client_connect(&fixture);
+    for (size_t cut = 0; cut < sizeof text - 1; cut++) {
+        client_send(fd, text, cut);
+        client_send(fd, text + cut, sizeof text - 1 - cut);
+        expect_answer(fd, 200, "null\n");
+        expect_answer(fd, 200, "null\n");
+        for (int i = 0; i < 2; i++) {
+            struct answer answer = client_read(fd, true);
+            assert_int_equal(answer.status, 200);
+            answer_done(&answer);
+        }
+        expect_answer(fd, 200, "GET /tell query=1:7 header= body=0 peer=127.0.0.1 timed=1\n");
+        expect_answer(fd, 200, "GET /tell query=0:- header= body=0 peer=127.0.0.1 timed=1\n");
+    }
+    close(fd);
+    fixture_stop(&fixture);
+}
+
 static void large_answers_leave_whole_behind_small_ones(void **state)
 {
     (void)state;
@@ -377,6 +466,85 @@ static void bodies_held_at_once_are_bounded(void **state)
     expect_answer(fds[0], 200, "held\n");
     for (int i = 0; i < 3; i++)
         close(fds[i]);
+    fixture_stop(&fixture);
+}
+
+/* As client_connect, from an address of the loopback range. */
+static int connect_from(const char *source)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)fixture.port)};
+    const struct timeval patience = {10, 0};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(inet_pton(AF_INET, source, &from.sin_addr), 1);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+/* The status of a body of so many bytes, from there. */
+static int post_from(const char *source, size_t size)
+{
+    char head[128], *body = calloc(1, size);
+    int fd = connect_from(source);
+
+    assert_non_null(body);
+    snprintf(head, sizeof head, "POST /tell HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", size);
+    client_puts(fd, head);
+    client_send(fd, body, size);
+    free(body);
+    struct answer answer = client_read(fd, false);
+    int status = answer.status;
+    answer_done(&answer);
+    close(fd);
+    return status;
+}
+
+static void bodies_that_are_only_declared_deny_nobody(void **state)
+{
+    const struct sac_http_options options = {.limits = {.bodies_bytes_max = 4 << 20}};
+    int fds[10];
+
+    (void)state;
+    fixture_start(&fixture, &options);
+    for (int i = 0; i < 10; i++) { /* 160 MB in all */
+        fds[i] = client_connect(&fixture);
+        client_puts(fds[i], "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 16000000\r\n"
+                            "Expect: 100-continue\r\n\r\n");
+        expect_answer(fds[i], 100, NULL); /* its room has been taken */
+    }
+    assert_int_equal(post_from("127.0.0.1", 100000), 200);
+    for (int i = 0; i < 10; i++)
+        close(fds[i]);
+    fixture_stop(&fixture);
+}
+
+static void one_address_has_half_of_the_bodies(void **state)
+{
+    static const char some[700000];
+    const struct sac_http_options options = {.limits = {.bodies_bytes_max = 1 << 20}};
+    const uint64_t start = sac_clock_ns();
+
+    (void)state;
+    fixture_start(&fixture, &options);
+    int fd = connect_from("127.0.0.2");
+    client_puts(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 500000\r\n\r\n");
+    client_send(fd, some, 499999); /* nearly half */
+    while (post_from("127.0.0.2", 100000) == 200 && sac_clock_ns() - start < 5000000000)
+        usleep(1000); /* until they have been read */
+    assert_int_equal(post_from("127.0.0.2", 100000), 503);
+    assert_int_equal(post_from("127.0.0.3", 100000), 200);
+    client_send(fd, some, 1);
+    expect_answer(fd, 200, NULL); /* what was let in is served */
+    close(fd);
+    fd = connect_from("127.0.0.2"); /* more than half, while it comes */
+    client_puts(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 700000\r\n\r\n");
+    client_send(fd, some, sizeof some);
+    expect_answer(fd, 503, NULL);
+    close(fd);
     fixture_stop(&fixture);
 }
 
@@ -814,26 +982,41 @@ static void stopping_ends_at_its_deadline(void **state)
     fixture_stop(&fixture); /* its release replies when run has returned */
 }
 
-static void count_call(void *user)
+static _Atomic int delivered;
+
+static void count_delivery(struct sac_http_mail *mail)
 {
-    atomic_fetch_add((_Atomic int *)user, 1);
+    (void)mail;
+    atomic_fetch_add(&delivered, 1);
 }
 
-static void posted_calls_are_made_once_each(void **state)
+/* Sends itself until there have been 500. */
+static void deliver_again(struct sac_http_mail *mail)
 {
-    static _Atomic int calls;
+    if (atomic_fetch_add(&delivered, 1) < 499)
+        sac_http_server_mail(fixture.server, mail);
+}
+
+static void mail_is_delivered_once_and_may_then_be_sent_again(void **state)
+{
+    static struct sac_http_mail mails[1000], again = {.deliver = deliver_again};
 
     (void)state;
-    atomic_store(&calls, 0);
+    atomic_store(&delivered, 0);
     fixture_start(&fixture, NULL);
-    for (int i = 0; i < 1000; i++)
-        assert_int_equal(sac_http_server_post(fixture.server, count_call, (void *)&calls), 0);
-    assert_true(fixture_await(&calls, 1000));
+    for (int i = 0; i < 1000; i++) {
+        mails[i].deliver = count_delivery;
+        sac_http_server_mail(fixture.server, &mails[i]);
+    }
+    assert_true(fixture_await(&delivered, 1000));
+    atomic_store(&delivered, 0);
+    sac_http_server_mail(fixture.server, &again);
+    assert_true(fixture_await(&delivered, 500));
     sac_http_server_stop(fixture.server, 0);
     usleep(50000);
-    assert_int_equal(sac_http_server_post(fixture.server, count_call, (void *)&calls), 0);
-    fixture_stop(&fixture); /* makes the late one */
-    assert_int_equal(atomic_load(&calls), 1001);
+    sac_http_server_mail(fixture.server, &mails[0]);
+    fixture_stop(&fixture); /* delivers the late one */
+    assert_int_equal(atomic_load(&delivered), 501);
 }
 
 static void a_host_that_was_good_lets_no_other_in(void **state)
@@ -904,8 +1087,12 @@ int main(void)
         cmocka_unit_test(continue_waits_for_the_answers_before_it),
         cmocka_unit_test(large_bodies_arrive_whole),
         cmocka_unit_test(many_requests_of_every_kind_are_cut_anywhere),
+        cmocka_unit_test(a_head_that_is_known_lets_no_other_in),
+        cmocka_unit_test(a_head_that_is_known_may_be_cut_and_pipelined),
         cmocka_unit_test(large_answers_leave_whole_behind_small_ones),
         cmocka_unit_test(bodies_held_at_once_are_bounded),
+        cmocka_unit_test(bodies_that_are_only_declared_deny_nobody),
+        cmocka_unit_test(one_address_has_half_of_the_bodies),
         cmocka_unit_test(answers_keep_the_order_of_the_requests),
         cmocka_unit_test(a_deep_pipeline_is_bounded_and_answered_in_full),
         cmocka_unit_test(answers_before_a_refusal_are_still_given),
@@ -919,7 +1106,7 @@ int main(void)
         cmocka_unit_test(leaving_and_replying_may_meet),
         cmocka_unit_test(stopping_answers_what_was_accepted),
         cmocka_unit_test(stopping_ends_at_its_deadline),
-        cmocka_unit_test(posted_calls_are_made_once_each),
+        cmocka_unit_test(mail_is_delivered_once_and_may_then_be_sent_again),
         cmocka_unit_test(a_host_that_was_good_lets_no_other_in),
         cmocka_unit_test(beyond_loopback_any_host_is_answered),
         cmocka_unit_test(an_address_that_cannot_be_bound_is_named),

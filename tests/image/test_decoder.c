@@ -389,6 +389,32 @@ static void pictures_decoded_at_one_time_share_one_bound(void **state)
     free(file.data);
 }
 
+/* 600 × 400 with chroma at half: 76 × 50 blocks of 64 coefficients of two bytes, and twice
+ * 38 × 25; beside them 720,000 bytes of pixels and 16 rows of four channels. */
+static void coefficients_of_a_progressive_picture_count(void **state)
+{
+    const size_t need = (76 * 50 + 2 * 38 * 25) * 64 * 2 + 720000 + 16 * 600 * 4;
+    struct bytes file = make_rgb_jpeg(600, 400, true);
+    struct sac_decode_options options = {.channels = 3};
+    struct sac_decoder *own;
+    struct sac_error busy = {0}, err = {0};
+    struct sac_image image;
+
+    free_decoder(state);
+    make_decoder(state);
+    assert_ok(sac_decoder_new(&own, &err), err);
+    sac_image_set_memory_max(need - 1);
+    assert_int_equal(sac_image_decode(own, file.data, file.size, &options, &image, &busy),
+                     SAC_EBUSY);
+    assert_says(busy, "its coefficients take");
+    sac_image_set_memory_max(need);
+    for (int i = 0; i < 3; i++) /* each gives back what it took */
+        assert_ok(sac_image_decode(own, file.data, file.size, &options, &image, &err), err);
+    sac_decoder_free(own);
+    sac_image_set_memory_max(0);
+    free(file.data);
+}
+
 /* Ten that have each had a picture of 101,469 bytes, three fitting at once. */
 static void decoders_that_rest_leave_room_for_the_next(void **state)
 {
@@ -431,6 +457,7 @@ int main(void)
         cmocka_unit_test(a_decoder_gives_the_same_whatever_it_did_before),
         cmocka_unit_test(pixel_memory_is_used_again),
         cmocka_unit_test(pictures_decoded_at_one_time_share_one_bound),
+        cmocka_unit_test(coefficients_of_a_progressive_picture_count),
         cmocka_unit_test(decoders_that_rest_leave_room_for_the_next),
         cmocka_unit_test(memory_does_not_grow_with_pictures),
         cmocka_unit_test(a_bound_on_memory_is_felt_and_is_an_error),

@@ -134,7 +134,8 @@ static void what_is_no_report_is_refused(void **state)
         {"{", "bad.json:1"},
         {"{}", "\"weights\""},
         {"{\"weights\":{\"bytes\":1,\"crc32\":2}}", "\"device\""},
-        {"{\"weights\":{\"bytes\":1,\"crc32\":2},\"device\":\"cpu\",\"checked\":-1}", "\"checked\""},
+        {"{\"weights\":{\"bytes\":1,\"crc32\":2},\"device\":\"cpu\",\"checked\":-1}",
+         "\"checked\""},
         {"{\"weights\":{\"bytes\":1,\"crc32\":2},\"device\":\"cpu\",\"checked\":1,\"labelled\":0,"
          "\"int8\":{\"agree\":1,\"calibrated\":1,\"rule\":\"luck\",\"keep\":[],\"ranges\":{}}}",
          "\"rule\""},
@@ -157,6 +158,22 @@ static void what_is_no_report_is_refused(void **state)
     }
 }
 
+/* 2,048 bins over less than 6e-36 would be narrower than a float's reciprocal can say. */
+static void the_smallest_sizes_have_a_bin(void **state)
+{
+    const float tiny[] = {1e-40f, -3e-39f, 1e-37f, 5e-36f};
+    struct sac_histogram_of_sizes sizes = {0};
+    uint64_t total = 0;
+
+    (void)state;
+    sac_sizes_add(&sizes, tiny, 3);
+    sac_sizes_add(&sizes, tiny, 4);
+    for (int i = 0; i < SAC_CALIBRATION_BINS; i++)
+        total += sizes.bins[i];
+    assert_int_equal(total, 7);
+    assert_true(sac_sizes_end(&sizes, SAC_CALIBRATE_MAX) == 5e-36f);
+}
+
 static void bf16_agrees_from_49_of_50_on(void **state)
 {
     struct sac_precision_report report = {.checked = 50, .bf16 = {true, 49, 0, 0}};
@@ -172,6 +189,9 @@ static void bf16_agrees_from_49_of_50_on(void **state)
     assert_false(sac_precision_bf16_agrees(&report)); /* three fewer are right */
     report.bf16.top1 = 68;
     assert_true(sac_precision_bf16_agrees(&report));
+    report.checked = report.bf16.agree = 1000; /* most of them without a label */
+    report.bf16.top1 = 67;
+    assert_false(sac_precision_bf16_agrees(&report)); /* three of 100 are none of 1,000 */
 }
 
 /* ---- A model's precision ---- */
@@ -270,6 +290,7 @@ int main(void)
         cmocka_unit_test(counting_in_parts_widens_the_bins),
         cmocka_unit_test(a_report_reads_as_it_was_written),
         cmocka_unit_test(what_is_no_report_is_refused),
+        cmocka_unit_test(the_smallest_sizes_have_a_bin),
         cmocka_unit_test(bf16_agrees_from_49_of_50_on),
         cmocka_unit_test(int8_needs_ranges_of_these_weights),
         cmocka_unit_test(auto_is_f32_until_bf16_has_been_seen_to_agree),

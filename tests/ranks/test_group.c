@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "ranks/abort.h"
 #include "ranks/group.h"
 
 enum { WORLD = 4, COUNT = 10007 };
@@ -151,6 +153,96 @@ static void waits_end_with_the_sentence_of_who_aborts(void **state)
     close_parts(parts);
 }
 
+/* A sum that is given up: whoever returned owns its values again, and nobody writes them any
+ * more. Big ones, so that some are at work when another ends all. */
+enum { BIG = 1 << 21, MARK = 77 };
+
+static void *reduce_and_mark(void *argument)
+{
+    struct part *p = argument;
+
+    p->rc = sac_comm_all_reduce(p->comm, NULL, p->values, BIG, &p->err);
+    if (p->rc != 0)
+        for (int k = 0; k < BIG; k++)
+            p->values[k] = MARK;
+    return NULL;
+}
+
+static void *end_soon(void *argument)
+{
+    struct part *p = argument;
+
+    usleep((useconds_t)p->rc); /* here: how long */
+    sac_comm_abort(p->comm, "it is over");
+    return NULL;
+}
+
+static int give_up_after(int us)
+{
+    struct part parts[WORLD], ender;
+    struct sac_comm *comms[WORLD];
+    pthread_t threads[WORLD + 1];
+    struct sac_error err = {0};
+    int failed = 0;
+
+    assert_ok(sac_group_new(comms, WORLD, &err), err);
+    for (int i = 0; i < WORLD; i++)
+        parts[i] = (struct part){.comm = comms[i], .values = calloc(BIG, sizeof(float))};
+    ender = (struct part){.comm = comms[0], .rc = us};
+    for (int i = 0; i < WORLD; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, reduce_and_mark, &parts[i]), 0);
+    assert_int_equal(pthread_create(&threads[WORLD], NULL, end_soon, &ender), 0);
+    for (int i = 0; i <= WORLD; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < WORLD; i++) {
+        failed += parts[i].rc != 0;
+        for (int k = 0; k < BIG && parts[i].rc != 0; k++)
+            if (parts[i].values[k] != MARK)
+                fail_msg("value %d of rank %d was written after it returned", k, i);
+    }
+    close_parts(parts);
+    return failed;
+}
+
+static void a_sum_that_is_given_up_writes_nothing_behind_its_return(void **state)
+{
+    int failed = 0;
+
+    (void)state;
+    for (int us = 0; us < 10000; us += 250)
+        failed += give_up_after(us);
+    assert_true(failed > 0);
+}
+
+/* 300 ms each, as a library that does not answer. */
+static void end_slowly(struct sac_comm *comm)
+{
+    (void)comm;
+    usleep(300000);
+}
+
+static void many_are_aborted_in_the_time_of_one(void **state)
+{
+    static const struct sac_comm_table slow = {.kind = "slow", .abort = end_slowly};
+    struct sac_comm comms[16], *all[17] = {NULL};
+    struct sac_error err = {0};
+
+    (void)state;
+    for (int i = 0; i < 16; i++) {
+        sac_comm_init(&comms[i], &slow, i, 16);
+        all[i + 1] = &comms[i];
+    }
+    uint64_t began = sac_clock_ns();
+    sac_comms_abort(all, 17, "all go");
+    assert_true(sac_clock_ns() - began < 2000000000); /* one after the other: 4.8 s */
+    for (int i = 0; i < 16; i++) {
+        err = (struct sac_error){0};
+        assert_int_equal(sac_comm_check(&comms[i], &err), SAC_EDEVICE);
+        assert_says(err, "all go");
+        sac_comm_done(&comms[i]);
+    }
+}
+
 static void a_group_has_a_size_that_can_be(void **state)
 {
     struct sac_comm *comms[1];
@@ -170,6 +262,8 @@ int main(void)
         cmocka_unit_test(many_sums_follow_each_other),
         cmocka_unit_test(a_broadcast_gives_all_what_the_root_has),
         cmocka_unit_test(waits_end_with_the_sentence_of_who_aborts),
+        cmocka_unit_test(a_sum_that_is_given_up_writes_nothing_behind_its_return),
+        cmocka_unit_test(many_are_aborted_in_the_time_of_one),
         cmocka_unit_test(a_group_has_a_size_that_can_be),
     };
 

@@ -39,9 +39,9 @@ static void without_variables_a_process_is_alone(void **state)
 
 static void torchrun_and_slurm_say_who_is_who(void **state)
 {
-    const char *const torchrun[] = {"RANK",        "5",     "WORLD_SIZE",  "8",
-                                    "LOCAL_RANK",  "1",     "MASTER_ADDR", "node0",
-                                    "MASTER_PORT", "29500", NULL};
+    const char *const torchrun[] = {
+        "RANK",        "5",     "WORLD_SIZE",       "8", "LOCAL_RANK", "1", "MASTER_ADDR", "node0",
+        "MASTER_PORT", "29500", "LOCAL_WORLD_SIZE", "4", NULL};
     const char *const slurm[] = {
         "SLURM_NTASKS", "4",           "SLURM_PROCID", "3", "SLURM_LOCALID", "1", "MASTER_ADDR",
         "10.0.0.1",     "MASTER_PORT", "1234",         NULL};
@@ -55,6 +55,7 @@ static void torchrun_and_slurm_say_who_is_who(void **state)
     assert_int_equal(r.local, 1);
     assert_string_equal(r.master, "node0");
     assert_int_equal(r.port, 29500);
+    assert_int_equal(r.locals, 4);
     assert_ok(read_from(slurm, &r, &err), err);
     assert_int_equal(r.rank, 3);
     assert_int_equal(r.world, 4);
@@ -74,6 +75,8 @@ static void open_mpi_and_a_torchrun_with_a_store_are_known(void **state)
                                "3",
                                "OMPI_COMM_WORLD_LOCAL_RANK",
                                "1",
+                               "OMPI_COMM_WORLD_LOCAL_SIZE",
+                               "2",
                                NULL};
     struct sac_ranks r;
     struct sac_error err = {0};
@@ -86,7 +89,20 @@ static void open_mpi_and_a_torchrun_with_a_store_are_known(void **state)
     assert_int_equal(r.rank, 2);
     assert_int_equal(r.world, 3);
     assert_int_equal(r.local, 1);
+    assert_int_equal(r.locals, 2);
     assert_true(r.mpi);
+}
+
+/* 16 cores; the last two: mpirun gave each process 4 or 16 of 32 for its own. */
+static void cores_are_shared_by_a_machines_processes_and_their_ranks(void **state)
+{
+    (void)state;
+    assert_int_equal(sac_ranks_cores(16, 16, 0, 1), 16);
+    assert_int_equal(sac_ranks_cores(16, 16, 4, 1), 4);
+    assert_int_equal(sac_ranks_cores(16, 16, 2, 4), 2);
+    assert_int_equal(sac_ranks_cores(2, 2, 8, 1), 1);
+    assert_int_equal(sac_ranks_cores(4, 32, 8, 1), 4);
+    assert_int_equal(sac_ranks_cores(16, 32, 4, 1), 8);
 }
 
 static void half_a_set_is_refused_by_name(void **state)
@@ -197,6 +213,7 @@ int main(void)
         cmocka_unit_test(without_variables_a_process_is_alone),
         cmocka_unit_test(torchrun_and_slurm_say_who_is_who),
         cmocka_unit_test(open_mpi_and_a_torchrun_with_a_store_are_known),
+        cmocka_unit_test(cores_are_shared_by_a_machines_processes_and_their_ranks),
         cmocka_unit_test(half_a_set_is_refused_by_name),
         cmocka_unit_test(a_batch_is_per_device_or_split),
         cmocka_unit_test(buckets_are_in_the_order_of_the_way_back),

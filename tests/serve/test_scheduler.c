@@ -643,6 +643,62 @@ static void cores_that_are_about_to_be_wanted_stay_apart(void **state)
     assert_true(sac_scheduler_join(f->s, 0, model, 13 * MS));
 }
 
+/* Jobs 5 ms apart, each of which finds the one before it running, or gone. */
+static void come_and_go(struct fixture *f, int model, int count, bool overlap, uint64_t *now)
+{
+    for (int i = 0; i < count; i++) {
+        *now += 5 * MS;
+        submit(f, i % 8, model, *now, 0);
+        if (overlap && i > 0)
+            sac_scheduler_done(f->s, 1);
+        assert_int_equal(take(f, 1, *now), 1);
+        if (!overlap)
+            sac_scheduler_done(f->s, 1);
+    }
+    if (overlap)
+        sac_scheduler_done(f->s, 1);
+    *now += 5 * MS;
+}
+
+static bool joins(struct fixture *f, int model, uint64_t now)
+{
+    submit(f, 9, model, now, 0);
+    assert_int_equal(take(f, 0, now), 1);
+    bool joined = sac_scheduler_join(f->s, 0, model, now);
+    sac_scheduler_done(f->s, 0);
+    return joined;
+}
+
+static void cores_stay_apart_while_most_jobs_find_others_there(void **state)
+{
+    struct fixture *f = *state;
+    int model = led_pair(f);
+    uint64_t now = 10 * MS;
+
+    come_and_go(f, model, 20, false, &now);
+    assert_true(joins(f, model, now)); /* one client, again and again */
+    come_and_go(f, model, 8, true, &now);
+    assert_true(joins(f, model, now)); /* 1 − (15/16)⁷ = 0.36 of them */
+    come_and_go(f, model, 16, true, &now);
+    assert_false(joins(f, model, now));
+    come_and_go(f, model, 16, false, &now);
+    assert_true(joins(f, model, now));
+}
+
+static void a_lane_that_leaves_a_job_looks_again_when_the_other_should_be_done(void **state)
+{
+    struct fixture *f = *state;
+    int model = lanes_and_model(f, 2, cpu_ms);
+
+    assert_int_equal(sac_scheduler_look_again(f->s, 1, 10 * MS), 2 * MS);
+    submit(f, 0, model, 10 * MS, 0);
+    assert_int_equal(take(f, 0, 10 * MS), 1); /* until 12 ms */
+    assert_int_equal(sac_scheduler_look_again(f->s, 1, 11 * MS), MS + MS / 5);
+    /* 1 ms late: as long again is what it may need */
+    assert_int_equal(sac_scheduler_look_again(f->s, 1, 13 * MS), MS + MS / 5);
+    assert_int_equal(sac_scheduler_look_again(f->s, 0, 13 * MS), 2 * MS);
+}
+
 static void nobody_joins_while_something_runs_or_waits_elsewhere(void **state)
 {
     struct fixture *f = *state;
@@ -733,6 +789,8 @@ int main(void)
         CASE(the_leader_has_the_only_picture_though_another_lane_is_faster_alone),
         CASE(a_leader_that_was_measured_badly_alone_leads_all_the_same),
         CASE(cores_that_are_about_to_be_wanted_stay_apart),
+        CASE(cores_stay_apart_while_most_jobs_find_others_there),
+        CASE(a_lane_that_leaves_a_job_looks_again_when_the_other_should_be_done),
         CASE(nobody_joins_while_something_runs_or_waits_elsewhere),
         CASE(joining_that_is_no_sooner_is_given_up_and_tried_again_later),
         CASE(a_leader_that_fails_gives_the_cores_and_the_picture_back),

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "data/random.h"
+#include "data/sink.h"
 #include "formats/caffe.h"
 #include "train/crew.h"
 #include "train/snapshot.h"
@@ -83,7 +84,7 @@ struct told {
     int64_t stop_at, iteration, save_at;
     bool stop_in_test, testing;
     double loss;
-    char parallel[200];
+    char parallel[400];
 };
 
 static void on_event(void *user, const struct sac_train_event *e)
@@ -147,6 +148,8 @@ static void run_net(const struct run *run, const char *net)
     sac_test_write(name, net, strlen(net));
 }
 
+static int compute_threads = 1;
+
 static int train(const struct run *run, int ranks, struct sac_trainer_options options,
                  struct told *told, struct sac_error *err)
 {
@@ -158,7 +161,8 @@ static int train(const struct run *run, int ranks, struct sac_trainer_options op
     options.solver = run->solver;
     options.data = options.data ? options.data : make_data(-1);
     options.test_data = options.data;
-    options.threads = options.compute_threads = 1;
+    options.threads = 1;
+    options.compute_threads = compute_threads;
     options.on_event = on_event;
     options.request = request;
     options.user = told;
@@ -251,6 +255,73 @@ static void adam_trains_as_one(void **state)
     equals_one("max_iter: 50 type: 'Adam' base_lr: 0.001 momentum2: .99 delta: .001");
 }
 
+/* The loss layer of the net, with more in it. */
+static void say_of_loss(const struct run *run, int batch, const char *more)
+{
+    static char net[6000];
+
+    int size = snprintf(net, sizeof net, net_format, batch);
+    char *end = strrchr(net, '}');
+    snprintf(end, sizeof net - (size_t)(end - net), "%s }\n", more);
+    assert_true((size_t)size + strlen(more) + 4 < sizeof net);
+    run_net(run, net);
+}
+
+/* Sums over items as well as means, beside a second loss whose weight is said. */
+static void losses_of_every_normalization_are_those_of_the_whole_batch(void **state)
+{
+    static const char *const losses[] = {
+        "loss_param { normalization: NONE } loss_weight: .05",
+        "loss_param { normalization: BATCH_SIZE }",
+        "loss_param { normalization: FULL }",
+        "loss_param { normalization: BATCH_SIZE ignore_label: 2 }",
+        "loss_param { normalization: NONE ignore_label: 2 } loss_weight: .05 }"
+        " layer { name: 'sig' type: 'SigmoidCrossEntropyLoss' bottom: 'fc' bottom: 'fc' top: 'sig'"
+        " loss_param { normalization: NONE } loss_weight: .01 propagate_down: true"
+        " propagate_down: false",
+    };
+    const struct sac_trainer_options split = {.batch_rule = SAC_BATCH_SPLIT};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        struct run one = make_run(16, "max_iter: 20"), four = make_run(16, "max_iter: 20");
+        struct told told = {.stop_at = -1};
+        struct sac_error err = {0};
+        say_of_loss(&one, 16, losses[i]);
+        say_of_loss(&four, 16, losses[i]);
+        assert_ok(train(&one, 1, split, &told, &err), err);
+        double loss = told.loss;
+        told = (struct told){.stop_at = -1};
+        assert_ok(train(&four, 4, split, &told, &err), err);
+        double apart = distance(&four, &one, 20);
+        if (!(apart < 1e-5))
+            fail_msg("%s: %g", losses[i], apart);
+        assert_true(fabs(told.loss - loss) < 1e-4 * fabs(loss));
+    }
+}
+
+/* How many labels count differs from rank to rank. */
+static void a_mean_over_labels_that_count_is_not_split(void **state)
+{
+    static const char uneven[] = "loss_param { ignore_label: 2 }";
+    const struct sac_trainer_options split = {.batch_rule = SAC_BATCH_SPLIT}, each = {0};
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    struct run run = make_run(16, "max_iter: 3");
+
+    (void)state;
+    say_of_loss(&run, 16, uneven);
+    assert_int_equal(train(&run, 4, split, &told, &err), SAC_EUNSUPPORTED);
+    assert_says(err, "layer \"loss\": its loss is divided by how many labels are not 2, which is "
+                     "another number on each of 4 ranks that split a batch; expected --batch-rule "
+                     "per-gpu, or a normalization of BATCH_SIZE, FULL or NONE");
+    err = (struct sac_error){0};
+    assert_ok(train(&run, 4, each, &told, &err), err);
+    assert_non_null(strstr(told.parallel, "; each rank divides \"loss\" by its own labels that "
+                                          "count, whose means are averaged"));
+    assert_ok(train(&run, 1, split, &told, &err), err);
+}
+
 /* BVLC's rule: 4 ranks of 4 are one of 16. */
 static void a_batch_per_rank_is_as_many_times_it(void **state)
 {
@@ -303,6 +374,113 @@ static void a_run_of_ranks_that_goes_on_is_the_same_run(void **state)
     assert_int_equal(told.steps, 17);
     assert_true(distance(&whole, &parts, 30) == 0);
     assert_true(told.loss == loss);
+}
+
+/* The snapshot has the number of threads, and rank 0 the snapshot. */
+static void ranks_go_on_with_as_many_threads_as_the_snapshot_had(void **state)
+{
+    const struct sac_trainer_options on = {.snapshot = "auto"}, from_start = {0};
+    struct told told = {.stop_at = -1};
+    struct sac_error err = {0};
+    struct run whole = make_run(4, "max_iter: 30"), parts = make_run(4, "max_iter: 30");
+
+    (void)state;
+    compute_threads = 3;
+    assert_ok(train(&whole, 3, from_start, &told, &err), err);
+    told = (struct told){.stop_at = 13};
+    assert_ok(train(&parts, 3, from_start, &told, &err), err);
+    told = (struct told){.stop_at = -1, .iteration = 13};
+    compute_threads = 0;
+    assert_ok(train(&parts, 3, on, &told, &err), err);
+    compute_threads = 1;
+    assert_true(distance(&whole, &parts, 30) == 0);
+}
+
+/* 60 records of four numbers. */
+static const char *make_numbers(void)
+{
+    static char path[1300];
+    struct sac_sink_options options = {.kind = SAC_SINK_LMDB, .path = path};
+    struct sac_sink *sink = NULL;
+    struct sac_error err = {0};
+
+    snprintf(path, sizeof path, "%s/numbers", sac_test_tmpdir());
+    if (access(path, F_OK) == 0)
+        return path;
+    int rc = sac_sink_open(&sink, &options, &(struct sac_sink_mark){0}, &err);
+    if (rc == SAC_EUNSUPPORTED) {
+        print_message("# skipped: built without LMDB\n");
+        skip();
+    }
+    assert_ok(rc, err);
+    for (int i = 0; i < 60; i++) {
+        float values[4] = {sinf((float)i), cosf((float)i), sinf(2.F * (float)i), 1};
+        struct sac_record record = {SAC_ITEM_FLOATS, 4, 1, 1, NULL, 0, values, 0, ""};
+        assert_ok(sac_sink_put(sink, &record, &err), err);
+    }
+    assert_ok(sac_sink_finish(sink, &err), err);
+    sac_sink_free(sink);
+    return path;
+}
+
+/* Two layers that feed the same items in the same order: the loss is 0 as long as they stand
+ * at the same. */
+static void feed_two(const struct run *run, int batch, int other)
+{
+    static const char format[] =
+        "layer { name: 'in' type: 'Data' top: 'data' top: 'label'"
+        " data_param { source: 'none' batch_size: %d backend: LMDB } }\n"
+        "layer { name: 'in2' type: 'Data' top: 'side' top: 'label2'"
+        " data_param { source: '%s' batch_size: %d backend: LMDB } }\n"
+        "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc' param { name: 'w' }"
+        " param { name: 'b' } inner_product_param { num_output: 4"
+        " weight_filler { type: 'xavier' } } }\n"
+        "layer { name: 'fc2' type: 'InnerProduct' bottom: 'side' top: 'fc2' param { name: 'w' }"
+        " param { name: 'b' } inner_product_param { num_output: 4"
+        " weight_filler { type: 'xavier' } } }\n"
+        "layer { name: 'silence' type: 'Silence' bottom: 'label' bottom: 'label2' }\n"
+        "layer { name: 'loss' type: 'EuclideanLoss' bottom: 'fc' bottom: 'fc2' top: 'loss' }\n";
+    char net[3000];
+
+    snprintf(net, sizeof net, format, batch, make_numbers(), other);
+    run_net(run, net);
+}
+
+/* 5 batches of 8 are no whole number of batches of 3 ranks. */
+static void several_feeds_go_on_together_with_another_world(void **state)
+{
+    const struct sac_trainer_options on = {.snapshot = "auto", .data = make_numbers()},
+                                     from_start = {.data = make_numbers()};
+    struct told told = {.stop_at = 6}; /* one rank is asked behind its update */
+    struct sac_error err = {0};
+    struct run run = make_run(8, "max_iter: 10");
+
+    (void)state;
+    feed_two(&run, 8, 8);
+    assert_ok(train(&run, 1, from_start, &told, &err), err);
+    assert_true(told.loss == 0);
+    told = (struct told){.stop_at = -1, .iteration = 5, .loss = 1};
+    assert_ok(train(&run, 3, on, &told, &err), err);
+    assert_int_equal(told.steps, 5);
+    assert_true(told.loss == 0);
+}
+
+/* 40 items by the side of which there would be 17.5. */
+static void feeds_that_cannot_go_on_together_are_refused(void **state)
+{
+    const struct sac_trainer_options on = {.snapshot = "auto", .data = make_numbers()},
+                                     from_start = {.data = make_numbers()};
+    struct told told = {.stop_at = 6}; /* one rank is asked behind its update */
+    struct sac_error err = {0};
+    struct run run = make_run(8, "max_iter: 10");
+
+    (void)state;
+    feed_two(&run, 8, 8);
+    assert_ok(train(&run, 1, from_start, &told, &err), err);
+    feed_two(&run, 16, 7);
+    assert_int_equal(train(&run, 1, on, &told, &err), SAC_EINVAL);
+    assert_says(err, "layer \"in2\": 40 items of \"in\" were used, beside which this one cannot "
+                     "stand at a whole item: its batches are of 7 where those are of 16");
 }
 
 /* Rank 0 tests alone, while the others wait in the iteration behind. */
@@ -416,9 +594,14 @@ int main(void)
         cmocka_unit_test(ranks_that_split_a_batch_train_as_one_with_all_of_it),
         cmocka_unit_test(clipping_and_iter_size_are_of_the_whole_batch),
         cmocka_unit_test(adam_trains_as_one),
+        cmocka_unit_test(losses_of_every_normalization_are_those_of_the_whole_batch),
+        cmocka_unit_test(a_mean_over_labels_that_count_is_not_split),
         cmocka_unit_test(a_batch_per_rank_is_as_many_times_it),
         cmocka_unit_test(a_run_of_ranks_is_the_same_run_again),
         cmocka_unit_test(a_run_of_ranks_that_goes_on_is_the_same_run),
+        cmocka_unit_test(ranks_go_on_with_as_many_threads_as_the_snapshot_had),
+        cmocka_unit_test(several_feeds_go_on_together_with_another_world),
+        cmocka_unit_test(feeds_that_cannot_go_on_together_are_refused),
         cmocka_unit_test(a_stop_within_a_test_stops_all),
         cmocka_unit_test(a_snapshot_that_is_asked_for_is_of_that_iteration),
         cmocka_unit_test(what_one_rank_meets_ends_all_with_its_name),

@@ -3,7 +3,8 @@
  *
  * Where NCCL can (2.14), calls do not block: what waits for other ranks is asked again and
  * again, so that it ends in time, and another thread may abort in between. Older ones
- * block when ranks meet and in the first call, which connects them.
+ * block when ranks meet and in the first call, which connects them: that cannot be ended,
+ * and is for one process's ranks only.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -72,8 +73,8 @@ static int too_late(struct comm *comm, const char *what, int limit_s, struct sac
                     comm->base.rank, comm->base.world, limit_s);
 }
 
-/* Until what was begun is done. Gives the lock away between two questions. `place`: of who
- * may end that; NULL. */
+/* Until what was begun is done. Gives the lock away between two questions. `limit_s` 0: an
+ * abort alone ends it before. `place`: of who may end it, too; NULL. */
 static int wait_for(struct comm *comm, const char *what, int limit_s,
                     const struct sac_comm_place *place, struct sac_error *err)
 {
@@ -90,7 +91,7 @@ static int wait_for(struct comm *comm, const char *what, int limit_s,
         pthread_mutex_unlock(&comm->calls);
         if (rc != 0 || state == SAC_NCCL_SUCCESS)
             return rc;
-        if (now_s() - since > limit_s)
+        if (limit_s > 0 && now_s() - since > limit_s)
             return too_late(comm, what, limit_s, err);
         if (place && place->stop && place->stop(place->user))
             return sac_fail(err, SAC_EDEVICE, "%s was stopped", what);
@@ -137,8 +138,9 @@ static int collective(struct comm *comm, struct sac_stream *stream, float *value
     if (result != SAC_NCCL_SUCCESS && result != SAC_NCCL_IN_PROGRESS)
         rc = nccl_fail(comm, result, what, err);
     pthread_mutex_unlock(&comm->calls);
+    /* NCCL connects ranks when they first need it: whoever comes late may be testing. */
     if (rc == 0 && result == SAC_NCCL_IN_PROGRESS)
-        rc = wait_for(comm, what, SAC_COMM_JOIN_S, NULL, err);
+        rc = wait_for(comm, what, 0, NULL, err);
     return rc;
 }
 
@@ -256,6 +258,20 @@ int sac_cuda_comm_id(struct sac_device *device, unsigned char ret[SAC_COMM_ID],
     return rc;
 }
 
+static int check_old(const struct sac_nccl *nccl, const struct sac_comm_place *place,
+                     struct sac_error *err)
+{
+    char text[32];
+
+    if (place->processes <= 1 || nccl->version >= SAC_NCCL_NONBLOCKING)
+        return 0;
+    sac_nccl_describe(nccl, text, sizeof text);
+    return sac_fail(err, SAC_EUNSUPPORTED,
+                    "%d processes: %s waits for others without an end when one is lost; 2.14 is "
+                    "the oldest for more than one process",
+                    place->processes, text);
+}
+
 static int join(struct comm *comm, const struct sac_comm_place *place, struct sac_error *err)
 {
     const struct sac_nccl *nccl = comm->nccl;
@@ -283,6 +299,8 @@ int sac_cuda_comm_new(struct sac_device *device, const struct sac_comm_place *pl
     const struct sac_nccl *nccl;
     int rc = sac_nccl_get(&nccl, err);
 
+    if (rc == 0)
+        rc = check_old(nccl, place, err);
     if (rc == 0)
         rc = sac_cuda_use((struct sac_cuda_device *)device, err);
     if (rc == 0 && !(comm = calloc(1, sizeof *comm)))

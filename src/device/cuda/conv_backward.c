@@ -213,22 +213,26 @@ static bool find(const struct sac_cuda_ask *ask, const struct conv *c, const str
                  int *ret, size_t *ret_bytes)
 {
     cudnnHandle_t cudnn = ask->device->cudnn;
-    bool measured = sac_cuda_may_measure_for(ask->options);
+    bool may = sac_cuda_may_measure_for(ask->options);
     struct answers answers = {.count = 0};
+    struct sac_algorithm answer = {0};
     char conv[160], question[192];
-    int math = 0;
 
     sac_cuda_conv_question(ask, conv, sizeof conv);
     snprintf(question, sizeof question, "%s back %s", conv, way->name);
-    if (measured && sac_algorithms_find(ask->device->algorithms, question, ret, &math) &&
-        way->bytes(cudnn, c, *ret, ret_bytes) && *ret_bytes <= workspace_max)
+    if (may && sac_algorithms_find(ask->device->algorithms, question, &answer) &&
+        way->bytes(cudnn, c, answer.algorithm, ret_bytes) && *ret_bytes <= workspace_max) {
+        *ret = answer.algorithm;
         return true;
+    }
     way->guess(cudnn, c, ask->options->deterministic, &answers);
     if (answers.count == 0)
         return false;
-    *ret = answers.algorithm[0];
-    if (measured && measure(ask, c, way, &answers, ret))
-        sac_algorithms_add(ask->device->algorithms, question, *ret, math);
+    answer = (struct sac_algorithm){.algorithm = answers.algorithm[0]};
+    bool measured = may && measure(ask, c, way, &answers, &answer.algorithm);
+    if (may) /* a guess stands too: the next asking must not find another one */
+        sac_algorithms_add(ask->device->algorithms, question, measured, &answer);
+    *ret = answer.algorithm;
     return way->bytes(cudnn, c, *ret, ret_bytes);
 }
 
@@ -269,10 +273,14 @@ static bool conv_can(const struct sac_cuda_ask *ask, struct sac_form src, struct
     return can;
 }
 
+/* A card that is lost has none either: that is no reason to give up for good. */
 static int refused(const struct sac_cuda_ask *ask, struct sac_error *err)
 {
-    return sac_fail(err, SAC_EDEVICE, "%s: cuDNN has no way back for what it had one for",
-                    ask->node->name);
+    int rc = sac_cuda_check(ask->device, cudaGetLastError(), ask->node->name, err);
+
+    return rc ? rc
+              : sac_fail(err, SAC_EUNSUPPORTED, "%s: cuDNN has no way back for what it had one for",
+                         ask->node->name);
 }
 
 static int conv_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,

@@ -61,7 +61,8 @@ static bool guess_backward(const struct sac_cuda_ask *ask, struct conv *c, int *
 static bool may_take(const struct sac_cuda_ask *ask, const cudnnConvolutionFwdAlgoPerf_t *answer)
 {
     return answer->status == CUDNN_STATUS_SUCCESS && answer->memory <= workspace_max &&
-           (!ask->options->deterministic || answer->determinism == CUDNN_DETERMINISTIC);
+           ((!ask->options->deterministic && !ask->options->repeats) ||
+            answer->determinism == CUDNN_DETERMINISTIC);
 }
 
 static bool take_first(const struct sac_cuda_ask *ask, struct conv *c,
@@ -269,7 +270,7 @@ static bool remember(const struct sac_cuda_ask *ask, struct conv *c, const char 
 static bool find_algorithm(const struct sac_cuda_ask *ask, struct conv *c)
 {
     /* What was measured may differ next time, and a run that goes on with it. */
-    bool same = ask->options->deterministic && ask->options->training;
+    bool same = sac_op_repeats(ask->options);
     bool measured = sac_cuda_may_measure_for(ask->options) && !c->transposed;
     int math = 0;
     char question[192];

@@ -132,10 +132,14 @@ static bool inner_can(const struct sac_cuda_ask *ask, struct sac_form src, struc
     return can;
 }
 
+/* A card that is lost has none either: that is no reason to give up for good. */
 static int refused(const struct sac_cuda_ask *ask, struct sac_error *err)
 {
-    return sac_fail(err, SAC_EDEVICE, "%s: cuBLAS has no way back for what it had one for",
-                    ask->node->name);
+    int rc = sac_cuda_check(ask->device, cudaGetLastError(), ask->node->name, err);
+
+    return rc ? rc
+              : sac_fail(err, SAC_EUNSUPPORTED,
+                         "%s: cuBLAS has no way back for what it had one for", ask->node->name);
 }
 
 static int inner_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,

@@ -18,8 +18,7 @@ bool sac_cuda_may_measure(void)
 
 bool sac_cuda_may_measure_for(const struct sac_op_options *options)
 {
-    return sac_cuda_may_measure() && !options->sketch &&
-           !(options->deterministic && options->training);
+    return sac_cuda_may_measure() && !options->sketch && !sac_op_repeats(options);
 }
 
 static float time_between(struct sac_cuda_device *device, cudaEvent_t first, cudaEvent_t last,

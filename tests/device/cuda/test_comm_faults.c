@@ -75,7 +75,7 @@ static void a_rank_that_goes_is_told_and_abort_ends_the_wait(void **state)
 
 static void *abort_later(void *arg)
 {
-    usleep(100000);
+    usleep(500000); /* all have begun to wait */
     sac_comm_abort(arg, "rank 1 has not been heard of for 8 s");
     return NULL;
 }
@@ -89,6 +89,7 @@ static void wait_for_the_silent(struct comm_rank *rank)
 
     comm_join(rank);
     assert_ok(sac_comm_all_reduce(rank->comm, rank->stream, values, COUNT, &err), err);
+    assert_ok(sac_comm_all_reduce(rank->comm, rank->stream, values, COUNT, &err), err);
     assert_int_equal(pthread_create(&watch, NULL, abort_later, rank->comm), 0);
     assert_ok(rank->device->table->stream_sync(rank->stream, &err), err); /* values are not it */
     assert_int_equal(sac_comm_check(rank->comm, &err), SAC_EDEVICE);
@@ -101,8 +102,57 @@ static void wait_for_the_silent(struct comm_rank *rank)
 static void abort_wakes_who_waits_for_a_silent_rank(void **state)
 {
     (void)state;
-    assert_true(sim_fault_set("mute:1:0"));
+    assert_true(sim_fault_set("mute:1:1"));
     comm_run(3, wait_for_the_silent, NULL);
+}
+
+/* The first sum connects the ranks: its call waits for them, on the host. */
+static void wait_in_the_first_sum(struct comm_rank *rank)
+{
+    struct sac_error err = {0}, later = {0};
+    float *values = comm_numbers(rank, COUNT);
+    pthread_t watch;
+
+    comm_join(rank);
+    assert_int_equal(pthread_create(&watch, NULL, abort_later, rank->comm), 0);
+    int rc = sac_comm_all_reduce(rank->comm, rank->stream, values, COUNT, &err);
+    assert_ok(rank->device->table->stream_sync(rank->stream, &later), later);
+    if (!is_old()) { /* which enqueues all the same */
+        assert_int_equal(rc, SAC_EDEVICE);
+        assert_string_equal(err.text, "rank 1 has not been heard of for 8 s");
+    }
+    pthread_join(watch, NULL);
+    comm_leave(rank);
+    comm_drop(rank, values);
+}
+
+static void abort_ends_the_first_sum(void **state)
+{
+    (void)state;
+    assert_true(sim_fault_set("mute:1:0"));
+    comm_run(3, wait_in_the_first_sum, NULL);
+}
+
+static void join_as_one_of_two_processes(struct comm_rank *rank)
+{
+    const struct sac_comm_place place = {
+        .id = rank->id, .rank = rank->rank, .world = rank->world, .processes = 2};
+    struct sac_error err = {0};
+    int rc = rank->device->table->comm_new(rank->device, &place, &rank->comm, &err);
+
+    assert_int_equal(rc, is_old() ? SAC_EUNSUPPORTED : 0);
+    if (is_old())
+        assert_string_equal(err.text, "2 processes: NCCL 2.4.3 waits for others without an end "
+                                      "when one is lost; 2.14 is the oldest for more than one "
+                                      "process");
+    sac_comm_free(rank->comm);
+    rank->comm = NULL;
+}
+
+static void an_nccl_that_cannot_be_ended_is_for_one_process(void **state)
+{
+    (void)state;
+    comm_run(2, join_as_one_of_two_processes, NULL);
 }
 
 /* Freed with nothing told: it waits for nobody, and ends what is enqueued. */
@@ -279,6 +329,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_rank_that_goes_is_told_and_abort_ends_the_wait, nothing_left),
         cmocka_unit_test_teardown(abort_wakes_who_waits_for_a_silent_rank, nothing_left),
+        cmocka_unit_test_teardown(abort_ends_the_first_sum, nothing_left),
+        cmocka_unit_test_teardown(an_nccl_that_cannot_be_ended_is_for_one_process, nothing_left),
         cmocka_unit_test_teardown(leaving_waits_for_nobody, nothing_left),
         cmocka_unit_test_teardown(freeing_pinned_memory_waits_for_no_other_rank, nothing_left),
         cmocka_unit_test_teardown(two_of_one_rank_are_refused, nothing_left),

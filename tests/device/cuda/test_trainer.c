@@ -8,6 +8,7 @@
 
 #include "data/random.h"
 #include "device/cuda/card.h"
+#include "train/crew.h"
 #include "train/snapshot.h"
 #include "train/trainer.h"
 
@@ -70,6 +71,18 @@ static const char norm_text[] =
     " include { phase: TEST } }\n"
     "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
 
+/* As the plain net's, but pixels of ±127. */
+static const char loud_text[] =
+    "layer { name: 'big' type: 'Power' bottom: 'data' top: 'big' power_param { scale: 128 } }\n"
+    "layer { name: 'c1' type: 'Convolution' bottom: 'big' top: 'c1'"
+    " convolution_param { num_output: 8 kernel_size: 5 pad: 2 bias_term: false"
+    " weight_filler { type: 'gaussian' std: 0.01 } } }\n"
+    "layer { name: 'r1' type: 'ReLU' bottom: 'c1' top: 'c1' }\n"
+    "layer { name: 'fc' type: 'InnerProduct' bottom: 'c1' top: 'fc'"
+    " inner_product_param { num_output: 4 bias_term: false"
+    " weight_filler { type: 'gaussian' std: .01 } } }\n"
+    "layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }\n";
+
 static struct sac_device *cuda, *cpu;
 
 static int open_devices(void **state)
@@ -118,8 +131,10 @@ static struct run make_run(const char *layers, const char *more)
     snprintf(name, sizeof name, "solver%d.prototxt", number);
     snprintf(run.prefix, sizeof run.prefix, "%s/gpu%d", sac_test_tmpdir(), number++);
     int size = snprintf(text, sizeof text, "%s%s", input, layers);
-    const char *net = sac_test_write(
-        strcmp(layers, norm_text) == 0 ? "norm.prototxt" : "net.prototxt", text, (size_t)size);
+    const char *net = sac_test_write(strcmp(layers, norm_text) == 0   ? "norm.prototxt"
+                                     : strcmp(layers, loud_text) == 0 ? "loud.prototxt"
+                                                                      : "net.prototxt",
+                                     text, (size_t)size);
     size =
         snprintf(text, sizeof text,
                  "net: '%s' lr_policy: 'step' stepsize: 6 "
@@ -152,6 +167,10 @@ static enum sac_train_request request(void *user)
     return told->steps == told->stop_at ? SAC_TRAIN_STOP : SAC_TRAIN_GO_ON;
 }
 
+/* Of f16's losses; 0: as the trainer has them. */
+static float scale_first;
+static int scale_steps;
+
 static struct told train(const struct run *run, struct sac_device *device, const char *snapshot,
                          int stop_at, enum sac_precision precision)
 {
@@ -164,6 +183,8 @@ static struct told train(const struct run *run, struct sac_device *device, const
                                           .threads = 2,
                                           .compute_threads = 1,
                                           .precision = precision,
+                                          .scale_first = scale_first,
+                                          .scale_steps = scale_steps,
                                           .deterministic = true,
                                           .device = device,
                                           .on_event = on_event,
@@ -182,6 +203,7 @@ static struct told train(const struct run *run, struct sac_device *device, const
 struct numbers {
     struct sac_caffe_net weights;
     struct sac_solver_state state;
+    double scale; /* of f16's losses; 0: none */
 };
 
 static struct numbers numbers_of(const struct run *run, int iteration)
@@ -195,6 +217,10 @@ static struct numbers numbers_of(const struct run *run, int iteration)
     assert_ok(sac_snapshot_open(&files, path, &err), err);
     assert_ok(sac_solver_state_load(&out.state, files.state, &err), err);
     assert_ok(sac_caffe_net_load(&out.weights, files.weights, &err), err);
+    json_t *values = NULL;
+    assert_ok(sac_snapshot_values(&files, &values, &err), err);
+    out.scale = json_number_value(json_object_get(values, "loss_scale"));
+    json_decref(values);
     sac_snapshot_files_done(&files);
     return out;
 }
@@ -320,6 +346,156 @@ static void a_run_in_f16_that_goes_on_is_the_same_run(void **state)
     goes_on(SAC_PRECISION_F16);
 }
 
+/* ---- The scale of f16's losses ------------------------------------------------ */
+
+static double scale_after(const struct run *run, int iteration)
+{
+    struct numbers n = numbers_of(run, iteration);
+    double scale = n.scale;
+
+    numbers_done(&n);
+    return scale;
+}
+
+static void scale_as_usual(void)
+{
+    scale_first = 0;
+    scale_steps = 0;
+}
+
+/* 64 · 2³ after 7 updates, of which each second is followed by twice the scale. */
+static void the_scale_doubles_after_so_many_updates(void **state)
+{
+    struct run run = make_run(plain_text, "max_iter: 7 momentum: .9");
+
+    (void)state;
+    if (!card_does(cuda, SAC_PRECISION_F16))
+        skip();
+    train(&run, cuda, NULL, -1, SAC_PRECISION_F16);
+    assert_true(scale_after(&run, 7) == 1024);
+    run = make_run(plain_text, "max_iter: 7 momentum: .9");
+    scale_first = 64;
+    scale_steps = 2;
+    train(&run, cuda, NULL, -1, SAC_PRECISION_F16);
+    scale_as_usual();
+    assert_true(scale_after(&run, 7) == 512);
+}
+
+/* Gradients times 2⁴⁰ are no halves: nothing changes until they are, and each time the scale
+ * is halved. */
+static void an_overflow_halves_the_scale_and_leaves_the_update_out(void **state)
+{
+    struct run run = make_run(plain_text, "max_iter: 60 momentum: .9 snapshot: 1");
+
+    (void)state;
+    if (!card_does(cuda, SAC_PRECISION_F16))
+        skip();
+    scale_first = 1099511627776;
+    train(&run, cuda, NULL, -1, SAC_PRECISION_F16);
+    scale_as_usual();
+    struct numbers first = numbers_of(&run, 1), before = numbers_of(&run, 1);
+    assert_true(first.scale == ldexp(1, 39));
+    for (int i = 2; i <= 60; i++) {
+        struct numbers n = numbers_of(&run, i);
+        bool left_out = distance(&n, &before) == 0;
+        assert_true(n.scale == (left_out ? before.scale / 2 : before.scale));
+        numbers_done(&before);
+        before = n;
+    }
+    assert_true(before.scale < ldexp(1, 30) && before.scale >= 1);
+    assert_true(distance(&before, &first) > 0);
+    numbers_done(&first);
+    numbers_done(&before);
+}
+
+/* Where it overflows now and then, and doubles in between. */
+static void a_run_whose_scale_changed_goes_on_as_the_same_run(void **state)
+{
+    (void)state;
+    scale_first = 4194304;
+    scale_steps = 3;
+    goes_on(SAC_PRECISION_F16);
+    scale_as_usual();
+}
+
+/* Grey pictures, whose filters have no gradient, and in the second half of each eight loud
+ * ones, whose filters have a large one. */
+static const char *make_loud(const char *name, bool first, bool second)
+{
+    static uint8_t bytes[RECORDS * RECORD];
+    struct sac_random random = sac_random_stream(5, SAC_RANDOM_ITEM, 0, 0);
+
+    for (int i = 0; i < RECORDS; i++) {
+        uint8_t *at = bytes + i * RECORD;
+        bool loud = i % 8 < 4 ? first : second;
+        at[0] = (uint8_t)(i % CLASSES);
+        for (int k = 1; k < RECORD; k++)
+            at[k] = loud ? (uint8_t)(254 * sac_random_below(&random, 2)) : 128;
+    }
+    return sac_test_write(name, bytes, sizeof bytes);
+}
+
+/* By as many GPUs; false: there are not so many, or no NCCL. */
+static bool train_on(int count, const struct run *run, const char *data)
+{
+    struct sac_device *devices[2] = {NULL};
+    struct told told = {.stop_at = -1};
+    struct sac_trainer_options options = {.solver = run->solver,
+                                          .data = data,
+                                          .threads = 1,
+                                          .compute_threads = 1,
+                                          .precision = SAC_PRECISION_F16,
+                                          .scale_first = scale_first,
+                                          .scale_steps = scale_steps,
+                                          .deterministic = true,
+                                          .on_event = on_event,
+                                          .request = request,
+                                          .user = &told};
+    struct sac_crew_options crew = {.trainer = &options, .devices = devices, .count = count};
+    struct sac_error err = {0};
+    int opened = 0;
+
+    int rc = sac_devices_open(devices, 2, &opened, count == 2 ? "cuda:0,1" : "cuda:0", &err);
+    if (rc == 0)
+        rc = sac_crew_run(&crew, &err);
+    while (opened > 0)
+        sac_device_close(devices[--opened]);
+    if (count == 2 && (rc == SAC_ENOENT || rc == SAC_EUNSUPPORTED))
+        return false;
+    assert_ok(rc, err);
+    return true;
+}
+
+/* 2¹⁷ is too much for loud pictures and not for grey ones. What rank 1 has of its own makes
+ * both leave the update out; were it rank 0 alone, rank 1's parameters would not be finite. */
+static void an_overflow_on_one_rank_is_all_ranks(void **state)
+{
+    struct run grey = make_run(loud_text, "max_iter: 1"), loud = make_run(loud_text, "max_iter: 1");
+    struct run both = make_run(loud_text, "max_iter: 40 snapshot: 1");
+
+    (void)state;
+    if (!card_does(cuda, SAC_PRECISION_F16))
+        skip();
+    scale_first = 131072;
+    scale_steps = 7;
+    train_on(1, &grey, make_loud("grey.bin", false, false));
+    train_on(1, &loud, make_loud("loud.bin", true, true));
+    bool done = train_on(2, &both, make_loud("both.bin", false, true));
+    scale_as_usual();
+    if (!done)
+        skip();
+    struct numbers start = numbers_of(&loud, 1), first = numbers_of(&both, 1);
+    struct numbers last = numbers_of(&both, 40);
+    assert_true(scale_after(&grey, 1) == 131072);
+    assert_true(start.scale == 65536);
+    assert_true(first.scale == 65536);
+    assert_true(distance(&first, &start) == 0); /* as the fillers made them */
+    assert_true(distance(&last, &start) > 0);
+    numbers_done(&start);
+    numbers_done(&first);
+    numbers_done(&last);
+}
+
 static void learns_in(enum sac_precision precision)
 {
     struct run run =
@@ -350,9 +526,14 @@ int main(void)
         cmocka_unit_test(padded_crops_and_dummy_data_train_as_on_the_cpu),
         cmocka_unit_test(a_run_that_goes_on_is_the_same_run),
         cmocka_unit_test(a_run_in_f16_that_goes_on_is_the_same_run),
+        cmocka_unit_test(the_scale_doubles_after_so_many_updates),
+        cmocka_unit_test(an_overflow_halves_the_scale_and_leaves_the_update_out),
+        cmocka_unit_test(a_run_whose_scale_changed_goes_on_as_the_same_run),
+        cmocka_unit_test(an_overflow_on_one_rank_is_all_ranks),
         cmocka_unit_test(a_net_learns_in_every_precision),
     };
 
+    setenv("SACCADE_SIM_DEVICES", "2", 0); /* of a simulated card */
     card_or_skip();
     return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

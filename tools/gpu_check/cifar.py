@@ -11,7 +11,7 @@ import statistics
 
 NET = "cifar10_models/cifar10_quick_train_test.prototxt"
 MEAN = "cifar10_models/cifar10_mean.binaryproto"
-RECORD, TRAIN, TEST = 3073, 6000, 4000
+RECORD, TRAIN, TEST = 3073, 4000, 3000
 WAYS = (("cpu", "f32"), ("cuda:0", "f32"), ("cuda:0", "f16"))
 Size = collections.namedtuple("Size", "train test batch iterations seeds")
 USUAL = Size(TRAIN, TEST, 100, 1000, 5)

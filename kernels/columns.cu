@@ -153,6 +153,9 @@ cudaError_t sac_kernel_columns(const struct sac_kernel_columns *p, cudaStream_t 
         SAC_LAUNCH(part_sums<8>, blocks_of(p->channels, parts, 8), THREADS, 0, stream, *p, parts);
     else
         SAC_LAUNCH(part_sums<1>, blocks_of(p->channels, parts, 1), THREADS, 0, stream, *p, parts);
+    cudaError_t code = cudaGetLastError();
+    if (code != cudaSuccess) /* parts that are not there are not added up */
+        return code;
     SAC_LAUNCH(whole_sums, blocks_of(p->channels, 1, 1), THREADS, 0, stream, *p, parts);
     return cudaGetLastError();
 }
@@ -269,6 +272,9 @@ cudaError_t sac_kernel_statistics(const struct sac_kernel_statistics *p, cudaStr
     else
         SAC_LAUNCH(part_moments<1>, blocks_of(p->channels, parts, 1), THREADS, 0, stream, *p,
                    parts);
+    cudaError_t code = cudaGetLastError();
+    if (code != cudaSuccess)
+        return code;
     SAC_LAUNCH(whole_moments, blocks_of(p->channels, 1, 1), THREADS, 0, stream, *p, parts);
     return cudaGetLastError();
 }

@@ -93,11 +93,11 @@ def load(server, clients, times):
     need(len(done) == clients * times, len(done), "answers of", clients * times)
 
 
-def wait_for(server, what, seconds):
+def wait_for(server, what, seconds, every=0.1):
     end = time.monotonic() + seconds * SLOW
     while not what():
         need(time.monotonic() < end, "it did not happen in time:", "\n".join(server.lines[-10:]))
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def logged(server, text):
@@ -191,8 +191,8 @@ def _():
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
-        # Six, and the one that asks.
-        wait_for(server, lambda: server.metric("saccade_http_requests_in_flight") >= 7, 20)
+        # Six, and the one that asks: for as long as it takes to answer the first of them.
+        wait_for(server, lambda: server.metric("saccade_http_requests_in_flight") >= 7, 20, 0.002)
         status = server.stop()
         for thread in threads:
             thread.join()

@@ -31,8 +31,7 @@ struct sac_service_options {
 int sac_service_new(struct sac_service **ret, const struct sac_service_options *options,
                     struct sac_error *err);
 int sac_service_port(const struct sac_service *service);
-/* Runs until sac_service_stop: the loop on this thread, which is made prompt (base/cpu.h),
- * lanes on their own. */
+/* Runs until sac_service_stop: the loop on this thread, lanes on their own. */
 int sac_service_run(struct sac_service *service, struct sac_error *err);
 /* Any thread: not ready at once, finish what was accepted, then return from run. */
 void sac_service_stop(struct sac_service *service);

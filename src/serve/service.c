@@ -264,7 +264,8 @@ static void stop_lanes(struct sac_service *service)
 
 int sac_service_run(struct sac_service *service, struct sac_error *err)
 {
-    sac_cpu_be_prompt(); /* the lanes compute on the same cores */
+    /* Not with short slices (sac_cpu_be_prompt()): at saturation they cost 4 % of what is
+     * served, and nothing was sooner. */
     int rc = sac_http_server_run(service->http, err);
 
     stop_lanes(service);

@@ -639,9 +639,11 @@ static void copy_row(const struct view *view, ptrdiff_t from, const struct sac_c
         return;
     }
     for (int c = 0; c < channels; c++, from += view->plane, to += layout->plane) {
-        if (view->pixel == 1 && layout->pixel == 1)
+        if (view->pixel == 1 && layout->pixel == 1) {
             memcpy(out + to, view->bytes + from, (size_t)count);
-        for (int x = 0; x < count && (view->pixel != 1 || layout->pixel != 1); x++)
+            continue;
+        }
+        for (int x = 0; x < count; x++)
             out[to + x * layout->pixel] = view->bytes[from + x * view->pixel];
     }
 }

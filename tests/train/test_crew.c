@@ -446,18 +446,28 @@ static void feed_two(const struct run *run, int batch, int other)
     run_net(run, net);
 }
 
-/* 5 batches of 8 are no whole number of batches of 3 ranks. */
-static void several_feeds_go_on_together_with_another_world(void **state)
+/* One rank's, with a snapshot behind 5 of its 10 batches of 8. */
+static struct run run_of_two_feeds(struct told *ret_told)
 {
-    const struct sac_trainer_options on = {.snapshot = "auto", .data = make_numbers()},
-                                     from_start = {.data = make_numbers()};
-    struct told told = {.stop_at = 6}; /* one rank is asked behind its update */
+    const struct sac_trainer_options from_start = {.data = make_numbers()};
     struct sac_error err = {0};
     struct run run = make_run(8, "max_iter: 10");
 
-    (void)state;
+    *ret_told = (struct told){.stop_at = 6}; /* one rank is asked behind its update */
     feed_two(&run, 8, 8);
-    assert_ok(train(&run, 1, from_start, &told, &err), err);
+    assert_ok(train(&run, 1, from_start, ret_told, &err), err);
+    return run;
+}
+
+/* 5 batches of 8 are no whole number of batches of 3 ranks. */
+static void several_feeds_go_on_together_with_another_world(void **state)
+{
+    const struct sac_trainer_options on = {.snapshot = "auto", .data = make_numbers()};
+    struct told told;
+    struct sac_error err = {0};
+    struct run run = run_of_two_feeds(&told);
+
+    (void)state;
     assert_true(told.loss == 0);
     told = (struct told){.stop_at = -1, .iteration = 5, .loss = 1};
     assert_ok(train(&run, 3, on, &told, &err), err);
@@ -468,15 +478,12 @@ static void several_feeds_go_on_together_with_another_world(void **state)
 /* 40 items by the side of which there would be 17.5. */
 static void feeds_that_cannot_go_on_together_are_refused(void **state)
 {
-    const struct sac_trainer_options on = {.snapshot = "auto", .data = make_numbers()},
-                                     from_start = {.data = make_numbers()};
-    struct told told = {.stop_at = 6}; /* one rank is asked behind its update */
+    const struct sac_trainer_options on = {.snapshot = "auto", .data = make_numbers()};
+    struct told told;
     struct sac_error err = {0};
-    struct run run = make_run(8, "max_iter: 10");
+    struct run run = run_of_two_feeds(&told);
 
     (void)state;
-    feed_two(&run, 8, 8);
-    assert_ok(train(&run, 1, from_start, &told, &err), err);
     feed_two(&run, 16, 7);
     assert_int_equal(train(&run, 1, on, &told, &err), SAC_EINVAL);
     assert_says(err, "layer \"in2\": 40 items of \"in\" were used, beside which this one cannot "

@@ -87,39 +87,22 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
 
 enum { MAX_RUN = 8192 }; /* floats: 32 KiB, which stay in the first cache */
 
-INLINE void max_down(const float *from, int64_t row_step, int64_t rows, float *to, int64_t count)
+/* to[i] = the largest of from[i + r · step], r in [0, terms): of rows, or side by side. */
+INLINE void max_of(const float *from, int64_t step, int64_t terms, float *to, int64_t count)
 {
     int64_t i = 0;
 
     for (; i + LANES <= count; i += LANES) {
         floats most = (floats){0} - FLT_MAX;
-        for (int64_t r = 0; r < rows; r++)
-            most = larger(get(from + r * row_step, i, SAC_F32), most);
+        for (int64_t r = 0; r < terms; r++)
+            most = larger(get(from + r * step, i, SAC_F32), most);
         put(to, i, most, SAC_F32);
     }
     for (; i < count; i++) {
         float most = -FLT_MAX;
-        for (int64_t r = 0; r < rows; r++)
-            most = from[r * row_step + i] > most ? from[r * row_step + i] : most;
+        for (int64_t r = 0; r < terms; r++)
+            most = from[r * step + i] > most ? from[r * step + i] : most;
         to[i] = most;
-    }
-}
-
-INLINE void max_across(const float *from, int64_t positions, int64_t channels, float *to)
-{
-    int64_t c = 0;
-
-    for (; c + LANES <= channels; c += LANES) {
-        floats most = (floats){0} - FLT_MAX;
-        for (int64_t p = 0; p < positions; p++)
-            most = larger(get(from + p * channels, c, SAC_F32), most);
-        put(to, c, most, SAC_F32);
-    }
-    for (; c < channels; c++) {
-        float most = -FLT_MAX;
-        for (int64_t p = 0; p < positions; p++)
-            most = from[p * channels + c] > most ? from[p * channels + c] : most;
-        to[c] = most;
     }
 }
 
@@ -137,17 +120,17 @@ INLINE void max_run(const struct sac_op *op, const struct rows *in, const struct
     float run[MAX_RUN];
 
     if (w.y1 - w.y0 == 3)
-        max_down(from, row_step, 3, run, count);
+        max_of(from, row_step, 3, run, count);
     else
-        max_down(from, row_step, w.y1 - w.y0, run, count);
+        max_of(from, row_step, w.y1 - w.y0, run, count);
     for (int64_t ox = first; ox < end; ox++) {
         struct pool_at at = pool_window(op, oy, ox);
         int64_t row = (n * out_dim[2] + oy) * out_dim[3] + ox;
         if (at.x1 - at.x0 == 3)
-            max_across(run + (at.x0 - w.x0) * channels, 3, channels, to + row * out->pitch);
+            max_of(run + (at.x0 - w.x0) * channels, channels, 3, to + row * out->pitch, channels);
         else
-            max_across(run + (at.x0 - w.x0) * channels, at.x1 - at.x0, channels,
-                       to + row * out->pitch);
+            max_of(run + (at.x0 - w.x0) * channels, channels, at.x1 - at.x0, to + row * out->pitch,
+                   channels);
     }
 }
 

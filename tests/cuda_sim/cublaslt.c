@@ -26,10 +26,13 @@ struct desc {
 
 struct preference {
     uint64_t workspace_bytes;
+    uint32_t alignment[4]; /* of A, B, C and D */
 };
 
-/* Of the two algorithms there are, the faster needs a workspace. */
+/* Of the two algorithms there are, the faster needs a workspace. What one was asked for goes
+ * with it: its workspace, and in 16 bits each the alignments. */
 enum { ALGO_PLAIN = 1, ALGO_SPLIT = 2, SPLIT_BYTES = 64 << 10 };
+enum { WORKSPACE_AT = 1, ALIGNMENT_AT = 2, ALIGNMENT_MOST = 256 };
 
 _Static_assert(sizeof(struct layout) <= sizeof(cublasLtMatrixLayoutOpaque_t), "layout");
 _Static_assert(sizeof(struct desc) <= sizeof(cublasLtMatmulDescOpaque_t), "desc");
@@ -177,6 +180,9 @@ cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *ret)
     if (!ret)
         return CUBLAS_STATUS_INVALID_VALUE;
     *ret = sim_descriptor_new(sizeof **ret);
+    struct preference *preference = (struct preference *)*ret;
+    for (int i = 0; i < 4; i++)
+        preference->alignment[i] = ALIGNMENT_MOST; /* by the manual */
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -200,11 +206,15 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t o
         return SET(preference->workspace_bytes);
     case CUBLASLT_MATMUL_PREF_SEARCH_MODE:
     case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        return SET(ignored);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+        return SET(preference->alignment[0]);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+        return SET(preference->alignment[1]);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+        return SET(preference->alignment[2]);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
-        return SET(ignored); /* every algorithm here keeps to them */
+        return SET(preference->alignment[3]);
     default:
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
@@ -283,13 +293,16 @@ static cublasStatus_t problem(const struct desc *desc, const struct layout *a,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static cublasLtMatmulHeuristicResult_t result_of(int algo, size_t workspace_bytes)
+static cublasLtMatmulHeuristicResult_t result_of(int algo, size_t workspace_bytes,
+                                                 const struct preference *wish)
 {
     cublasLtMatmulHeuristicResult_t result = {
         .workspaceSize = workspace_bytes, .state = CUBLAS_STATUS_SUCCESS, .wavesCount = 1};
 
     result.algo.data[0] = (uint64_t)algo;
-    result.algo.data[1] = workspace_bytes;
+    result.algo.data[WORKSPACE_AT] = workspace_bytes;
+    for (int i = 0; i < 4; i++)
+        result.algo.data[ALIGNMENT_AT] |= (uint64_t)wish->alignment[i] << 16 * i;
     return result;
 }
 
@@ -312,9 +325,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
     if (wish->workspace_bytes >= SPLIT_BYTES)
-        results[(*returned)++] = result_of(ALGO_SPLIT, SPLIT_BYTES);
+        results[(*returned)++] = result_of(ALGO_SPLIT, SPLIT_BYTES, wish);
     if (*returned < requested)
-        results[(*returned)++] = result_of(ALGO_PLAIN, 0);
+        results[(*returned)++] = result_of(ALGO_PLAIN, 0, wish);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -323,7 +336,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 static cublasStatus_t take_workspace(struct sim_matmul *p, const cublasLtMatmulAlgo_t *algo,
                                      void *workspace, size_t bytes)
 {
-    size_t needed = algo ? (size_t)algo->data[1] : 0;
+    size_t needed = algo ? (size_t)algo->data[WORKSPACE_AT] : 0;
 
     if (algo && algo->data[0] != ALGO_PLAIN && algo->data[0] != ALGO_SPLIT)
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -332,6 +345,25 @@ static cublasStatus_t take_workspace(struct sim_matmul *p, const cublasLtMatmulA
     p->workspace = workspace;
     p->workspace_bytes = needed;
     return CUBLAS_STATUS_SUCCESS;
+}
+
+/* A card may take the algorithm, and read or write elsewhere. */
+static bool is_aligned(const struct sim_matmul *p, const cublasLtMatmulAlgo_t *algo)
+{
+    const void *data[] = {p->data_a, p->data_b, p->beta != 0 ? p->data_c : NULL, p->data_d};
+    bool good = true;
+
+    for (int i = 0; i < 4 && algo && good; i++) {
+        unsigned alignment = algo->data[ALIGNMENT_AT] >> 16 * i & 0xffff;
+        good = alignment == 0 || (uintptr_t)data[i] % alignment == 0;
+        if (good)
+            continue;
+        sim_enter();
+        sim_report("cublasLtMatmul", "'%c' at %p is not on the %u bytes that were promised",
+                   'A' + i, data[i], alignment);
+        sim_leave();
+    }
+    return good;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
@@ -360,6 +392,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     p.data_b = b;
     p.data_c = c;
     p.data_d = d;
+    if (!is_aligned(&p, algo))
+        return CUBLAS_STATUS_INVALID_VALUE;
     on = *(struct sim_handle *)handle;
     on.stream = stream;
     return sim_matmul_submit("cublasLtMatmul", &on, &p) == cudaSuccess

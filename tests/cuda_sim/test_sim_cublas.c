@@ -301,6 +301,67 @@ static void lt_refuses_what_does_not_fit(void **state)
     close_problem(&p);
 }
 
+/* Asks again, for results that stand on so many bytes. */
+static void promise(struct lt *lt, uint32_t bytes)
+{
+    must(cublasLtMatmulPreferenceSetAttribute(
+        lt->preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &bytes, sizeof bytes));
+    must(cublasLtMatmulPreferenceSetAttribute(
+        lt->preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &bytes, sizeof bytes));
+    must(cublasLtMatmulAlgoGetHeuristic(lt->handle, lt->desc, lt->a, lt->b, lt->d, lt->d,
+                                        lt->preference, 4, lt->result, &lt->results));
+}
+
+/* Runs with the result so many numbers further; the failed check's words, NULL: none. */
+static void run_shifted(const struct lt *lt, const struct problem *p, int numbers,
+                        const char *words)
+{
+    struct problem shifted = *p;
+
+    shifted.d.device = (float *)p->d.device + numbers;
+    sim_checks_set(SIM_CHECKS_RECORD);
+    cublasStatus_t status = lt_run(lt, &shifted, 0, 0);
+    must(cudaDeviceSynchronize());
+    sim_checks_set(SIM_CHECKS_ABORT);
+    assert_int_equal(status == CUBLAS_STATUS_SUCCESS, words == NULL);
+    assert_int_equal(sim_checks_failed(), words != NULL);
+    if (words && !strstr(sim_checks_last(), words))
+        fail_msg("'%s' does not say '%s'", sim_checks_last(), words);
+    sim_checks_clear();
+}
+
+/* Behind the last column nothing need be there, and its numbers must. */
+static void lt_checks_each_column_of_a_result_with_a_pitch(void **state)
+{
+    struct problem p;
+    struct lt lt;
+
+    (void)state;
+    open_problem(&p, CUDA_R_32F, CUDA_R_32F, 0);
+    lt_open(&lt, &p, CUBLAS_COMPUTE_32F, NULL, 0);
+    promise(&lt, sizeof(float));
+    run_shifted(&lt, &p, PAD, NULL);
+    run_shifted(&lt, &p, PAD + 1, "'D' takes");
+    lt_close(&lt);
+    close_problem(&p);
+}
+
+static void lt_checks_the_alignment_that_was_promised(void **state)
+{
+    struct problem p;
+    struct lt lt;
+
+    (void)state;
+    open_problem(&p, CUDA_R_32F, CUDA_R_32F, 0);
+    lt_open(&lt, &p, CUBLAS_COMPUTE_32F, NULL, 0);
+    run_shifted(&lt, &p, 2, "not on the 256 bytes"); /* what the manual has where none is given */
+    promise(&lt, 8);
+    run_shifted(&lt, &p, 2, NULL);
+    run_shifted(&lt, &p, 1, "'D' at");
+    lt_close(&lt);
+    close_problem(&p);
+}
+
 static void gemm_is_the_formula(void **state)
 {
     cublasHandle_t handle;
@@ -354,6 +415,8 @@ int main(void)
         CASE(lt_has_four_epilogues_in_every_type),
         CASE(lt_algorithms_keep_to_the_workspace),
         CASE(lt_refuses_what_does_not_fit),
+        CASE(lt_checks_each_column_of_a_result_with_a_pitch),
+        CASE(lt_checks_the_alignment_that_was_promised),
         CASE(gemm_is_the_formula),
         CASE(gemm_rounds_to_tf32_where_it_is_told_to),
     };

@@ -256,6 +256,8 @@ int sac_cuda_check_workspace(const struct sac_op *op, size_t bytes, struct sac_e
 /* A channels-last tensor, or rank 2, whole or a view of a part of the channels:
  * the distance of its rows to *ret_pitch. */
 bool sac_cuda_is_rows(const struct sac_tensor *t, int64_t *ret_pitch);
+int sac_cuda_need_rows(const struct sac_op *op, const struct sac_tensor *t, int64_t *ret_pitch,
+                       struct sac_error *err);
 bool sac_cuda_is_whole(const struct sac_tensor *t);
 /* y = relu(y + bias + sum) over op->dst[0], as the epilogue says; bias may be NULL. */
 int sac_cuda_finish(struct sac_op *op, const float *bias, bool sum, struct sac_stream *stream,

@@ -74,10 +74,16 @@ static bool describe(struct sac_matmul *m, const struct sac_matmul_shape *s)
                CUBLAS_STATUS_SUCCESS;
 }
 
-/* A plan's blobs stand on 64 bytes; a view of one stands where its channels begin. */
+uint32_t sac_matmul_alignment(uint64_t at)
+{
+    uint64_t with_most = at | ALIGNMENT;
+
+    return (uint32_t)(with_most & -with_most);
+}
+
 static uint32_t alignment_of_y(const struct sac_matmul_shape *s)
 {
-    return s->pitch == s->out ? ALIGNMENT : (uint32_t)sac_type_bytes(s->y_type);
+    return s->alignment > 0 ? s->alignment : ALIGNMENT;
 }
 
 bool sac_matmul_preference(cublasLtMatmulPreference_t *ret, uint32_t alignment_of_result)
@@ -98,12 +104,17 @@ bool sac_matmul_preference(cublasLtMatmulPreference_t *ret, uint32_t alignment_o
     return good;
 }
 
+/* What is proposed depends on where y stands too. */
 static void name_question(const struct sac_matmul_shape *s, char *text, size_t size)
 {
+    char on[24] = "";
+
+    if (alignment_of_y(s) != ALIGNMENT)
+        snprintf(on, sizeof on, " on %u", (unsigned)alignment_of_y(s));
     snprintf(text, size,
-             "matmul %s to %s rows %" PRId64 " in %" PRId64 " out %" PRId64 " %" PRId64 "%s%s%s",
+             "matmul %s to %s rows %" PRId64 " in %" PRId64 " out %" PRId64 " %" PRId64 "%s%s%s%s",
              sac_precision_name(s->precision), sac_type_name(s->y_type), s->rows, s->in, s->out,
-             s->pitch, s->bias ? " bias" : "", s->relu ? " relu" : "", s->sum ? " sum" : "");
+             s->pitch, on, s->bias ? " bias" : "", s->relu ? " relu" : "", s->sum ? " sum" : "");
 }
 
 /* ---- Which is fastest ----------------------------------------------------- */

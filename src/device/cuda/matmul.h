@@ -11,7 +11,8 @@
 
 struct sac_matmul_shape {
     int64_t rows, in, out;
-    int64_t pitch; /* numbers from one row of y to the next */
+    int64_t pitch;      /* numbers from one row of y to the next */
+    uint32_t alignment; /* bytes on which y stands, as below; 0: where a blob does */
     enum sac_precision precision;
     enum sac_type type, y_type; /* of x and w; of y, the sum and the bias */
     bool bias, relu, sum;
@@ -31,6 +32,9 @@ struct sac_matmul *sac_matmul_new(struct sac_cuda_device *device,
                                   const struct sac_matmul_shape *shape);
 void sac_matmul_free(void *matmul); /* takes NULL */
 cudaDataType_t sac_cuda_data_type(enum sac_type type);
+/* The power of two that an address, or a distance from a blob's start, is a multiple of: at
+ * most the 64 that blobs stand on. */
+uint32_t sac_matmul_alignment(uint64_t at);
 /* What cuBLASLt may count on: blobs stand on 64 bytes, the result on so many. False where it
  * refuses. The caller destroys it. */
 bool sac_matmul_preference(cublasLtMatmulPreference_t *ret, uint32_t alignment_of_result);

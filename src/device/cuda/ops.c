@@ -290,3 +290,12 @@ bool sac_cuda_is_rows(const struct sac_tensor *t, int64_t *ret_pitch)
     *ret_pitch = pitch > 0 ? pitch : t->shape.dim[1];
     return t->shape.dim[1] <= 1 || t->stride[1] == 1;
 }
+
+int sac_cuda_need_rows(const struct sac_op *op, const struct sac_tensor *t, int64_t *ret_pitch,
+                       struct sac_error *err)
+{
+    if (sac_cuda_is_rows(t, ret_pitch))
+        return 0;
+    return sac_fail(err, SAC_EUNSUPPORTED, "%s: a view that is not a part of the channels",
+                    op->name);
+}

@@ -1,6 +1,7 @@
 /*
  * Convolutions of one tap as products over the positions, by cuBLASLt: bias, sum and ReLU
  * are its epilogue. Taken where it is faster than cuDNN, which is measured once a shape.
+ * What only a concatenation reads may be written where it belongs there.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,6 +99,85 @@ static int refused(const struct sac_cuda_ask *ask, struct sac_error *err)
                     ask->node->name);
 }
 
+/* ---- Parts of concatenations ------------------------------------------------ */
+
+static int64_t channels_of(const struct sac_cuda_ask *ask, int value)
+{
+    return ask->graph->values[value].shape.dim[1];
+}
+
+/* The concatenation of channels that alone reads the value; NULL: none. */
+static const struct sac_node *concat_of(const struct sac_cuda_ask *ask, int value,
+                                        int64_t *ret_first)
+{
+    if (sac_graph_use_count(ask->graph, value) != 1)
+        return NULL;
+    for (int t = 0; t < ask->graph->node_count; t++) {
+        const struct sac_node *node = &ask->graph->nodes[t];
+        if (node->kind != SAC_OP_CONCAT || node->param.concat.axis != 1)
+            continue;
+        *ret_first = 0;
+        for (int i = 0; i < node->src_count; i++) {
+            if (node->src[i] == value)
+                return node;
+            *ret_first += channels_of(ask, node->src[i]);
+        }
+    }
+    return NULL;
+}
+
+/* By what a product's rows are apart and where the first stands: what it may store at once. */
+static uint32_t vector_bytes(int64_t pitch, int64_t first, enum sac_type type)
+{
+    enum { MOST = 16 };
+    uint32_t aligned = sac_matmul_alignment((uint64_t)(pitch | first) * sac_type_bytes(type));
+
+    return aligned < MOST ? aligned : MOST;
+}
+
+/* Raises *workspace_bytes to what the product needs there; false where it cannot be had, or
+ * where writing number by number would cost more than the copy. */
+static bool can_stand_at(const struct sac_cuda_ask *ask, int64_t pitch, int64_t first,
+                         size_t *workspace_bytes)
+{
+    struct sac_matmul_shape shape = shape_of(ask);
+    size_t type = sac_type_bytes(shape.y_type);
+
+    if (vector_bytes(pitch, first, shape.y_type) < vector_bytes(shape.out, 0, shape.y_type))
+        return false;
+    shape.alignment = sac_matmul_alignment((uint64_t)first * type);
+    if (shape.rows > 1) /* one row is as it always is */
+        shape.pitch = pitch;
+    struct sac_matmul *m = sac_matmul_new(ask->device, &shape);
+    if (m && m->found.workspaceSize > *workspace_bytes)
+        *workspace_bytes = m->found.workspaceSize;
+    sac_matmul_free(m);
+    return m != NULL;
+}
+
+/* The plan may let it stand in any of the concatenations that are in one another, so that
+ * all must do. A sum is read by the rows of the result, and has its own. */
+static bool takes_views(const struct sac_cuda_ask *ask, size_t *workspace_bytes)
+{
+    int value = ask->node->dst[0];
+    int64_t first = 0, more;
+    size_t most = *workspace_bytes;
+    bool takes = false;
+
+    if (ask->options->training || ask->node->epilogue.sum >= 0 || result_type(ask) != ask->type)
+        return false;
+    for (const struct sac_node *concat; (concat = concat_of(ask, value, &more)); takes = true) {
+        value = concat->dst[0];
+        first += more;
+        if (!can_stand_at(ask, channels_of(ask, value), first, &most))
+            return false;
+    }
+    *workspace_bytes = most;
+    return takes;
+}
+
+/* ---- The kernel ------------------------------------------------------------- */
+
 static int pointwise_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
                            struct sac_error *err)
 {
@@ -107,6 +187,7 @@ static int pointwise_query(const struct sac_cuda_ask *ask, struct sac_op_caps *c
     if (!m)
         return refused(ask, err);
     caps->workspace_bytes = m->found.workspaceSize;
+    caps->strided_dst = takes_views(ask, &caps->workspace_bytes);
     sac_matmul_free(m);
     return 0;
 }
@@ -127,15 +208,34 @@ static int get_bias(struct sac_op *op, const struct sac_cuda_ask *ask, struct sa
     return rc;
 }
 
+/* Where the result really stands; the sum is read by the same rows. */
+static int place_result(const struct sac_op *op, struct sac_matmul_shape *shape,
+                        struct sac_error *err)
+{
+    int rc = sac_cuda_need_rows(op, &op->dst[0], &shape->pitch, err);
+    int64_t pitch = shape->pitch;
+
+    shape->alignment = sac_matmul_alignment((uintptr_t)op->dst[0].data);
+    if (rc == 0 && shape->sum)
+        rc = sac_cuda_need_rows(op, &op->sum, &pitch, err);
+    if (rc == 0 && pitch != shape->pitch)
+        rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: a sum whose rows are not apart as the result's",
+                      op->name);
+    return rc;
+}
+
 static int pointwise_prepare(struct sac_op *op, const struct sac_cuda_ask *ask,
                              struct sac_store *store, struct sac_error *err)
 {
     static const int channels_last[] = {0, 2, 3, 1};
-    const struct sac_matmul_shape shape = shape_of(ask);
-    struct sac_matmul *m = sac_matmul_new(ask->device, &shape);
-    int rc = m ? sac_cuda_weight_filter(op, ask, channels_last, store, err) : refused(ask, err);
+    struct sac_matmul_shape shape = shape_of(ask);
+    struct sac_matmul *m = NULL;
+    int rc = place_result(op, &shape, err);
 
-    op->state = m;
+    if (rc == 0 && !(op->state = m = sac_matmul_new(ask->device, &shape)))
+        rc = refused(ask, err);
+    if (rc == 0)
+        rc = sac_cuda_weight_filter(op, ask, channels_last, store, err);
     if (rc == 0 && op->weight_count > 1)
         rc = get_bias(op, ask, store, err);
     if (rc == 0)

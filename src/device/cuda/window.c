@@ -39,10 +39,8 @@ static int fill_window(const struct sac_op *op, const struct sac_window *from,
         w->pad[i] = (int)from->pad[i];
         w->dilation[i] = (int)from->dilation[i];
     }
-    if (!sac_cuda_is_rows(&op->src[0], &w->x_pitch) || !sac_cuda_is_rows(&op->dst[0], &w->y_pitch))
-        return sac_fail(err, SAC_EUNSUPPORTED, "%s: a view that is not a part of the channels",
-                        op->name);
-    return 0;
+    int rc = sac_cuda_need_rows(op, &op->src[0], &w->x_pitch, err);
+    return rc ? rc : sac_cuda_need_rows(op, &op->dst[0], &w->y_pitch, err);
 }
 
 static int new_window(struct sac_op *op, const struct sac_window *from, struct sac_error *err)
@@ -125,10 +123,8 @@ static int lrn_prepare(struct sac_op *op, const struct sac_cuda_ask *ask, struct
         .beta = op->param.lrn.beta,
         .k = op->param.lrn.k,
     };
-    if (!sac_cuda_is_rows(&op->src[0], &p->x_pitch) || !sac_cuda_is_rows(&op->dst[0], &p->y_pitch))
-        return sac_fail(err, SAC_EUNSUPPORTED, "%s: a view that is not a part of the channels",
-                        op->name);
-    return 0;
+    int rc = sac_cuda_need_rows(op, &op->src[0], &p->x_pitch, err);
+    return rc ? rc : sac_cuda_need_rows(op, &op->dst[0], &p->y_pitch, err);
 }
 
 static int lrn_forward(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)

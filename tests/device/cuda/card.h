@@ -28,6 +28,15 @@ static inline bool card_does(const struct sac_device *device, enum sac_precision
     return (device->info.precisions & 1u << precision) != 0;
 }
 
+/* SACCADE_ALGORITHMS: "guess"; NULL: measured. */
+static inline void card_guess_or_measure(const char *how)
+{
+    if (how)
+        setenv("SACCADE_ALGORITHMS", how, 1);
+    else
+        unsetenv("SACCADE_ALGORITHMS");
+}
+
 /* With a cache of its own, so that algorithms are chosen anew. */
 static inline struct sac_device *card_open(void)
 {

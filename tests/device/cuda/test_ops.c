@@ -125,22 +125,13 @@ static const char *kernel_of(const char *name, struct sac_op_options ops)
     return NULL;
 }
 
-/* As it was before: SACCADE_ALGORITHMS. */
-static void guess_or_measure(const char *how)
-{
-    if (how)
-        setenv("SACCADE_ALGORITHMS", how, 1);
-    else
-        unsetenv("SACCADE_ALGORITHMS");
-}
-
 static void libraries_do_what_they_are_for(void **state)
 {
     const struct sac_op_options fast = {0}, same = {.deterministic = true};
     const char *before = getenv("SACCADE_ALGORITHMS");
 
     (void)state;
-    guess_or_measure("guess");
+    card_guess_or_measure("guess");
     assert_string_equal(kernel_of("3×3 padded", fast), "cuDNN");
     assert_string_equal(kernel_of("5×5 in 2 groups", fast), "cuDNN");
     assert_string_equal(kernel_of("deconvolution 4×4/2 padded", fast), "cuDNN");
@@ -149,7 +140,7 @@ static void libraries_do_what_they_are_for(void **state)
     assert_string_equal(kernel_of("3×3 padded", same), "cuDNN"); /* a picture at a time */
     assert_string_equal(kernel_of("1×1 to 1000 classes", same), "direct");
     assert_string_equal(kernel_of("inner product of an image", same), "direct");
-    guess_or_measure(before);
+    card_guess_or_measure(before);
 }
 
 /* cuBLASLt's first proposal for it asks for some, in the simulator and mostly on cards. */
@@ -177,12 +168,12 @@ static void convolutions_of_one_tap_are_products_unless_cudnn_is_faster(void **s
     const char *before = getenv("SACCADE_ALGORITHMS");
 
     (void)state;
-    guess_or_measure("guess");
+    card_guess_or_measure("guess");
     assert_string_equal(kernel_of("1×1, 64 to 16", fast), "cuBLASLt");
     assert_string_equal(kernel_of("1×1 with stride 2", fast), "cuDNN");
     all_cases((struct sac_op_options){.precision = SAC_PRECISION_F32}, 1e-4);
     all_cases((struct sac_op_options){.precision = SAC_PRECISION_F16}, 1e-2);
-    guess_or_measure(before);
+    card_guess_or_measure(before);
 }
 
 static int with_view(bool in_place, enum sac_precision precision)
@@ -266,7 +257,7 @@ static void batches_share_one_packed_copy(void **state)
     const char *before = getenv("SACCADE_ALGORITHMS");
 
     (void)state;
-    guess_or_measure("guess"); /* so that all batches have the same kernel */
+    card_guess_or_measure("guess"); /* so that all batches have the same kernel */
     for (int i = 0; i < sac_op_case_count(); i++) {
         const struct sac_op_case *what = sac_op_case(i);
         struct sac_error err = {0};
@@ -286,7 +277,7 @@ static void batches_share_one_packed_copy(void **state)
         }
         cuda->table->store_free(store);
     }
-    guess_or_measure(before);
+    card_guess_or_measure(before);
 }
 
 int main(void)

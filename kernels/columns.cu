@@ -73,6 +73,12 @@ static unsigned blocks_of(uint32_t channels, uint32_t parts, int v)
     return (channels + width - 1) / width * parts;
 }
 
+/* A gradient as the ReLU lets it pass whose result is the gate. */
+SAC_DEVICE float passed(bool gated, float gate, float slope, float gradient)
+{
+    return gated && !(gate > 0) ? gradient * slope : gradient;
+}
+
 /* ---- Sums and products ------------------------------------------------------- */
 
 SAC_DEVICE float product_at(const struct sac_kernel_columns &p, uint32_t c, float u, float v)
@@ -96,10 +102,10 @@ template <int V> SAC_KERNEL part_sums(struct sac_kernel_columns p, uint32_t part
         if (p.gate)
             gate = sac_load_vector<V>(p.gate, p.u_type, from);
         for (int k = 0; k < V; k++) {
-            float passed = p.gate && !(gate.v[k] > 0) ? u.v[k] * p.slope : u.v[k];
-            sum[k] += passed;
+            float value = passed(p.gate, gate.v[k], p.slope, u.v[k]);
+            sum[k] += value;
             if (p.v)
-                product[k] += product_at(p, at.c + k, passed, v.v[k]);
+                product[k] += product_at(p, at.c + k, value, v.v[k]);
         }
     }
     sum_lines<V>(at, shared, sum);
@@ -314,7 +320,7 @@ template <int V> SAC_KERNEL norm_back(struct sac_kernel_norm_back p, uint32_t co
         if (p.gate)
             gate = sac_load_vector<V>(p.gate, p.type, i);
         for (int k = 0; k < V; k++) {
-            float d = p.gate && !(gate.v[k] > 0) ? dy.v[k] * p.slope : dy.v[k];
+            float d = passed(p.gate, gate.v[k], p.slope, dy.v[k]);
             if (p.sum)
                 d -= p.sum[c] * one + (x.v[k] * p.factor[c] + p.bias[c]) * (p.along[c] * one);
             dy.v[k] = p.whole[c] * d;

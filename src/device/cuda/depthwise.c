@@ -7,7 +7,7 @@
 #include "device/cuda/algorithms.h"
 #include "device/cuda/conv.h"
 #include "device/cuda/tune.h"
-#include "kernels/kernels.h"
+#include "device/cuda/window.h"
 
 struct trial {
     struct sac_kernel_window window;
@@ -31,35 +31,16 @@ static size_t padded_bytes(const struct sac_shape *shape, enum sac_type type)
     return (sac_tensor_bytes(shape, type) + 255) & ~(size_t)255;
 }
 
-static struct sac_kernel_window window_of(const struct sac_cuda_ask *ask, char *x, char *y)
+static struct sac_kernel_window window_at(const struct sac_cuda_ask *ask, char *x, char *y)
 {
-    const struct sac_graph *graph = ask->graph;
-    const struct sac_window *from = &ask->node->param.conv.window;
-    const int64_t *xd = graph->values[ask->node->src[0]].shape.dim;
-    const int64_t *yd = graph->values[ask->node->dst[0]].shape.dim;
-    struct sac_kernel_window w = {
-        .x = x,
-        .y = y,
-        .x_type = (int)ask->type,
-        .y_type = (int)ask->type,
-        .batch = (int)xd[0],
-        .x_height = (int)xd[2],
-        .x_width = (int)xd[3],
-        .x_channels = (int)xd[1],
-        .y_height = (int)yd[2],
-        .y_width = (int)yd[3],
-        .y_channels = (int)yd[1],
-        .x_pitch = xd[1],
-        .y_pitch = yd[1],
-    };
+    const struct sac_value *values = ask->graph->values;
+    const struct sac_form form = {ask->type, SAC_CHANNELS_LAST};
+    struct sac_tensor from = sac_tensor_of(&values[ask->node->src[0]].shape, form);
+    struct sac_tensor to = sac_tensor_of(&values[ask->node->dst[0]].shape, form);
 
-    for (int i = 0; i < 2; i++) {
-        w.kernel[i] = (int)from->kernel[i];
-        w.stride[i] = (int)from->stride[i];
-        w.pad[i] = (int)from->pad[i];
-        w.dilation[i] = (int)from->dilation[i];
-    }
-    return w;
+    from.data = x;
+    to.data = y;
+    return sac_cuda_window_of(&from, &to, &ask->node->param.conv.window);
 }
 
 /* Milliseconds of our kernel; below 0 where there is no room to try. */
@@ -79,7 +60,7 @@ static float own_ms(const struct sac_cuda_ask *ask)
         sac_cuda_trial_memory(device, x_bytes + y_bytes + w_bytes + padded_bytes(&bias, SAC_F32));
     if (memory) {
         struct trial t = {
-            .window = window_of(ask, memory, memory + x_bytes),
+            .window = window_at(ask, memory, memory + x_bytes),
             .device = device,
             .filter = memory + x_bytes + y_bytes,
             .bias = node->weight_count > 1 ? (float *)(memory + x_bytes + y_bytes + w_bytes) : NULL,

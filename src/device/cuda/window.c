@@ -2,8 +2,7 @@
  * that cuDNN is not asked for. */
 #include <stdlib.h>
 
-#include "device/cuda/cuda.h"
-#include "kernels/kernels.h"
+#include "device/cuda/window.h"
 
 static const struct sac_shape *src_shape(const struct sac_cuda_ask *ask)
 {
@@ -15,30 +14,39 @@ static bool is_image(const struct sac_cuda_ask *ask)
     return src_shape(ask)->rank == 4;
 }
 
+struct sac_kernel_window sac_cuda_window_of(const struct sac_tensor *x, const struct sac_tensor *y,
+                                            const struct sac_window *from)
+{
+    struct sac_kernel_window w = {
+        .x = x->data,
+        .y = y->data,
+        .x_type = (int)x->form.type,
+        .y_type = (int)y->form.type,
+        .batch = (int)x->shape.dim[0],
+        .x_height = (int)x->shape.dim[2],
+        .x_width = (int)x->shape.dim[3],
+        .x_channels = (int)x->shape.dim[1],
+        .y_height = (int)y->shape.dim[2],
+        .y_width = (int)y->shape.dim[3],
+        .y_channels = (int)y->shape.dim[1],
+        .x_pitch = x->shape.dim[1],
+        .y_pitch = y->shape.dim[1],
+    };
+
+    for (int i = 0; i < 2; i++) {
+        w.kernel[i] = (int)from->kernel[i];
+        w.stride[i] = (int)from->stride[i];
+        w.pad[i] = (int)from->pad[i];
+        w.dilation[i] = (int)from->dilation[i];
+    }
+    return w;
+}
+
+/* Both may be parts of the channels. */
 static int fill_window(const struct sac_op *op, const struct sac_window *from,
                        struct sac_kernel_window *w, struct sac_error *err)
 {
-    const int64_t *x = op->src[0].shape.dim, *y = op->dst[0].shape.dim;
-
-    *w = (struct sac_kernel_window){
-        .x = op->src[0].data,
-        .y = op->dst[0].data,
-        .x_type = (int)op->src[0].form.type,
-        .y_type = (int)op->dst[0].form.type,
-        .batch = (int)x[0],
-        .x_height = (int)x[2],
-        .x_width = (int)x[3],
-        .x_channels = (int)x[1],
-        .y_height = (int)y[2],
-        .y_width = (int)y[3],
-        .y_channels = (int)y[1],
-    };
-    for (int i = 0; i < 2; i++) {
-        w->kernel[i] = (int)from->kernel[i];
-        w->stride[i] = (int)from->stride[i];
-        w->pad[i] = (int)from->pad[i];
-        w->dilation[i] = (int)from->dilation[i];
-    }
+    *w = sac_cuda_window_of(&op->src[0], &op->dst[0], from);
     int rc = sac_cuda_need_rows(op, &op->src[0], &w->x_pitch, err);
     return rc ? rc : sac_cuda_need_rows(op, &op->dst[0], &w->y_pitch, err);
 }

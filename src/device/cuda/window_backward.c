@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "device/cuda/inner.h"
+#include "device/cuda/window.h"
 #include "kernels/training.h"
 
 static void raise_workspace(struct sac_op_caps *caps, size_t bytes)
@@ -13,35 +14,6 @@ static void raise_workspace(struct sac_op_caps *caps, size_t bytes)
 static const struct sac_shape *shape_of(const struct sac_cuda_ask *ask, int value)
 {
     return &ask->graph->values[value].shape;
-}
-
-static struct sac_kernel_window window_between(const struct sac_tensor *x,
-                                               const struct sac_tensor *y,
-                                               const struct sac_window *from)
-{
-    struct sac_kernel_window w = {
-        .x = x->data,
-        .y = y->data,
-        .x_type = (int)x->form.type,
-        .y_type = (int)y->form.type,
-        .batch = (int)x->shape.dim[0],
-        .x_height = (int)x->shape.dim[2],
-        .x_width = (int)x->shape.dim[3],
-        .x_channels = (int)x->shape.dim[1],
-        .y_height = (int)y->shape.dim[2],
-        .y_width = (int)y->shape.dim[3],
-        .y_channels = (int)y->shape.dim[1],
-        .x_pitch = x->shape.dim[1],
-        .y_pitch = y->shape.dim[1],
-    };
-
-    for (int i = 0; i < 2; i++) {
-        w.kernel[i] = (int)from->kernel[i];
-        w.stride[i] = (int)from->stride[i];
-        w.pad[i] = (int)from->pad[i];
-        w.dilation[i] = (int)from->dilation[i];
-    }
-    return w;
 }
 
 /* ---- Pools and LRN ----------------------------------------------------------- */
@@ -56,7 +28,8 @@ static int pool_query(const struct sac_cuda_ask *ask, struct sac_op_caps *caps,
 
 static int pool_data(struct sac_op *op, struct sac_stream *stream, struct sac_error *err)
 {
-    struct sac_kernel_window w = window_between(&op->src[0], &op->dst[0], &op->param.pool.window);
+    struct sac_kernel_window w =
+        sac_cuda_window_of(&op->src[0], &op->dst[0], &op->param.pool.window);
 
     return sac_cuda_check(op->device,
                           sac_kernel_pool_back(&w, op->param.pool.method, op->dst_grad[0].data,
@@ -153,7 +126,7 @@ static int conv_data(struct sac_op *op, struct sac_stream *stream, struct sac_er
 {
     const struct direct *d = op->backward_state;
     struct sac_kernel_window w =
-        window_between(&op->dst_grad[0], &op->src_grad[0], &op->param.conv.window);
+        sac_cuda_window_of(&op->dst_grad[0], &op->src_grad[0], &op->param.conv.window);
     int group = (int)op->param.conv.group;
     cudaError_t code = op->kind == SAC_OP_CONV
                            ? sac_kernel_deconv(&w, d->weights, group, stream->stream)
@@ -169,7 +142,7 @@ static int conv_weights(struct sac_op *op, struct sac_stream *stream, struct sac
     const struct sac_tensor *map = conv ? &op->dst_grad[0] : &op->src[0];
     const int64_t *dim = op->weight_shape[0].dim;
     struct sac_kernel_filter_back p = {
-        .window = window_between(image, map, &op->param.conv.window),
+        .window = sac_cuda_window_of(image, map, &op->param.conv.window),
         .group = (int)op->param.conv.group,
         .dw = op->weight_grad[0],
         .out_stride = dim[1] * dim[2] * dim[3],

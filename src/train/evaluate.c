@@ -37,15 +37,6 @@ static bool counts(const struct sac_scores *s, int64_t item)
     return !s->ignores || s->labels[item] != (float)s->ignore_label;
 }
 
-static int64_t counted(const struct sac_scores *s)
-{
-    int64_t count = 0;
-
-    for (int64_t i = 0; i < item_count(s); i++)
-        count += counts(s, i);
-    return count;
-}
-
 static int check_item(const struct sac_scores *s, int64_t item, struct sac_error *err)
 {
     const float *values = s->values ? item_values(s, item) : NULL;
@@ -127,43 +118,6 @@ static struct softmax softmax_if_scores(const struct sac_scores *s, int64_t item
 static double loss_of(double p)
 {
     return -log(p > (double)FLT_MIN ? p : (double)FLT_MIN);
-}
-
-/* ---- Caffe's layers -------------------------------------------------------- */
-
-double sac_scores_accuracy(const struct sac_scores *scores, int top_k)
-{
-    int64_t good = 0, items = counted(scores);
-
-    for (int64_t i = 0; i < item_count(scores); i++)
-        good += counts(scores, i) && better_than_label(scores, i) < top_k;
-    return items ? (double)good / (double)items : 0;
-}
-
-static double divisor(const struct sac_scores *scores, enum sac_loss_norm norm)
-{
-    double by = 1;
-
-    if (norm == SAC_LOSS_VALID)
-        by = (double)counted(scores);
-    else if (norm == SAC_LOSS_FULL)
-        by = (double)item_count(scores);
-    else if (norm == SAC_LOSS_BATCH_SIZE)
-        by = (double)scores->outer;
-    return by > 1 ? by : 1;
-}
-
-double sac_scores_softmax_loss(const struct sac_scores *scores, enum sac_loss_norm norm)
-{
-    double sum = 0;
-
-    for (int64_t i = 0; i < item_count(scores); i++) {
-        if (!counts(scores, i))
-            continue;
-        struct softmax softmax = softmax_if_scores(scores, i);
-        sum += loss_of(probability(scores, i, &softmax, (int)scores->labels[i]));
-    }
-    return sum / divisor(scores, norm);
 }
 
 void sac_scores_softmax(const struct sac_scores *scores, int64_t item, float *ret)

@@ -1,11 +1,10 @@
 /*
  * How well a net does: its scores against the labels, counted.
  *
- * The first half is Caffe's layers over one batch (Accuracy, SoftmaxWithLoss); the
- * second adds batches up into what a report says: top-1 and top-5, loss, confusion,
- * precision, recall and F1 a class, calibration. Pure: nothing here knows of nets,
- * files or threads. Any thread, an evaluation on one at a time; the same batches in
- * the same order give the same bits.
+ * Batches are added up into what a report says: top-1 and top-5 as Caffe's Accuracy has
+ * them, the loss of its SoftmaxWithLoss, confusion, precision, recall and F1 a class,
+ * calibration. Pure: nothing here knows of nets, files or threads. Any thread, an
+ * evaluation on one at a time; the same batches in the same order give the same bits.
  */
 #ifndef SAC_TRAIN_EVALUATE_H
 #define SAC_TRAIN_EVALUATE_H
@@ -16,7 +15,6 @@
 
 #include "base/buf.h"
 #include "base/error.h"
-#include "device/graph.h"
 
 /* A batch: outer × classes × inner values, outer × inner labels (whole numbers).
  * One outer and one inner index make an item. All borrowed. */
@@ -34,17 +32,6 @@ struct sac_scores {
  * labels alone. The functions below expect
  * scores that passed. */
 int sac_scores_check(const struct sac_scores *scores, int64_t *ret_item, struct sac_error *err);
-
-/* Caffe's Accuracy: the part of the items with fewer than top_k values that are as
- * large as the label's or larger (ties count against); 0 without items. */
-double sac_scores_accuracy(const struct sac_scores *scores, int top_k);
-
-/* `norm`: what a sum of losses is divided by: items that count, all items, the outer
- * size, or nothing; never by less than 1. */
-
-/* Caffe's SoftmaxWithLoss: the sum of −log(max(p, FLT_MIN)), p the label's
- * probability, divided as `norm` says. */
-double sac_scores_softmax_loss(const struct sac_scores *scores, enum sac_loss_norm norm);
 
 /* The probabilities of one item into ret[classes]. */
 void sac_scores_softmax(const struct sac_scores *scores, int64_t item, float *ret);
@@ -68,8 +55,10 @@ int sac_evaluation_add(struct sac_evaluation *evaluation, const struct sac_score
 struct sac_evaluation_summary {
     int64_t items, ignored;
     int classes, top_k; /* 5, or as many as there are classes */
-    double top1, topk;  /* by Caffe's rule */
-    double loss;        /* the mean of −log(max(p, FLT_MIN)) */
+    /* Caffe's Accuracy: the part of the items with fewer than 1 or 5 other values that are
+     * as large as the label's or larger (ties count against). */
+    double top1, topk;
+    double loss; /* the mean of −log(max(p, FLT_MIN)), p the label's probability */
     /* The mean over the classes that have items. */
     double precision, recall, f1;
     /* The mean (weighted by items) and the largest distance between confidence and

@@ -234,22 +234,18 @@ int sac_dataset_open_divided(struct sac_divided *ret, const struct sac_dataset_f
 int sac_dataset_part(const char *flag, const char *value, double *ret_share, int64_t *ret_count,
                      struct sac_error *err)
 {
-    char *end;
-    double number = strtod(value, &end);
-    bool percent = *end == '%', fraction = !percent && number <= 1 && strchr(value, '.');
+    double count = 0;
 
     *ret_share = 0;
     *ret_count = 0;
-    if (end == value || end[percent] || !(number >= 0) || number > (percent ? 100 : 1e9) ||
-        (!percent && !fraction && number != (double)(int64_t)number))
+    if (strpbrk(value, ".%") && sac_flag_share(flag, value, 0, 1, ret_share, NULL) == 0)
+        return 0;
+    if (sac_flag_number(flag, value, 0, 1e9, &count, NULL) != 0 || count != (double)(int64_t)count)
         return sac_fail(
             err, SAC_EINVAL,
             "%s: expected a part such as 25%% or 0.25, or a number of pictures a class, "
             "found \"%s\"",
             flag, value);
-    if (percent || fraction)
-        *ret_share = percent ? number / 100 : number;
-    else
-        *ret_count = (int64_t)number;
+    *ret_count = (int64_t)count;
     return 0;
 }

@@ -229,21 +229,20 @@ static void every_build_of_the_vector_kernels_agrees(void **state)
 }
 
 /* F(4×4, 3×3) multiplies by up to 8 and back: some digits fewer than directly, the same
- * ones by how many threads soever; a picture's place must not show where that is asked. */
-static void winograd_is_near_and_the_same_on_two_threads(void **state)
+ * ones by how many threads soever; a picture's place must not show where that is asked.
+ * False: this CPU has none. */
+static bool winograd_is_near(struct sac_op_case what, enum sac_precision precision,
+                             double tolerance)
 {
-    const struct sac_op_case what = sac_op_case_conv("winograd", 64, 56, 56, 64, 3, 1, 1, 1, 1);
-    struct sac_op_rig_options options = {.batch = 3};
+    struct sac_op_rig_options options = {.batch = 3, .ops.precision = precision};
     struct sac_op_rig *one = run(&what, options), *two;
     size_t count, other;
 
-    (void)state;
-    if (!strstr(sac_op_rig_caps(one)->kernel, "wino")) {
+    if (!strstr(sac_op_rig_caps(one)->kernel, "Winograd")) {
         sac_op_rig_free(one);
-        print_message("# skipped: oneDNN has no Winograd for this CPU\n");
-        skip();
+        return false;
     }
-    compare(&what, options, 2e-5);
+    compare(&what, options, tolerance);
     options.ops.threads = 2;
     two = run(&what, options);
     float *a = sac_op_rig_result(one, 0, &count), *b = sac_op_rig_result(two, 0, &other);
@@ -254,8 +253,34 @@ static void winograd_is_near_and_the_same_on_two_threads(void **state)
     sac_op_rig_free(two);
     options.ops = (struct sac_op_options){.deterministic = true};
     one = run(&what, options);
-    assert_null(strstr(sac_op_rig_caps(one)->kernel, "wino"));
+    assert_null(strstr(sac_op_rig_caps(one)->kernel, "Winograd"));
     sac_op_rig_free(one);
+    return true;
+}
+
+/* Whole tiles and overhanging ones, several chunks of them. */
+static void winograd_is_near_and_the_same_on_two_threads(void **state)
+{
+    (void)state;
+    if (!winograd_is_near(sac_op_case_conv("winograd", 64, 56, 56, 64, 3, 1, 1, 1, 1),
+                          SAC_PRECISION_F32, 2e-5)) {
+        print_message("# skipped: no AVX-512, or no oneDNN\n");
+        skip();
+    }
+    winograd_is_near(sac_op_case_conv("overhanging", 48, 13, 15, 80, 3, 1, 0, 1, 1),
+                     SAC_PRECISION_F32, 2e-5);
+}
+
+static void winograd_in_bf16_is_as_near_as_bf16_is(void **state)
+{
+    (void)state;
+    if (!winograd_is_near(sac_op_case_conv("winograd", 64, 28, 28, 256, 3, 1, 1, 1, 1),
+                          SAC_PRECISION_BF16, 1e-2)) {
+        print_message("# skipped: no AVX-512 bf16, or AMX, which is faster\n");
+        skip();
+    }
+    winograd_is_near(sac_op_case_conv("overhanging", 48, 13, 15, 80, 3, 1, 0, 1, 1),
+                     SAC_PRECISION_BF16, 1e-2);
 }
 
 /* Two threads prepare and run the same operation with one store, at once. */
@@ -334,6 +359,7 @@ int main(void)
         cmocka_unit_test(equal_pictures_give_equal_bits_in_every_batch),
         cmocka_unit_test(every_build_of_the_vector_kernels_agrees),
         cmocka_unit_test(winograd_is_near_and_the_same_on_two_threads),
+        cmocka_unit_test(winograd_in_bf16_is_as_near_as_bf16_is),
         cmocka_unit_test(threads_share_a_device_and_a_store),
         cmocka_unit_test(batches_share_one_packed_copy),
     };

@@ -130,36 +130,33 @@ static struct sac_graph *fire(uint64_t squeezed)
     return graph;
 }
 
-static bool has_winograd(uint64_t squeezed)
+static bool has_winograd(void)
 {
     const struct sac_plan_options none = {0};
     struct rig rig = rig_open();
-    struct sac_plan *plan = rig_plan(&rig, fire(squeezed), &none);
+    struct sac_plan *plan = rig_plan(&rig, fire(16), &none);
     bool found = false;
 
     for (int i = 0; i < sac_plan_step_count(plan); i++) {
         struct sac_plan_step step;
         sac_plan_step(plan, i, &step);
-        found |= strstr(step.kernel, "wino") != NULL;
+        found |= strstr(step.kernel, "Winograd") != NULL;
     }
     sac_plan_free(plan);
     rig_close(&rig);
     return found;
 }
 
-/* 16 channels are a block as they stand, 32 are brought there. */
-static void winograd_writes_its_part_and_takes_a_single_block_as_it_is(void **state)
+static void winograd_writes_its_part(void **state)
 {
     (void)state;
-    if (!has_winograd(16) || !has_winograd(32)) {
-        print_message("# skipped: oneDNN has no Winograd here\n");
+    if (!has_winograd()) {
+        print_message("# skipped: no AVX-512, or no oneDNN\n");
         skip();
     }
-    for (uint64_t squeezed = 16; squeezed <= 32; squeezed += 16) {
-        struct done done = both_ways(fire, squeezed, SAC_PRECISION_F32);
-        assert_int_equal(done.in_place, 1);
-        assert_true(done.copied == 2. * 4 * 2 * 64 * 29 * 30); /* the other part */
-    }
+    struct done done = both_ways(fire, 16, SAC_PRECISION_F32);
+    assert_int_equal(done.in_place, 1);
+    assert_true(done.copied == 2. * 4 * 2 * 64 * 29 * 30); /* the other part */
 }
 
 /* A concatenation in a concatenation; a source that is an input, one that is read twice,
@@ -342,7 +339,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_pools_write_is_not_copied),
-        cmocka_unit_test(winograd_writes_its_part_and_takes_a_single_block_as_it_is),
+        cmocka_unit_test(winograd_writes_its_part),
         cmocka_unit_test(parts_of_parts_stand_where_they_belong),
         cmocka_unit_test(a_pool_behind_a_concatenation_goes_before_it),
         cmocka_unit_test(random_graphs_give_the_same_bits),

@@ -527,6 +527,13 @@ static uint64_t hash_of(const void *bytes, size_t size)
     return hash;
 }
 
+void sac_onednn_name_layout(const dnnl_memory_desc_t *layout, const char *way, char *ret,
+                            size_t size)
+{
+    snprintf(ret, size, "oneDNN %s%016llx", way,
+             (unsigned long long)hash_of(layout, sizeof *layout));
+}
+
 int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
                     const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
                     const void **ret, struct sac_error *err)
@@ -546,8 +553,7 @@ int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
     const struct sac_packed *packed;
     char name[40];
 
-    snprintf(name, sizeof name, "oneDNN %s%016llx", is_image ? "HWC " : "",
-             (unsigned long long)hash_of(layout, sizeof *layout));
+    sac_onednn_name_layout(layout, is_image ? "HWC " : "", name, sizeof name);
     if (node->eight_bits)
         return sac_onednn_eight_pack(ask, store, p, layout, name, ret, err);
     int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);

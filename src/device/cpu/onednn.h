@@ -8,7 +8,7 @@
 #include "device/cpu/kernel.h"
 
 extern const struct sac_cpu_kernel sac_cpu_onednn;
-/* 3×3 convolutions in fp32 by Winograd's way, where that is faster. */
+/* 3×3 convolutions by Winograd's way, where that is faster. */
 extern const struct sac_cpu_kernel sac_cpu_winograd;
 extern const struct sac_cpu_backward sac_cpu_backward_onednn;
 /* Inner products in training. */

@@ -43,6 +43,9 @@ float *sac_onednn_weights_of_image(const struct sac_node *node, const struct sac
                                    const struct sac_constant *weight);
 /* The node's epilogue and scales. The caller destroys it. */
 dnnl_status_t sac_onednn_make_attr(const struct sac_onednn_problem *p, dnnl_primitive_attr_t *ret);
+/* What a copy in that layout is called in the store: "oneDNN ", `way` and a hash. */
+void sac_onednn_name_layout(const dnnl_memory_desc_t *layout, const char *way, char *ret,
+                            size_t size);
 /* The node's weights in that layout, from the store. */
 int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
                     const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,

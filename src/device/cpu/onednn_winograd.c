@@ -1,7 +1,7 @@
-/* 3×3 convolutions in fp32 by Winograd's F(2×2, 3×3), 64 products for what takes 144
- * directly, or F(4×4, 3×3), 36 and more additions. oneDNN has them for values in blocks of 16
- * channels, so that pictures are brought there and back: a source of one block is there already,
- * and the way back may lead into a part of a value with more channels. */
+/* 3×3 convolutions by Winograd's way (device/cpu/winograd.h): F(4×4) in fp32, F(2×2) in
+ * bf16, whose roundings the larger tile multiplies. The tiles' ways are our own; the
+ * products between them are oneDNN's batched matrix products, a chunk of tiles at a time,
+ * so that what lies between stays in the core's cache. */
 #include "device/cpu/onednn.h"
 
 #ifdef SAC_HAVE_ONEDNN
@@ -10,9 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/team.h"
 #include "device/cpu/onednn_problem.h"
+#include "device/cpu/parts.h"
+#include "device/cpu/vector.h"
+#include "device/cpu/winograd.h"
 
-enum { BLOCK = 16 };
+enum {
+    CHANNELS = 16,           /* of a vector */
+    CHUNK_BYTES = 640 << 10, /* what a chunk's points take: most of a second cache */
+    CHUNK_MIN = 64,          /* tiles for which reading the filter pays */
+    ALIGNMENT = 64,
+};
+
+/* ---- Which convolutions --------------------------------------------------- */
 
 static bool is_three_by_three(const struct sac_node *node)
 {
@@ -24,109 +35,157 @@ static bool is_three_by_three(const struct sac_node *node)
     return all;
 }
 
-static bool has_blocks(const struct sac_shape *shape)
+static bool has_vectors(const struct sac_shape *shape)
 {
-    return shape->rank == 4 && shape->dim[1] % BLOCK == 0;
+    return shape->rank == 4 && shape->dim[1] % CHANNELS == 0 && sac_shape_count(shape) > 0;
 }
 
-/* Where it was faster, reordering included: 1.5 to 1.8 times at 28 pixels and above; at 14,
- * where tiles overhang, 1.1 to 1.2 times with up to 96 channels, and slower from 128 on. */
-static bool wins(const struct sac_shape *src, const struct sac_shape *dst)
+static const struct sac_shape *src_of(const struct sac_cpu_ask *ask)
 {
+    return &ask->graph->values[ask->node->src[0]].shape;
+}
+
+static const struct sac_shape *dst_of(const struct sac_cpu_ask *ask)
+{
+    return &ask->graph->values[ask->node->dst[0]].shape;
+}
+
+/* Where it was faster. Below 12 pixels the tiles overhang, and the filters of so many
+ * channels as nets have there come from memory. */
+static bool wins(const struct sac_cpu_ask *ask)
+{
+    const struct sac_shape *src = src_of(ask), *dst = dst_of(ask);
     int64_t side = dst->dim[2] < dst->dim[3] ? dst->dim[2] : dst->dim[3];
 
-    return dst->dim[1] >= 64 && (side >= 28 || (side >= 12 && src->dim[1] <= 96));
+    return dst->dim[1] >= 64 && side >= 12 && (ask->type == SAC_F32 || src->dim[1] >= 32);
 }
 
-/* Of oneDNN's two. The larger tile was 1.1 to 1.3 times as fast with 16 and 32 channels at
- * 28 and 56 pixels, in batches of 1 and 8; the same with 64, and slower at 14, or with 128. */
-static const char *tile_of(const struct sac_shape *src, const struct sac_shape *dst)
+static bool has_arithmetic(const struct sac_cpu_ask *ask)
 {
-    int64_t side = dst->dim[2] < dst->dim[3] ? dst->dim[2] : dst->dim[3];
+    const struct sac_cpu_features *features = &ask->device->features;
 
-    return side >= 28 && src->dim[1] <= 32 ? "wino_4x3" : "wino_2x3";
+    if (ask->type == SAC_BF16) /* AMX multiplies faster than tiles are brought to it */
+        return features->avx512_bf16 && !features->amx_bf16;
+    return ask->type == SAC_F32 && features->avx512;
 }
 
-/* The first whose name has `tile` in it; NULL: there is none. */
-static dnnl_primitive_desc_t first_of(const dnnl_convolution_desc_t *desc,
-                                      const_dnnl_primitive_attr_t attr, const char *tile)
-{
-    dnnl_primitive_desc_iterator_t it;
-    dnnl_primitive_desc_t pd = NULL;
-    const char *name = NULL;
+/* ---- The products --------------------------------------------------------- */
 
-    if (dnnl_primitive_desc_iterator_create(&it, desc, attr, sac_onednn_engine, NULL) !=
-        dnnl_success)
-        return NULL;
-    do {
-        dnnl_primitive_desc_destroy(pd);
-        pd = dnnl_primitive_desc_iterator_fetch(it);
-        dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
-        if (name && strstr(name, tile))
-            break;
-        dnnl_primitive_desc_destroy(pd);
-        pd = NULL;
-    } while (dnnl_primitive_desc_iterator_next(it) == dnnl_success);
-    dnnl_primitive_desc_iterator_destroy(it);
-    return pd;
-}
-
-static bool blocked(dnnl_memory_desc_t *md, const struct sac_shape *shape)
-{
-    dnnl_dims_t dims = {shape->dim[0], shape->dim[1], shape->dim[2], shape->dim[3]};
-
-    return dnnl_memory_desc_init_by_tag(md, 4, dims, dnnl_f32, dnnl_nChw16c) == dnnl_success;
-}
-
-struct blocks {
-    dnnl_memory_desc_t src, dst;
+struct products {
+    struct sac_winograd tiles;
+    int points;
+    size_t element; /* bytes of the source's type */
+    dnnl_memory_desc_t in, filter, out;
 };
 
-/* NULL: oneDNN has none. */
-static dnnl_primitive_desc_t find(const struct sac_cpu_ask *ask, struct sac_onednn_problem *p,
-                                  struct blocks *blocks)
+static int64_t ceil_of(int64_t a, int64_t b)
 {
-    const struct sac_node *node = ask->node;
-    const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
-    const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
-    dnnl_primitive_attr_t attr;
-    dnnl_convolution_desc_t desc;
-    dnnl_memory_desc_t any;
+    return (a + b - 1) / b;
+}
 
-    if (!sac_onednn_have_engine() ||
-        !sac_onednn_describe(p, ask, SAC_F32, sac_onednn_batch_of(ask)) ||
-        !blocked(&blocks->src, src) || !blocked(&blocks->dst, dst) ||
-        dnnl_memory_desc_init_by_tag(&any, p->weight_rank, p->weight_dims, dnnl_f32,
-                                     dnnl_format_tag_any) != dnnl_success ||
-        dnnl_dilated_convolution_forward_desc_init(
-            &desc, dnnl_forward_inference, dnnl_convolution_winograd, &blocks->src, &any,
-            node->weight_count > 1 ? &p->bias : NULL, &blocks->dst, p->stride, p->dilation,
-            p->pad_before, p->pad_after) != dnnl_success ||
-        sac_onednn_make_attr(p, &attr) != dnnl_success)
+/* Chunks of one size, as large as the cache allows, and all tiles in them. */
+static void cut_chunks(struct products *p)
+{
+    struct sac_winograd *w = &p->tiles;
+    int64_t of_tile = p->points * (w->in_channels * (int64_t)p->element +
+                                   w->out_channels * (int64_t)sizeof(float));
+    int64_t most = CHUNK_BYTES / of_tile;
+
+    if (most < CHUNK_MIN)
+        most = CHUNK_MIN;
+    w->chunk = ceil_of(w->count, ceil_of(w->count, most));
+}
+
+/* One a point. */
+static bool matrices(const struct products *p, int64_t rows, int64_t columns, dnnl_data_type_t type,
+                     dnnl_format_tag_t tag, dnnl_memory_desc_t *ret)
+{
+    dnnl_dims_t dims = {p->points, rows, columns};
+
+    return dnnl_memory_desc_init_by_tag(ret, 3, dims, type, tag) == dnnl_success;
+}
+
+static bool describe(const struct sac_cpu_ask *ask, struct products *p)
+{
+    const struct sac_shape *src = src_of(ask), *dst = dst_of(ask);
+    struct sac_winograd *w = &p->tiles;
+    dnnl_data_type_t type = ask->type == SAC_BF16 ? dnnl_bf16 : dnnl_f32;
+
+    memset(p, 0, sizeof *p);
+    w->tile = ask->type == SAC_BF16 ? 2 : 4;
+    w->down = ceil_of(dst->dim[2], w->tile);
+    w->across = ceil_of(dst->dim[3], w->tile);
+    w->count = dst->dim[0] * w->down * w->across;
+    w->in_channels = src->dim[1];
+    w->out_channels = dst->dim[1];
+    p->points = (w->tile + 2) * (w->tile + 2);
+    p->element = sac_type_bytes(ask->type);
+    cut_chunks(p);
+    return matrices(p, w->chunk, w->in_channels, type, dnnl_abc, &p->in) &&
+           matrices(p, w->in_channels, w->out_channels, type, dnnl_format_tag_any, &p->filter) &&
+           matrices(p, w->chunk, w->out_channels, dnnl_f32, dnnl_abc, &p->out);
+}
+
+static const char *impl_of(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+
+    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return name ? name : "unknown";
+}
+
+/* NULL: oneDNN has no fast one. */
+static dnnl_primitive_desc_t find(const struct sac_cpu_ask *ask, struct products *p)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_matmul_desc_t desc;
+
+    if (!sac_onednn_have_engine() || !describe(ask, p) ||
+        dnnl_matmul_desc_init(&desc, &p->in, &p->filter, NULL, &p->out) != dnnl_success ||
+        dnnl_primitive_attr_create(&attr) != dnnl_success)
         return NULL;
-    dnnl_primitive_desc_t pd = first_of(&desc, attr, tile_of(src, dst));
-    if (!pd)
-        pd = first_of(&desc, attr, "wino");
+    if (dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) != dnnl_success ||
+        dnnl_primitive_desc_create(&pd, &desc, attr, sac_onednn_engine, NULL) != dnnl_success)
+        pd = NULL;
     dnnl_primitive_attr_destroy(attr);
+    if (pd && strncmp(impl_of(pd), "brg", 3) != 0) {
+        dnnl_primitive_desc_destroy(pd);
+        pd = NULL;
+    }
     return pd;
 }
 
 static bool can(const struct sac_cpu_ask *ask)
 {
     const struct sac_node *node = ask->node;
-    const struct sac_shape *src = &ask->graph->values[node->src[0]].shape;
-    const struct sac_shape *dst = &ask->graph->values[node->dst[0]].shape;
-    struct sac_onednn_problem p;
-    struct blocks blocks;
+    struct products p;
 
-    if (ask->type != SAC_F32 || node->eight_bits || ask->options->training ||
-        ask->options->deterministic || node->epilogue.sum >= 0 || !is_three_by_three(node) ||
-        !has_blocks(src) || !has_blocks(dst) || !wins(src, dst))
+    if (node->eight_bits || ask->options->training || ask->options->deterministic ||
+        node->epilogue.sum >= 0 || !is_three_by_three(node) || !has_arithmetic(ask) ||
+        !has_vectors(src_of(ask)) || !has_vectors(dst_of(ask)) || !wins(ask))
         return false;
-    dnnl_primitive_desc_t pd = find(ask, &p, &blocks);
+    dnnl_primitive_desc_t pd = find(ask, &p);
     bool found = pd != NULL;
     dnnl_primitive_desc_destroy(pd);
     return found;
+}
+
+/* ---- Memory --------------------------------------------------------------- */
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+}
+
+static size_t in_bytes(const struct products *p)
+{
+    return round_up(dnnl_memory_desc_get_size(&p->in));
+}
+
+static size_t out_bytes(const struct products *p)
+{
+    return round_up(dnnl_memory_desc_get_size(&p->out));
 }
 
 static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
@@ -134,61 +193,92 @@ static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
     return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
 }
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + 63) & ~(size_t)63;
-}
-
-/* Channels last, and 16 of them: the order is that of one block. */
-static bool is_one_block(const struct sac_shape *src)
-{
-    return src->dim[1] == BLOCK;
-}
-
-static size_t src_block_bytes(const struct blocks *blocks, const struct sac_shape *src)
-{
-    return is_one_block(src) ? 0 : round_up(dnnl_memory_desc_get_size(&blocks->src));
-}
-
-/* The implementation, and which ends are reordered: as much traffic again. */
-static void describe_kernel(struct sac_op_caps *caps, const_dnnl_primitive_desc_t pd,
-                            const struct blocks *blocks, const struct sac_shape *src)
-{
-    const char *name = NULL;
-    char text[96];
-
-    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
-    snprintf(text, sizeof text, "%s, %sout reordered", name ? name : "unknown",
-             is_one_block(src) ? "" : "in and ");
-    caps->kernel = sac_onednn_intern(text);
-    caps->extra_bytes = 2. * (double)dnnl_memory_desc_get_size(&blocks->dst);
-    if (!is_one_block(src))
-        caps->extra_bytes += 2. * (double)dnnl_memory_desc_get_size(&blocks->src);
-}
-
-/* Both ends in blocks, then oneDNN's own. */
+/* Points are written and read on both sides of the products. */
 static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
 {
-    const struct sac_shape *src = &ask->graph->values[ask->node->src[0]].shape;
-    struct sac_onednn_problem p;
-    struct blocks blocks;
-    dnnl_primitive_desc_t pd = find(ask, &p, &blocks);
+    struct products p;
+    dnnl_primitive_desc_t pd = find(ask, &p);
+    char text[96];
 
     if (!pd)
         return sac_onednn_fail(err, ask->node->name, "find an implementation again",
                                dnnl_unimplemented);
-    caps->workspace_bytes = src_block_bytes(&blocks, src) +
-                            round_up(dnnl_memory_desc_get_size(&blocks.dst)) + scratch_bytes(pd);
+    caps->workspace_bytes = in_bytes(&p) + out_bytes(&p) + scratch_bytes(pd);
     caps->strided_dst = true;
-    describe_kernel(caps, pd, &blocks, src);
+    caps->extra_bytes =
+        2. * (double)(in_bytes(&p) + out_bytes(&p)) * (double)ceil_of(p.tiles.count, p.tiles.chunk);
+    snprintf(text, sizeof text, "%s, Winograd %d×%d", impl_of(pd), p.tiles.tile, p.tiles.tile);
+    caps->kernel = sac_onednn_intern(text);
     dnnl_primitive_desc_destroy(pd);
     return 0;
 }
 
-enum { SRC, SRC_BLOCKS, DST_BLOCKS, DST, WEIGHTS, BIAS, SCRATCH, MEMORIES };
+/* ---- Filters -------------------------------------------------------------- */
+
+struct packing {
+    const struct sac_constant *weight; /* [out][in][3][3] */
+    const struct products *products;
+    const dnnl_memory_desc_t *layout;
+    const char *name;
+};
+
+/* As [points][in][out] in fp32; then as the products want them. */
+static int pack(void *data, void *context, struct sac_error *err)
+{
+    const struct packing *packing = context;
+    const struct products *p = packing->products;
+    int64_t in = p->tiles.in_channels, out = p->tiles.out_channels;
+    dnnl_memory_desc_t plain;
+    float *filters;
+
+    if (!matrices(p, in, out, dnnl_f32, dnnl_abc, &plain))
+        return sac_onednn_fail(err, packing->name, "describe its filters", dnnl_invalid_arguments);
+    filters = malloc(dnnl_memory_desc_get_size(&plain));
+    if (!filters)
+        return sac_fail(err, SAC_ENOMEM, "%s: no memory for its filters", packing->name);
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t i = 0; i < in; i++)
+            sac_winograd_filter(p->tiles.tile, packing->weight->data + (o * in + i) * 9,
+                                filters + i * out + o, in * out);
+    int rc = sac_onednn_reorder(&plain, filters, packing->layout, data, packing->name, err);
+    free(filters);
+    return rc;
+}
+
+static int pack_filter(const struct sac_cpu_ask *ask, struct sac_store *store,
+                       const struct products *p, const dnnl_memory_desc_t *layout, const void **ret,
+                       struct sac_error *err)
+{
+    const struct sac_constant *weight = &ask->graph->constants[ask->node->weight[0]];
+    struct packing packing = {weight, p, layout, ask->node->name};
+    struct sac_packer packer = {
+        .bytes = dnnl_memory_desc_get_size(layout),
+        .note = layout,
+        .note_bytes = sizeof *layout,
+        .pack = pack,
+        .context = &packing,
+    };
+    const struct sac_packed *packed;
+    char name[48];
+
+    sac_onednn_name_layout(layout, "Winograd ", name, sizeof name);
+    int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);
+    if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
+        rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
+                      ask->node->name);
+    if (rc == 0)
+        *ret = packed->data;
+    return rc;
+}
+
+/* ---- Running -------------------------------------------------------------- */
+
+enum { IN, FILTER, OUT, SCRATCH, MEMORIES };
 
 struct state {
-    dnnl_primitive_t in, conv, out; /* in: NULL where the source is one block */
+    struct sac_winograd tiles;
+    const struct sac_winograd_code *code;
+    dnnl_primitive_t product;
     dnnl_stream_t stream;
     dnnl_memory_t memory[MEMORIES];
 };
@@ -199,100 +289,54 @@ static void free_state(void *memory)
 
     for (int i = 0; i < MEMORIES; i++)
         dnnl_memory_destroy(state->memory[i]);
-    dnnl_primitive_destroy(state->in);
-    dnnl_primitive_destroy(state->conv);
-    dnnl_primitive_destroy(state->out);
+    dnnl_primitive_destroy(state->product);
     dnnl_stream_destroy(state->stream);
     free(state);
 }
 
-static dnnl_status_t reorder(const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
-                             dnnl_primitive_t *ret)
+static dnnl_status_t bind(struct state *state, const struct sac_op *op, const struct products *p,
+                          const_dnnl_primitive_desc_t pd, const void *filter)
 {
-    dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, from, sac_onednn_engine, to,
-                                                              sac_onednn_engine, NULL);
-
-    if (status == dnnl_success)
-        status = dnnl_primitive_create(ret, pd);
-    dnnl_primitive_desc_destroy(pd);
-    return status;
-}
-
-static dnnl_status_t make(struct state *state, const struct sac_op *op,
-                          const struct sac_onednn_problem *p, const struct blocks *blocks,
-                          const_dnnl_primitive_desc_t pd, const void *weights)
-{
-    bool as_is = is_one_block(&op->src[0].shape);
-    char *src_blocks = as_is ? op->src[0].data : op->workspace;
-    char *dst_blocks = (char *)op->workspace + src_block_bytes(blocks, &op->src[0].shape);
-    char *scratch = dst_blocks + round_up(dnnl_memory_desc_get_size(&blocks->dst));
+    char *in = op->workspace, *out = in + in_bytes(p), *scratch = out + out_bytes(p);
     const dnnl_memory_desc_t *layout[MEMORIES] = {
-        &p->src,
-        &blocks->src,
-        &blocks->dst,
-        &p->dst,
-        dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
-        &p->bias,
+        &p->in, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), &p->out,
         dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0)};
-    const void *data[MEMORIES] = {op->src[0].data, src_blocks,    dst_blocks, op->dst[0].data,
-                                  weights,         op->weight[1], scratch};
-    dnnl_status_t status = dnnl_primitive_create(&state->conv, pd);
+    const void *data[MEMORIES] = {in, filter, out, scratch};
+    dnnl_status_t status = dnnl_primitive_create(&state->product, pd);
 
+    state->tiles = p->tiles;
+    state->tiles.in = in;
+    state->tiles.out = (float *)(void *)out;
     if (status == dnnl_success)
         status = dnnl_stream_create(&state->stream, sac_onednn_engine, dnnl_stream_default_flags);
-    if (status == dnnl_success && !as_is)
-        status = reorder(&p->src, &blocks->src, &state->in);
-    if (status == dnnl_success)
-        status = reorder(&blocks->dst, &p->dst, &state->out);
     for (int i = 0; status == dnnl_success && i < MEMORIES; i++)
-        if (i != BIAS || op->weight_count > 1)
-            status = dnnl_memory_create(&state->memory[i], layout[i], sac_onednn_engine,
-                                        (void *)(uintptr_t)data[i]);
+        status = dnnl_memory_create(&state->memory[i], layout[i], sac_onednn_engine,
+                                    (void *)(uintptr_t)data[i]);
     return status;
-}
-
-static bool is_whole(const struct sac_tensor *t)
-{
-    struct sac_tensor whole = sac_tensor_of(&t->shape, t->form);
-
-    return memcmp(whole.stride, t->stride, sizeof whole.stride) == 0;
-}
-
-/* As the result stands: whole, or with longer strides. */
-static bool describe_result(struct sac_onednn_problem *p, const struct sac_tensor *t)
-{
-    dnnl_dims_t dims = {t->shape.dim[0], t->shape.dim[1], t->shape.dim[2], t->shape.dim[3]};
-    dnnl_dims_t strides = {t->stride[0], t->stride[1], t->stride[2], t->stride[3]};
-
-    return dnnl_memory_desc_init_by_strides(&p->dst, 4, dims, dnnl_f32, strides) == dnnl_success;
 }
 
 static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_store *store,
                    struct sac_error *err)
 {
-    struct sac_onednn_problem p;
-    struct blocks blocks;
+    struct products p;
     struct state *state = calloc(1, sizeof *state);
-    const void *weights = NULL;
+    const void *filter = NULL;
     int rc = 0;
 
     if (!state)
         return sac_fail(err, SAC_ENOMEM, "%s: no memory for the operation", op->name);
     op->state = state;
-    dnnl_primitive_desc_t pd = find(ask, &p, &blocks);
-    if (!is_whole(&op->src[0]))
-        rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its kernel reads no views", op->name);
-    else if (!pd || !describe_result(&p, &op->dst[0]))
+    state->code = ask->device->vector->winograd;
+    dnnl_primitive_desc_t pd = find(ask, &p);
+    if (!pd)
         rc = sac_onednn_fail(err, op->name, "find an implementation again", dnnl_unimplemented);
     if (rc == 0)
-        rc = sac_onednn_pack(ask, store, &p,
-                             dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), &weights,
-                             err);
+        rc = pack_filter(ask, store, &p, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
+                         &filter, err);
     if (rc == 0 && op->weight_count > 1)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);
     if (rc == 0) {
-        dnnl_status_t status = make(state, op, &p, &blocks, pd, weights);
+        dnnl_status_t status = bind(state, op, &p, pd, filter);
         rc = status == dnnl_success ? 0
                                     : sac_onednn_fail(err, op->name, "make the primitive", status);
     }
@@ -300,25 +344,48 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     return rc;
 }
 
+struct chunk {
+    const struct sac_op *op;
+    int64_t start;
+};
+
+static void transform(void *context, int64_t first, int64_t end)
+{
+    const struct chunk *chunk = context;
+    const struct state *state = chunk->op->state;
+
+    state->code->transform(chunk->op, &state->tiles, chunk->start, first, end);
+}
+
+static void restore(void *context, int64_t first, int64_t end)
+{
+    const struct chunk *chunk = context;
+    const struct state *state = chunk->op->state;
+
+    state->code->restore(chunk->op, &state->tiles, chunk->start, first, end);
+}
+
+/* Of the last chunk some tiles may be left from the one before: their products are not read. */
 static int forward(struct sac_op *op, struct sac_error *err)
 {
     const struct state *state = op->state;
+    const struct sac_winograd *w = &state->tiles;
     const dnnl_memory_t *m = state->memory;
-    dnnl_exec_arg_t in[] = {{DNNL_ARG_FROM, m[SRC]}, {DNNL_ARG_TO, m[SRC_BLOCKS]}};
-    dnnl_exec_arg_t out[] = {{DNNL_ARG_FROM, m[DST_BLOCKS]}, {DNNL_ARG_TO, m[DST]}};
-    dnnl_exec_arg_t conv[] = {{DNNL_ARG_SRC, m[SRC_BLOCKS]},
-                              {DNNL_ARG_DST, m[DST_BLOCKS]},
-                              {DNNL_ARG_WEIGHTS, m[WEIGHTS]},
-                              {DNNL_ARG_SCRATCHPAD, m[SCRATCH]},
-                              {DNNL_ARG_BIAS, m[BIAS]}};
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, m[IN]},
+                                    {DNNL_ARG_WEIGHTS, m[FILTER]},
+                                    {DNNL_ARG_DST, m[OUT]},
+                                    {DNNL_ARG_SCRATCHPAD, m[SCRATCH]}};
+    int threads = sac_cpu_threads_for(op, w->chunk * w->in_channels * w->tile * w->tile);
     dnnl_status_t status = dnnl_success;
 
-    if (state->in)
-        status = dnnl_primitive_execute(state->in, state->stream, 2, in);
-    if (status == dnnl_success)
-        status = dnnl_primitive_execute(state->conv, state->stream, m[BIAS] ? 5 : 4, conv);
-    if (status == dnnl_success)
-        status = dnnl_primitive_execute(state->out, state->stream, 2, out);
+    for (int64_t start = 0; start < w->count && status == dnnl_success; start += w->chunk) {
+        int64_t count = w->count - start < w->chunk ? w->count - start : w->chunk;
+        struct chunk chunk = {op, start};
+        sac_team_run(threads, count, transform, &chunk);
+        status = dnnl_primitive_execute(state->product, state->stream, 4, args);
+        if (status == dnnl_success)
+            sac_team_run(threads, count, restore, &chunk);
+    }
     return status == dnnl_success ? 0 : sac_onednn_fail(err, op->name, "run", status);
 }
 

@@ -8,6 +8,7 @@
 #include "device/cpu/norm.h"
 #include "device/cpu/peak.h"
 #include "device/cpu/vector_rows.h"
+#include "device/cpu/winograd.h"
 
 /* Pooling. */
 
@@ -1119,6 +1120,7 @@ const struct sac_cpu_vector SAC_VECTOR_TABLE = {
     .back = &SAC_VECTOR_BACK_TABLE,
     .norm = &SAC_NORM_TABLE,
     .peak = &SAC_PEAK_TABLE,
+    .winograd = &SAC_WINOGRAD_TABLE,
     .run =
         {
             [SAC_OP_POOL] = pool,

@@ -29,8 +29,9 @@ struct preference {
     uint32_t alignment[4]; /* of A, B, C and D */
 };
 
-/* Of the two algorithms there are, the faster needs a workspace. What one was asked for goes
- * with it: its workspace, and in 16 bits each the alignments. */
+/* Of the two algorithms there are, the faster needs a workspace, and twice as much for columns
+ * that are apart. What one was asked for goes with it: its workspace, and in 16 bits each the
+ * alignments. */
 enum { ALGO_PLAIN = 1, ALGO_SPLIT = 2, SPLIT_BYTES = 64 << 10 };
 enum { WORKSPACE_AT = 1, ALIGNMENT_AT = 2, ALIGNMENT_MOST = 256 };
 
@@ -324,8 +325,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     *returned = 0;
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
-    if (wish->workspace_bytes >= SPLIT_BYTES)
-        results[(*returned)++] = result_of(ALGO_SPLIT, SPLIT_BYTES, wish);
+    size_t bytes = p.d.column > (long)p.d.rows ? 2 * SPLIT_BYTES : SPLIT_BYTES;
+    if (wish->workspace_bytes >= bytes)
+        results[(*returned)++] = result_of(ALGO_SPLIT, bytes, wish);
     if (*returned < requested)
         results[(*returned)++] = result_of(ALGO_PLAIN, 0, wish);
     return CUBLAS_STATUS_SUCCESS;

@@ -26,7 +26,7 @@ struct product {
     enum probe_type in, out; /* of the factors; of result and bias */
     bool tf32, sum;          /* sum: y = relu(w · x + y + bias), in place */
     cublasLtEpilogue_t epilogue;
-    int64_t pitch; /* from one row of the result to the next */
+    int64_t pitch; /* from one row of the result to the next; more than OUT: its last part */
 };
 
 struct made {
@@ -68,15 +68,35 @@ static void set_layouts(struct made *m, const struct product *p)
     PROBE_NEED(cublasLtMatrixLayoutCreate(&m->y, out, OUT, ROWS, p->pitch));
 }
 
+static size_t bytes_of(enum probe_type type)
+{
+    return type == PROBE_F32 ? 4 : 2;
+}
+
+/* Where the result's first number stands in its memory. */
+static size_t first_byte(const struct product *p)
+{
+    return (size_t)(p->pitch - OUT) * bytes_of(p->out);
+}
+
+static uint32_t alignment_of(const struct product *p)
+{
+    size_t at = first_byte(p) | ALIGNMENT;
+
+    return (uint32_t)(at & -at);
+}
+
 static void set_preference(struct made *m, const struct product *p)
 {
     size_t most = WORKSPACE;
-    uint32_t alignment = ALIGNMENT;
+    uint32_t alignment = alignment_of(p);
 
     probe_must("cublasLtMatmulPreferenceCreate",
                status_of(cublasLtMatmulPreferenceCreate(&m->preference)), "%s", p->name);
     PROBE_NEED(cublasLtMatmulPreferenceSetAttribute(
         m->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most));
+    PROBE_NEED(cublasLtMatmulPreferenceSetAttribute(
+        m->preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
     probe_must("cublasLtMatmulPreferenceSetAttribute",
                status_of(cublasLtMatmulPreferenceSetAttribute(
                    m->preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment,
@@ -121,8 +141,9 @@ static void multiply(struct made *m, const struct product *p, cudaStream_t strea
         return;
     void *w = probe_numbers(p->in, 1, IN * OUT), *x = probe_numbers(p->in, 2, IN * ROWS);
     void *y = probe_numbers(p->out, 3, ROWS * PITCH), *workspace = probe_bytes(WORKSPACE);
-    status = cublasLtMatmul(m->handle, m->desc, &one, w, m->w, x, m->x, p->sum ? &one : &zero, y,
-                            m->y, y, m->y, &found[0].algo, workspace, WORKSPACE, stream);
+    void *first = (char *)y + first_byte(p);
+    status = cublasLtMatmul(m->handle, m->desc, &one, w, m->w, x, m->x, p->sum ? &one : &zero,
+                            first, m->y, first, m->y, &found[0].algo, workspace, WORKSPACE, stream);
     probe_result("cublasLtMatmul", p->name, status_of(status), y, p->out, ROWS * PITCH,
                  p->in == PROBE_F32 ? 1e-5 : 1e-2);
     PROBE_NEED(cudaFree(w));
@@ -159,6 +180,8 @@ void probe_cublas(void)
         {"f16 view", PROBE_F16, PROBE_F16, false, false, CUBLASLT_EPILOGUE_RELU_BIAS, PITCH},
         {"f16 sum", PROBE_F16, PROBE_F16, false, true, CUBLASLT_EPILOGUE_RELU_BIAS, OUT},
         {"f32 view", PROBE_F32, PROBE_F32, false, false, CUBLASLT_EPILOGUE_RELU_BIAS, PITCH},
+        {"bf16 view", PROBE_BF16, PROBE_BF16, false, false, CUBLASLT_EPILOGUE_RELU_BIAS, PITCH},
+        {"tf32 view", PROBE_F32, PROBE_F32, true, false, CUBLASLT_EPILOGUE_RELU_BIAS, PITCH},
         {"f32 sum", PROBE_F32, PROBE_F32, false, true, CUBLASLT_EPILOGUE_RELU_BIAS, OUT},
         {"bf16", PROBE_BF16, PROBE_BF16, false, false, CUBLASLT_EPILOGUE_RELU_BIAS, OUT},
         {"bf16 to f32", PROBE_BF16, PROBE_F32, false, false, CUBLASLT_EPILOGUE_BIAS, OUT},

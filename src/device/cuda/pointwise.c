@@ -160,16 +160,18 @@ static bool can_stand_at(const struct sac_cuda_ask *ask, int64_t pitch, int64_t 
 static bool takes_views(const struct sac_cuda_ask *ask, size_t *workspace_bytes)
 {
     int value = ask->node->dst[0];
-    int64_t first = 0, more;
+    int64_t first = 0, before;
     size_t most = *workspace_bytes;
+    const struct sac_node *concat;
     bool takes = false;
 
     if (ask->options->training || ask->node->epilogue.sum >= 0 || result_type(ask) != ask->type)
         return false;
-    for (const struct sac_node *concat; (concat = concat_of(ask, value, &more)); takes = true) {
+    while ((concat = concat_of(ask, value, &before))) {
         value = concat->dst[0];
-        first += more;
-        if (!can_stand_at(ask, channels_of(ask, value), first, &most))
+        first += before;
+        takes = can_stand_at(ask, channels_of(ask, value), first, &most);
+        if (!takes)
             return false;
     }
     *workspace_bytes = most;

@@ -236,8 +236,8 @@ static int pack(void *data, void *context, struct sac_error *err)
     filters = malloc(dnnl_memory_desc_get_size(&plain));
     if (!filters)
         return sac_fail(err, SAC_ENOMEM, "%s: no memory for its filters", packing->name);
-    for (int64_t o = 0; o < out; o++)
-        for (int64_t i = 0; i < in; i++)
+    for (int64_t i = 0; i < in; i++)
+        for (int64_t o = 0; o < out; o++)
             sac_winograd_filter(p->tiles.tile, packing->weight->data + (o * in + i) * 9,
                                 filters + i * out + o, in * out);
     int rc = sac_onednn_reorder(&plain, filters, packing->layout, data, packing->name, err);

@@ -83,13 +83,65 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
     }
 }
 
-/* The largest of floats: first of the rows that a run of windows has, along memory and so
- * read ahead by the core, then of what stands side by side in that. */
+/* The largest: first of the rows that a run of windows has, along memory and so read ahead
+ * by the core, then of what stands side by side in that. */
 
-enum { MAX_RUN = 8192 }; /* floats: 32 KiB, which stay in the first cache */
+enum { MAX_RUN = 8192 }; /* elements: 32 KiB of floats, which stay in the first cache */
+
+/* bf16 numbers are compared without making floats of them: with the lower bits of negative
+ * ones inverted, they order as whole numbers do. */
+
+typedef int16_t keys __attribute__((vector_size(64)));
+
+INLINE keys key_of(keys x)
+{
+    return x ^ ((x >> 15) & 0x7fff); /* its own inverse */
+}
+
+INLINE int16_t key_of_one(int16_t x)
+{
+    return (int16_t)(x ^ ((x >> 15) & 0x7fff));
+}
+
+INLINE keys larger_key(keys a, keys b)
+{
+#ifdef __AVX512F__
+    return (keys)_mm512_max_epi16((__m512i)a, (__m512i)b);
+#else
+    keys above = a > b;
+
+    return (a & above) | (b & ~above);
+#endif
+}
+
+/* As max_floats, of numbers that become keys (`second`: of keys that become numbers). */
+INLINE void max_keys(const int16_t *from, int64_t step, int64_t terms, int16_t *to, int64_t count,
+                     bool second)
+{
+    const int16_t lowest = key_of_one((int16_t)0xff7f);
+    int64_t i = 0;
+
+    for (; i + 2 * LANES <= count; i += 2 * LANES) {
+        keys most = (keys){0} + lowest, x;
+        for (int64_t r = 0; r < terms; r++) {
+            memcpy(&x, from + r * step + i, sizeof x);
+            most = larger_key(second ? x : key_of(x), most);
+        }
+        most = second ? key_of(most) : most;
+        memcpy(to + i, &most, sizeof most);
+    }
+    for (; i < count; i++) {
+        int16_t most = lowest;
+        for (int64_t r = 0; r < terms; r++) {
+            int16_t x = from[r * step + i], key = second ? x : key_of_one(x);
+            most = key > most ? key : most;
+        }
+        to[i] = second ? key_of_one(most) : most;
+    }
+}
 
 /* to[i] = the largest of from[i + r · step], r in [0, terms): of rows, or side by side. */
-INLINE void max_of(const float *from, int64_t step, int64_t terms, float *to, int64_t count)
+INLINE void max_floats(const float *from, int64_t step, int64_t terms, float *to, int64_t count)
 {
     int64_t i = 0;
 
@@ -107,31 +159,36 @@ INLINE void max_of(const float *from, int64_t step, int64_t terms, float *to, in
     }
 }
 
+/* Windows of 3 are what nets have: the loop over its terms unrolls. */
+INLINE void max_of(const void *from, int64_t step, int64_t terms, void *to, int64_t count,
+                   enum sac_type type, bool second)
+{
+    if (type == SAC_BF16 && terms == 3)
+        max_keys(from, step, 3, to, count, second);
+    else if (type == SAC_BF16)
+        max_keys(from, step, terms, to, count, second);
+    else if (terms == 3)
+        max_floats(from, step, 3, to, count);
+    else
+        max_floats(from, step, terms, to, count);
+}
+
 /* Results first … end − 1 of row oy of picture n. */
 INLINE void max_run(const struct sac_op *op, const struct rows *in, const struct rows *out,
-                    int64_t n, int64_t oy, int64_t first, int64_t end)
+                    int64_t n, int64_t oy, int64_t first, int64_t end, enum sac_type type)
 {
     const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
-    int64_t channels = in->columns, row_step = in_dim[3] * channels;
+    int64_t size = type == SAC_F32 ? 4 : 2, channels = in->columns;
     struct pool_at w = pool_window(op, oy, first), last = pool_window(op, oy, end - 1);
-    const float *from = (const float *)(const void *)in->data +
-                        ((n * in_dim[2] + w.y0) * in_dim[3] + w.x0) * channels;
-    float *to = (float *)(void *)out->data;
-    int64_t count = (last.x1 - w.x0) * channels;
+    const char *from = in->data + ((n * in_dim[2] + w.y0) * in_dim[3] + w.x0) * channels * size;
     float run[MAX_RUN];
 
-    if (w.y1 - w.y0 == 3)
-        max_of(from, row_step, 3, run, count);
-    else
-        max_of(from, row_step, w.y1 - w.y0, run, count);
+    max_of(from, in_dim[3] * channels, w.y1 - w.y0, run, (last.x1 - w.x0) * channels, type, false);
     for (int64_t ox = first; ox < end; ox++) {
         struct pool_at at = pool_window(op, oy, ox);
         int64_t row = (n * out_dim[2] + oy) * out_dim[3] + ox;
-        if (at.x1 - at.x0 == 3)
-            max_of(run + (at.x0 - w.x0) * channels, channels, 3, to + row * out->pitch, channels);
-        else
-            max_of(run + (at.x0 - w.x0) * channels, channels, at.x1 - at.x0, to + row * out->pitch,
-                   channels);
+        max_of((const char *)run + (at.x0 - w.x0) * channels * size, channels, at.x1 - at.x0,
+               out->data + row * out->pitch * size, channels, type, true);
     }
 }
 
@@ -145,7 +202,7 @@ INLINE int64_t windows_a_run(const struct sac_op *op, int64_t channels)
 }
 
 /* False: not by runs. */
-static bool pool_max_floats(const struct sac_op *op)
+INLINE bool max_by_runs(const struct sac_op *op, enum sac_type type)
 {
     const int64_t *out_dim = op->dst[0].shape.dim;
     struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
@@ -156,64 +213,8 @@ static bool pool_max_floats(const struct sac_op *op)
     for (int64_t n = 0; n < out_dim[0]; n++)
         for (int64_t oy = 0; oy < out_dim[2]; oy++)
             for (int64_t ox = 0; ox < out_dim[3]; ox += run)
-                max_run(op, &in, &out, n, oy, ox, min64(ox + run, out_dim[3]));
+                max_run(op, &in, &out, n, oy, ox, min64(ox + run, out_dim[3]), type);
     return true;
-}
-
-/* The largest of bf16 numbers, 32 at a time, without making floats of them: with
- * the lower bits of negative ones inverted, they order as whole numbers do. */
-
-typedef int16_t keys __attribute__((vector_size(64)));
-
-INLINE keys key_of(keys x)
-{
-    return x ^ ((x >> 15) & 0x7fff); /* its own inverse */
-}
-
-INLINE void max_keys(const struct rows *in, const struct rows *out, struct pool_at w, int64_t base,
-                     int64_t width, int64_t row, int64_t at, int groups)
-{
-    const uint16_t *from = (const uint16_t *)(const void *)in->data + at;
-    keys most[2], x;
-
-    for (int g = 0; g < groups; g++)
-        most[g] = key_of((keys){0} + (int16_t)0xff7f); /* the lowest number */
-    for (int64_t iy = w.y0; iy < w.y1; iy++) {
-        for (int64_t ix = w.x0; ix < w.x1; ix++) {
-            for (int g = 0; g < groups; g++) {
-                memcpy(&x, from + (base + iy * width + ix) * in->pitch + g * 2 * LANES, sizeof x);
-                x = key_of(x);
-                keys above = x > most[g];
-                most[g] = (x & above) | (most[g] & ~above);
-            }
-        }
-    }
-    for (int g = 0; g < groups; g++) {
-        x = key_of(most[g]);
-        memcpy((uint16_t *)(void *)out->data + row * out->pitch + at + g * 2 * LANES, &x, sizeof x);
-    }
-}
-
-static void pool_max_bf16(const struct sac_op *op)
-{
-    const int64_t *in_dim = op->src[0].shape.dim, *out_dim = op->dst[0].shape.dim;
-    struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
-    int64_t row = 0, width = in_dim[3];
-
-    for (int64_t n = 0; n < out_dim[0]; n++) {
-        for (int64_t p = 0; p < out_dim[2] * out_dim[3]; p++, row++) {
-            struct pool_at w = pool_window(op, p / out_dim[3], p % out_dim[3]);
-            int64_t base = n * in_dim[2] * in_dim[3], at = 0;
-            for (; at + 4 * LANES <= in.columns; at += 4 * LANES)
-                max_keys(&in, &out, w, base, width, row, at, 2);
-            for (; at + 2 * LANES <= in.columns; at += 2 * LANES)
-                max_keys(&in, &out, w, base, width, row, at, 1);
-            for (; at + LANES <= in.columns; at += LANES)
-                pool_groups(&in, &out, w, base, width, row, at, 1, true, SAC_BF16, SAC_BF16, 1);
-            for (; at < in.columns; at++)
-                pool_one(&in, &out, w, base, width, row, at, true, SAC_BF16, SAC_BF16, 1);
-        }
-    }
 }
 
 /* Training: which tap is the first of the largest, beside it; 255: none is a number. */
@@ -375,22 +376,25 @@ INLINE void pool_by(const struct sac_op *op, bool max)
 
 static void pool_max(const struct sac_op *op)
 {
-    if (op->src[0].form.type != SAC_F32 || !pool_max_floats(op))
+    enum sac_type type = op->src[0].form.type;
+    bool same = op->dst[0].form.type == type, done = false;
+
+    if (same && type == SAC_F32)
+        done = max_by_runs(op, SAC_F32);
+    else if (same && type == SAC_BF16)
+        done = max_by_runs(op, SAC_BF16);
+    if (!done)
         pool_by(op, true);
 }
 
 static void pool(const struct sac_op *op)
 {
-    bool halves_only = op->src[0].form.type == SAC_BF16 && op->dst[0].form.type == SAC_BF16;
-
     if (sac_type_is_eight(op->src[0].form.type) || sac_type_is_eight(op->dst[0].form.type))
         pool_eight(op);
     else if (op->saved && op->src[0].form.type == SAC_F32)
         pool_firsts(op, SAC_F32);
     else if (op->saved)
         pool_firsts(op, SAC_BF16);
-    else if (op->param.pool.method == SAC_POOL_MAX && halves_only)
-        pool_max_bf16(op);
     else if (op->param.pool.method == SAC_POOL_MAX)
         pool_max(op);
     else

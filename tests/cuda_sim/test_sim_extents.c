@@ -155,7 +155,8 @@ static cudaError_t call_pixels(char *const *at, cudaStream_t stream)
                                   .type = SAC_F16,
                                   .batch = 2,
                                   .plane = ROWS,
-                                  .channels = 3, .width = 3,
+                                  .channels = 3,
+                                  .width = 3,
                                   .mean_image = (float *)at[2],
                                   .scale = 1};
 

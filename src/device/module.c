@@ -26,6 +26,7 @@ static void beside_the_program(char *path, size_t size)
 struct wanted {
     const char *file, *symbol, *beneath;
     int version;
+    const char *driver; /* NULL: none is needed */
 };
 
 static int check(void *handle, const char *path, const struct wanted *wanted, const void **ret,
@@ -42,6 +43,16 @@ static int check(void *handle, const char *path, const struct wanted *wanted, co
     return 0;
 }
 
+/* Some libraries take 150 MB to find out that there is nothing for them to drive. */
+static bool is_there(const char *library)
+{
+    void *handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+
+    if (handle)
+        dlclose(handle);
+    return handle != NULL;
+}
+
 /* Closed again only when it is refused: what it makes may outlive any caller. */
 static int load(const char *folder, const struct wanted *wanted, const void **ret,
                 struct sac_error *err)
@@ -51,6 +62,8 @@ static int load(const char *folder, const struct wanted *wanted, const void **re
     snprintf(path, sizeof path, "%s/%s", folder, wanted->file);
     if (access(path, F_OK) != 0)
         return sac_fail(err, SAC_ENOENT, "there is no %s", wanted->file);
+    if (wanted->driver && !is_there(wanted->driver))
+        return sac_fail(err, SAC_EDEVICE, "there is no driver (%s)", wanted->driver);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle)
         return sac_fail(err, SAC_EDEVICE, "%s", dlerror());
@@ -69,8 +82,11 @@ static int search(const struct wanted *wanted, const void **ret, struct sac_erro
     struct sac_error why = {0};
     int rc = SAC_ENOENT;
 
-    if (given && *given)
-        return load(given, wanted, ret, err);
+    if (given && *given) { /* which may be simulated */
+        struct wanted as_it_is = *wanted;
+        as_it_is.driver = NULL;
+        return load(given, &as_it_is, ret, err);
+    }
     beside_the_program(program, sizeof program);
     rc = load(program, wanted, ret, &why);
     for (size_t i = 0; i < sizeof above / sizeof *above && rc == SAC_ENOENT; i++) {
@@ -86,9 +102,9 @@ static int search(const struct wanted *wanted, const void **ret, struct sac_erro
 }
 
 int sac_module_load(const char *file, const char *symbol, int version, const char *beneath,
-                    const void **ret, struct sac_error *err)
+                    const char *driver, const void **ret, struct sac_error *err)
 {
-    const struct wanted wanted = {file, symbol, beneath, version};
+    const struct wanted wanted = {file, symbol, beneath, version, driver};
 
     return search(&wanted, ret, err);
 }
@@ -101,7 +117,7 @@ int sac_module_cuda(const struct sac_module **ret, struct sac_error *err)
     pthread_mutex_lock(&lock);
     if (!loaded)
         rc = sac_module_load("saccade_cuda.so", "sac_cuda_module", SAC_MODULE_VERSION,
-                             "src/device/cuda", &found, err);
+                             "src/device/cuda", "libcuda.so.1", &found, err);
     if (found)
         loaded = found;
     if (rc == 0)

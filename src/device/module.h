@@ -22,11 +22,14 @@ struct sac_module {
 };
 
 /* Loads FILE and finds `symbol`, which begins with an int that has to be `version`. It is
- * looked for as above, in a build folder in `beneath`. */
+ * looked for as above, in a build folder in `beneath`. SAC_EDEVICE, without loading it,
+ * where the library `driver` is not there (NULL: none is needed; a folder that was given may
+ * be of modules that need none). */
 int sac_module_load(const char *file, const char *symbol, int version, const char *beneath,
-                    const void **ret, struct sac_error *err);
+                    const char *driver, const void **ret, struct sac_error *err);
 
-/* The CUDA module; SAC_ENOENT where none can be loaded, with what the loader said. */
+/* The CUDA module; SAC_ENOENT where there is none, SAC_EDEVICE where there is no driver or
+ * it cannot be loaded, with what the loader said. */
 int sac_module_cuda(const struct sac_module **ret, struct sac_error *err);
 
 #endif

@@ -8,7 +8,7 @@ int sac_mpi_comm_new(struct sac_comm **ret, const struct sac_ranks *process, str
     const void *found = NULL;
     struct sac_comm *comm = NULL;
     int rc = sac_module_load("saccade_mpi.so", "sac_mpi_module", SAC_MPI_MODULE_VERSION,
-                             "src/ranks", &found, err);
+                             "src/ranks", NULL, &found, err);
 
     if (rc != 0) {
         sac_error_prefix(err, "%d processes on the CPU need MPI", process->world);

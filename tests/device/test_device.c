@@ -1,9 +1,12 @@
 #include "support/support.h"
 
+#include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "device/cpu/store.h"
 #include "device/device.h"
+#include "device/module.h"
 
 static struct sac_device *open_device(const char *name)
 {
@@ -160,6 +163,27 @@ static void a_cores_peak_is_that_of_a_core(void **state)
     sac_device_close(device);
 }
 
+/* CUDA's libraries take 150 MB before they find that there is no driver. */
+static void a_module_is_not_loaded_without_its_driver(void **state)
+{
+    struct sac_error err = {0};
+    const void *found = NULL;
+    int rc;
+
+    (void)state;
+    unsetenv("SACCADE_MODULE_DIR");
+    rc = sac_module_load("saccade_cuda.so", "sac_cuda_module", SAC_MODULE_VERSION,
+                         "src/device/cuda", "libno-such-driver.so.1", &found, &err);
+    if (rc == SAC_ENOENT) {
+        print_message("# skipped: built without CUDA\n");
+        skip();
+    }
+    assert_int_equal(rc, SAC_EDEVICE);
+    assert_string_equal(err.text, "there is no driver (libno-such-driver.so.1)");
+    assert_null(found);
+    assert_null(dlopen("libcublasLt.so.13", RTLD_LAZY | RTLD_NOLOAD));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +193,7 @@ int main(void)
         cmocka_unit_test(memory_is_aligned_and_copies_copy),
         cmocka_unit_test(weights_are_packed_once_by_name_and_packing),
         cmocka_unit_test(a_cores_peak_is_that_of_a_core),
+        cmocka_unit_test(a_module_is_not_loaded_without_its_driver),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,6 +57,7 @@ struct sac_op_options {
     bool repeats;                    /* the same numbers for a batch in every run */
     bool training;                   /* keep what backward needs */
     bool sketch;                     /* to be asked about only: nothing is measured for it */
+    bool masters;                    /* the binding has the weights, and they change */
     int threads;                     /* of the host, for one operation at a time; 0: one */
     const struct sac_ranges *ranges; /* SAC_PRECISION_INT8: of the blobs (device/ranges.h) */
 };
@@ -81,10 +82,11 @@ struct sac_op_caps {
     bool sum_in_eight; /* takes a sum that is in 8 bits in that one's own scale */
     /* Training. */
     bool backward_src, backward_dst; /* backward reads the sources, the results */
-    bool grad_in_place; /* src_grad 0 may share dst_grad 0's memory; weights come first */
-    const char *kernel; /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
-    double flops;       /* of one forward, for the report */
-    double extra_bytes; /* likewise: moved besides what is read and written: reorders */
+    bool grad_in_place;  /* src_grad 0 may share dst_grad 0's memory; weights come first */
+    const char *kernel;  /* what runs it, for the plan's report: "oneDNN brgconv", "loops" */
+    double flops;        /* of one forward, for the report */
+    double extra_bytes;  /* likewise: moved besides what is read and written: reorders */
+    size_t weight_bytes; /* of all its weights, packed; 0: each in the type of what it meets */
 };
 
 /* What masks are drawn from, with the operation's stream and the element's index. */

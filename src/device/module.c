@@ -43,16 +43,6 @@ static int check(void *handle, const char *path, const struct wanted *wanted, co
     return 0;
 }
 
-/* Some libraries take 150 MB to find out that there is nothing for them to drive. */
-static bool is_there(const char *library)
-{
-    void *handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
-
-    if (handle)
-        dlclose(handle);
-    return handle != NULL;
-}
-
 /* Closed again only when it is refused: what it makes may outlive any caller. */
 static int load(const char *folder, const struct wanted *wanted, const void **ret,
                 struct sac_error *err)
@@ -62,8 +52,9 @@ static int load(const char *folder, const struct wanted *wanted, const void **re
     snprintf(path, sizeof path, "%s/%s", folder, wanted->file);
     if (access(path, F_OK) != 0)
         return sac_fail(err, SAC_ENOENT, "there is no %s", wanted->file);
-    if (wanted->driver && !is_there(wanted->driver))
-        return sac_fail(err, SAC_EDEVICE, "there is no driver (%s)", wanted->driver);
+    /* Some libraries take 150 MB to find out that there is nothing for them to drive. */
+    if (wanted->driver && !dlopen(wanted->driver, RTLD_LAZY | RTLD_LOCAL))
+        return sac_fail(err, SAC_EDEVICE, "there is no driver: %s", dlerror());
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle)
         return sac_fail(err, SAC_EDEVICE, "%s", dlerror());

@@ -207,6 +207,8 @@ size_t sac_plan_weight_bytes(const struct sac_graph *graph, const struct sac_nod
 {
     size_t bytes = 0;
 
+    if (caps->weight_bytes > 0)
+        return caps->weight_bytes;
     for (int i = 0; i < node->weight_count; i++) {
         const struct sac_shape *shape = &graph->constants[node->weight[i]].shape;
         enum sac_type type = shape->rank >= 2 ? caps->src.type : SAC_F32;
@@ -506,10 +508,12 @@ int sac_plan_from_graph(struct sac_plan **ret, struct sac_graph *graph, const ch
                         struct sac_stream *stream, const struct sac_plan_options *options,
                         struct sac_error *err)
 {
-    struct sac_plan_build build = {.device = device, .graph = graph, .options = options};
+    struct sac_plan_options whole = *options;
+    struct sac_plan_build build = {.device = device, .graph = graph, .options = &whole};
     struct sac_plan *plan = calloc(1, sizeof *plan);
     int rc = plan ? 0 : sac_fail(err, SAC_ENOMEM, "out of memory for a plan");
 
+    whole.ops.masters = options->weights != NULL;
     build.scratch = sac_arena_new(0);
     if (rc == 0)
         rc = init(plan, name, &build, stream, err);

@@ -145,6 +145,7 @@ int sac_plan_estimate(struct sac_plan_needs *ret, const struct sac_net *net,
     int rc = make_graph(net, options, &build.graph, err);
 
     sketch.ops.sketch = true;
+    sketch.ops.masters = options->weights != NULL;
     if (rc == 0) {
         slice_graph(net, device, options, &build.graph);
         build.scratch = sac_arena_new(0);

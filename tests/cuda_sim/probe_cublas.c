@@ -68,15 +68,10 @@ static void set_layouts(struct made *m, const struct product *p)
     PROBE_NEED(cublasLtMatrixLayoutCreate(&m->y, out, OUT, ROWS, p->pitch));
 }
 
-static size_t bytes_of(enum probe_type type)
-{
-    return type == PROBE_F32 ? 4 : 2;
-}
-
 /* Where the result's first number stands in its memory. */
 static size_t first_byte(const struct product *p)
 {
-    return (size_t)(p->pitch - OUT) * bytes_of(p->out);
+    return (size_t)(p->pitch - OUT) * probe_type_bytes(p->out);
 }
 
 static uint32_t alignment_of(const struct product *p)

@@ -1,6 +1,6 @@
 #include "support/support.h"
 
-#include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,6 +163,19 @@ static void a_cores_peak_is_that_of_a_core(void **state)
     sac_device_close(device);
 }
 
+static bool is_mapped(const char *name)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[4096];
+    bool found = false;
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps))
+        found |= strstr(line, name) != NULL;
+    fclose(maps);
+    return found;
+}
+
 /* CUDA's libraries take 150 MB before they find that there is no driver. */
 static void a_module_is_not_loaded_without_its_driver(void **state)
 {
@@ -179,9 +192,9 @@ static void a_module_is_not_loaded_without_its_driver(void **state)
         skip();
     }
     assert_int_equal(rc, SAC_EDEVICE);
-    assert_string_equal(err.text, "there is no driver (libno-such-driver.so.1)");
+    assert_says(err, "there is no driver: libno-such-driver.so.1");
     assert_null(found);
-    assert_null(dlopen("libcublasLt.so.13", RTLD_LAZY | RTLD_NOLOAD));
+    assert_false(is_mapped("saccade_cuda.so"));
 }
 
 int main(void)

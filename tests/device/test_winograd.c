@@ -18,7 +18,6 @@ struct problem {
     enum sac_type type;
     int64_t height, width; /* of the result */
     float x[PICTURES * HEIGHT * WIDTH * IN], g[OUT * IN * 9], bias[OUT];
-    double *y;
 };
 
 static float number(uint64_t seed, uint64_t at)
@@ -87,7 +86,7 @@ static struct sac_tensor tensor_of(void *data, int64_t channels, int64_t height,
     return tensor;
 }
 
-static void run(const struct sac_winograd_code *code, const struct problem *p, float *result)
+static void run(const struct sac_cpu_winograd_code *code, const struct problem *p, float *result)
 {
     static float filters[POINTS_MAX * IN * OUT], in[POINTS_MAX * CHUNK * IN],
         out[POINTS_MAX * CHUNK * OUT];
@@ -116,8 +115,8 @@ static void run(const struct sac_winograd_code *code, const struct problem *p, f
     }
 }
 
-static void check(const char *set, const struct sac_winograd_code *code, const struct problem *p,
-                  double tolerance)
+static void check(const char *set, const struct sac_cpu_winograd_code *code,
+                  const struct problem *p, double tolerance)
 {
     size_t count = (size_t)(PICTURES * p->height * p->width * OUT), at = 0;
     float *result = malloc(count * sizeof *result);
@@ -140,7 +139,7 @@ static void check(const char *set, const struct sac_winograd_code *code, const s
 
 /* Sums of 288 products of numbers up to 1 are some 10 large. bf16's points lose 2⁻⁹ each of
  * numbers up to 4. */
-static void check_all(const char *set, const struct sac_winograd_code *code)
+static void check_all(const char *set, const struct sac_cpu_winograd_code *code)
 {
     static struct problem p;
 
@@ -160,11 +159,11 @@ static void tiles_are_the_convolution(void **state)
     struct sac_cpu_features features = sac_cpu_features();
 
     (void)state;
-    check_all("SSE2", &sac_winograd_base);
+    check_all("SSE2", &sac_cpu_winograd_base);
     if (features.avx2)
-        check_all("AVX2", &sac_winograd_avx2);
+        check_all("AVX2", &sac_cpu_winograd_avx2);
     if (features.avx512)
-        check_all("AVX-512", &sac_winograd_avx512);
+        check_all("AVX-512", &sac_cpu_winograd_avx512);
 }
 
 int main(void)

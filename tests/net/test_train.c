@@ -415,42 +415,64 @@ static void losses_can_be_read_by_name(void **state)
     done(&t);
 }
 
-/* The plan of the test phase follows the masters too. */
-static void a_judged_plan_follows_the_masters(void **state)
+/* Statistics are positive, then others. */
+static void fill_statistics(struct trainer *t, float first, float step)
 {
-    struct trainer t = train(
-        INPUT CONV("c1", "data", "c1", "")
-            LAYER("b1", "BatchNorm", "c1", "b1", "batch_norm_param { use_global_stats: true }")
-                INNER("fc", "b1", "fc", "") LOSS("loss", "fc", ""),
-        false);
+    for (int i = 2; i < 5 && t->param_count > 4; i++)
+        for (int64_t k = 0; k < t->count[i]; k++)
+            t->weights[i][k] = first + step * (float)k;
+}
+
+static double judged_loss(struct sac_plan *plan)
+{
+    struct sac_error err = {0};
+    double loss = 0;
+
+    sac_plan_weights_changed(plan);
+    assert_ok(sac_plan_forward(plan, &err), err);
+    assert_ok(sac_plan_loss_sum(plan, &loss, &err), err);
+    return loss;
+}
+
+static void judge_as_masters_change(const char *text)
+{
+    struct trainer t = train(text, false);
     struct sac_plan_options options = {.judged = true, .weights = t.weights};
     struct sac_error err = {0};
     struct sac_plan *plan;
-    double before, after;
 
-    (void)state;
-    for (int i = 2; i < 5; i++)
-        for (int64_t k = 0; k < t.count[i]; k++)
-            t.weights[i][k] = 1 + (float)k / 4;
+    fill_statistics(&t, 1, .25f);
     assert_ok(sac_plan_new(&plan, t.net, t.device, t.store, t.stream, &options, &err), err);
     for (int i = 0; i < 2; i++)
         memcpy(sac_plan_input(plan, i)->data, sac_plan_input(t.plan, i)->data,
                sac_tensor_bytes(&sac_plan_input(plan, i)->shape, SAC_F32));
-    assert_ok(sac_plan_forward(plan, &err), err);
-    assert_ok(sac_plan_loss_sum(plan, &before, &err), err);
+    double before = judged_loss(plan);
     assert_float_equal(before, loss_of(&t), 1e-4);
     for (int i = 0; i < t.param_count; i++)
         fill(t.weights[i], t.count[i], 55 + (uint64_t)i, .25f);
-    for (int i = 2; i < 5; i++)
-        for (int64_t k = 0; k < t.count[i]; k++)
-            t.weights[i][k] = 2 - (float)k / 4;
-    sac_plan_weights_changed(plan);
-    assert_ok(sac_plan_forward(plan, &err), err);
-    assert_ok(sac_plan_loss_sum(plan, &after, &err), err);
+    fill_statistics(&t, 2, -.25f);
+    double after = judged_loss(plan);
     assert_true(fabs(after - before) > 1e-3);
     assert_float_equal(after, loss_of(&t), 1e-4);
     sac_plan_free(plan);
     done(&t);
+}
+
+/* The plan of the test phase follows the masters too, also where a plan whose weights stay
+ * would have another kernel (Winograd's, of 64 channels). */
+static void a_judged_plan_follows_the_masters(void **state)
+{
+    (void)state;
+    judge_as_masters_change(INPUT CONV("c1", "data", "c1", "") LAYER(
+        "b1", "BatchNorm", "c1", "b1", "batch_norm_param { use_global_stats: true }")
+                                INNER("fc", "b1", "fc", "") LOSS("loss", "fc", ""));
+    judge_as_masters_change(
+        "layer { name: 'in' type: 'Input' top: 'data' top: 'label' input_param { "
+        "shape { dim: 2 dim: 32 dim: 14 dim: 14 } shape { dim: 2 } } }\n"
+        "layer { name: 'c1' type: 'Convolution' bottom: 'data' top: 'c1' "
+        "convolution_param { num_output: 64 kernel_size: 3 pad: 1 } }\n" LAYER(
+            "pool", "Pooling", "c1", "pool", "pooling_param { pool: MAX global_pooling: true }")
+            INNER("fc", "pool", "fc", "") LOSS("loss", "fc", ""));
 }
 
 int main(void)

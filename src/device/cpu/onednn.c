@@ -305,7 +305,7 @@ static dnnl_status_t make_desc(const struct sac_onednn_problem *p,
     }
 }
 
-static const char *impl_of(const_dnnl_primitive_desc_t pd)
+const char *sac_onednn_impl_of(const_dnnl_primitive_desc_t pd)
 {
     const char *name = NULL;
 
@@ -323,7 +323,7 @@ static const dnnl_memory_desc_t *weights_of(const_dnnl_primitive_desc_t pd)
  * product is another gemm for each batch size, with other roundings. */
 static bool is_wanted(const struct sac_onednn_problem *p, const_dnnl_primitive_desc_t pd)
 {
-    const char *impl = impl_of(pd);
+    const char *impl = sac_onednn_impl_of(pd);
 
     return !strstr(impl, "ref") && !(p->node->kind == SAC_OP_CONV && strncmp(impl, "ip", 2) == 0);
 }
@@ -422,7 +422,7 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
                                dnnl_unimplemented);
     caps->workspace_bytes =
         dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
-    caps->kernel = sac_onednn_intern(impl_of(pd));
+    caps->kernel = sac_onednn_intern(sac_onednn_impl_of(pd));
     dnnl_primitive_desc_destroy(pd);
     return 0;
 }

@@ -126,14 +126,6 @@ static bool describe(const struct sac_cpu_ask *ask, struct products *p)
            matrices(p, w->chunk, w->out_channels, dnnl_f32, dnnl_abc, &p->out);
 }
 
-static const char *impl_of(const_dnnl_primitive_desc_t pd)
-{
-    const char *name = NULL;
-
-    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
-    return name ? name : "unknown";
-}
-
 /* NULL: oneDNN has no fast one. */
 static dnnl_primitive_desc_t find(const struct sac_cpu_ask *ask, struct products *p)
 {
@@ -149,7 +141,7 @@ static dnnl_primitive_desc_t find(const struct sac_cpu_ask *ask, struct products
         dnnl_primitive_desc_create(&pd, &desc, attr, sac_onednn_engine, NULL) != dnnl_success)
         pd = NULL;
     dnnl_primitive_attr_destroy(attr);
-    if (pd && strncmp(impl_of(pd), "brg", 3) != 0) {
+    if (pd && strncmp(sac_onednn_impl_of(pd), "brg", 3) != 0) {
         dnnl_primitive_desc_destroy(pd);
         pd = NULL;
     }
@@ -161,9 +153,10 @@ static bool can(const struct sac_cpu_ask *ask)
     const struct sac_node *node = ask->node;
     struct products p;
 
-    if (node->eight_bits || ask->options->training || ask->options->deterministic ||
-        node->epilogue.sum >= 0 || !is_three_by_three(node) || !has_arithmetic(ask) ||
-        !has_vectors(src_of(ask)) || !has_vectors(dst_of(ask)) || !wins(ask))
+    if (node->eight_bits || ask->options->training || ask->options->masters ||
+        ask->options->deterministic || node->epilogue.sum >= 0 || !is_three_by_three(node) ||
+        !has_arithmetic(ask) || !has_vectors(src_of(ask)) || !has_vectors(dst_of(ask)) ||
+        !wins(ask))
         return false;
     dnnl_primitive_desc_t pd = find(ask, &p);
     bool found = pd != NULL;
@@ -188,6 +181,11 @@ static size_t out_bytes(const struct products *p)
     return round_up(dnnl_memory_desc_get_size(&p->out));
 }
 
+static const dnnl_memory_desc_t *weights_of(const_dnnl_primitive_desc_t pd)
+{
+    return dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+}
+
 static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
 {
     return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
@@ -204,10 +202,13 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
         return sac_onednn_fail(err, ask->node->name, "find an implementation again",
                                dnnl_unimplemented);
     caps->workspace_bytes = in_bytes(&p) + out_bytes(&p) + scratch_bytes(pd);
+    caps->weight_bytes = dnnl_memory_desc_get_size(weights_of(pd)) +
+                         (ask->node->weight_count > 1 ? (size_t)p.tiles.out_channels * 4 : 0);
     caps->strided_dst = true;
     caps->extra_bytes =
         2. * (double)(in_bytes(&p) + out_bytes(&p)) * (double)ceil_of(p.tiles.count, p.tiles.chunk);
-    snprintf(text, sizeof text, "%s, Winograd %d×%d", impl_of(pd), p.tiles.tile, p.tiles.tile);
+    snprintf(text, sizeof text, "%s, Winograd %d×%d", sac_onednn_impl_of(pd), p.tiles.tile,
+             p.tiles.tile);
     caps->kernel = sac_onednn_intern(text);
     dnnl_primitive_desc_destroy(pd);
     return 0;
@@ -277,7 +278,7 @@ enum { IN, FILTER, OUT, SCRATCH, MEMORIES };
 
 struct state {
     struct sac_winograd tiles;
-    const struct sac_winograd_code *code;
+    const struct sac_cpu_winograd_code *code;
     dnnl_primitive_t product;
     dnnl_stream_t stream;
     dnnl_memory_t memory[MEMORIES];
@@ -299,7 +300,7 @@ static dnnl_status_t bind(struct state *state, const struct sac_op *op, const st
 {
     char *in = op->workspace, *out = in + in_bytes(p), *scratch = out + out_bytes(p);
     const dnnl_memory_desc_t *layout[MEMORIES] = {
-        &p->in, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), &p->out,
+        &p->in, weights_of(pd), &p->out,
         dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0)};
     const void *data[MEMORIES] = {in, filter, out, scratch};
     dnnl_status_t status = dnnl_primitive_create(&state->product, pd);
@@ -330,9 +331,10 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     dnnl_primitive_desc_t pd = find(ask, &p);
     if (!pd)
         rc = sac_onednn_fail(err, op->name, "find an implementation again", dnnl_unimplemented);
+    else if (op->master[0])
+        rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its filter is packed once", op->name);
     if (rc == 0)
-        rc = pack_filter(ask, store, &p, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
-                         &filter, err);
+        rc = pack_filter(ask, store, &p, weights_of(pd), &filter, err);
     if (rc == 0 && op->weight_count > 1)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);
     if (rc == 0) {

@@ -86,10 +86,11 @@ INLINE void pool_as(const struct sac_op *op, bool max, enum sac_type type, enum 
 /* The largest: first of the rows that a run of windows has, along memory and so read ahead
  * by the core, then of what stands side by side in that. */
 
-enum { MAX_RUN = 8192 }; /* elements: 32 KiB of floats, which stay in the first cache */
+enum { MAX_RUN = 32 << 10 }; /* bytes, which stay in the first cache */
 
 /* bf16 numbers are compared without making floats of them: with the lower bits of negative
- * ones inverted, they order as whole numbers do. */
+ * ones inverted, they order as whole numbers do. (What is no number counts as above all
+ * others, or by its sign below: a net that has such is lost anyway.) */
 
 typedef int16_t keys __attribute__((vector_size(64)));
 
@@ -181,22 +182,26 @@ INLINE void max_run(const struct sac_op *op, const struct rows *in, const struct
     int64_t size = type == SAC_F32 ? 4 : 2, channels = in->columns;
     struct pool_at w = pool_window(op, oy, first), last = pool_window(op, oy, end - 1);
     const char *from = in->data + ((n * in_dim[2] + w.y0) * in_dim[3] + w.x0) * channels * size;
-    float run[MAX_RUN];
+    union {
+        float floats[MAX_RUN / 4];
+        int16_t keys[MAX_RUN / 2];
+        char bytes[MAX_RUN];
+    } run;
 
-    max_of(from, in_dim[3] * channels, w.y1 - w.y0, run, (last.x1 - w.x0) * channels, type, false);
+    max_of(from, in_dim[3] * channels, w.y1 - w.y0, &run, (last.x1 - w.x0) * channels, type, false);
     for (int64_t ox = first; ox < end; ox++) {
         struct pool_at at = pool_window(op, oy, ox);
         int64_t row = (n * out_dim[2] + oy) * out_dim[3] + ox;
-        max_of((const char *)run + (at.x0 - w.x0) * channels * size, channels, at.x1 - at.x0,
+        max_of(run.bytes + (at.x0 - w.x0) * channels * size, channels, at.x1 - at.x0,
                out->data + row * out->pitch * size, channels, type, true);
     }
 }
 
 /* How many windows' columns are a run; 0: not even one. */
-INLINE int64_t windows_a_run(const struct sac_op *op, int64_t channels)
+INLINE int64_t windows_a_run(const struct sac_op *op, int64_t channels, enum sac_type type)
 {
     const struct sac_window *w = &op->param.pool.window;
-    int64_t columns = channels > 0 ? MAX_RUN / channels : 0;
+    int64_t columns = channels > 0 ? MAX_RUN / (type == SAC_F32 ? 4 : 2) / channels : 0;
 
     return columns < w->kernel[1] ? 0 : (columns - w->kernel[1]) / w->stride[1] + 1;
 }
@@ -206,7 +211,7 @@ INLINE bool max_by_runs(const struct sac_op *op, enum sac_type type)
 {
     const int64_t *out_dim = op->dst[0].shape.dim;
     struct rows in = rows_of(&op->src[0]), out = rows_of(&op->dst[0]);
-    int64_t run = windows_a_run(op, in.columns);
+    int64_t run = windows_a_run(op, in.columns, type);
 
     if (run == 0 || (in.pitch != in.columns && in.count > 1))
         return false;

@@ -24,7 +24,7 @@ struct sac_winograd {
 
 /* Both for tiles first … end − 1 of the chunk that begins with tile `start`; any thread,
  * parts of a chunk at the same time. */
-struct sac_winograd_code {
+struct sac_cpu_winograd_code {
     /* op->src[0], channels last, to w->in; what is outside counts as 0. */
     void (*transform)(const struct sac_op *op, const struct sac_winograd *w, int64_t start,
                       int64_t first, int64_t end);
@@ -34,7 +34,8 @@ struct sac_winograd_code {
                     int64_t first, int64_t end);
 };
 
-extern const struct sac_winograd_code sac_winograd_avx512, sac_winograd_avx2, sac_winograd_base;
+extern const struct sac_cpu_winograd_code sac_cpu_winograd_avx512, sac_cpu_winograd_avx2,
+    sac_cpu_winograd_base;
 
 /* G g Gᵀ of one filter, to point after point `step` elements apart. `tile`: 2 or 4. */
 void sac_winograd_filter(int tile, const float g[9], float *to, int64_t step);

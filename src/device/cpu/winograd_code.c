@@ -1,5 +1,7 @@
 /* The tiles' ways of device/cpu/winograd.h, 16 channels at a time, compiled for each
  * instruction set with SAC_WINOGRAD_TABLE set. */
+#include <assert.h>
+
 #include "device/cpu/vector_rows.h"
 #include "device/cpu/winograd.h"
 
@@ -102,6 +104,7 @@ static void transform(const struct sac_op *op, const struct sac_winograd *w, int
 {
     bool f32 = op->src[0].form.type == SAC_F32;
 
+    assert(f32 || w->tile == 2);
     if (w->tile == 4)
         transform_as(op, w, start, first, end, 4, SAC_F32);
     else if (f32)
@@ -162,6 +165,7 @@ static void restore(const struct sac_op *op, const struct sac_winograd *w, int64
 {
     bool f32 = op->dst[0].form.type == SAC_F32;
 
+    assert(f32 || w->tile == 2);
     if (w->tile == 4)
         restore_as(op, w, start, first, end, 4, SAC_F32);
     else if (f32)
@@ -170,7 +174,7 @@ static void restore(const struct sac_op *op, const struct sac_winograd *w, int64
         restore_as(op, w, start, first, end, 2, SAC_BF16);
 }
 
-const struct sac_winograd_code SAC_WINOGRAD_TABLE = {
+const struct sac_cpu_winograd_code SAC_WINOGRAD_TABLE = {
     .transform = transform,
     .restore = restore,
 };

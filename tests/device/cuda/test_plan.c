@@ -338,7 +338,7 @@ static double join(struct sac_graph *(*make)(struct joined how), struct joined h
 
 static const struct {
     enum sac_precision precision;
-    double tolerance; /* issue 3's, of one operation; here two follow one another */
+    double tolerance; /* of one operation; tf32's and bf16's twice that: two follow one another */
 } within[] = {{SAC_PRECISION_F32, 1e-4},
               {SAC_PRECISION_TF32, 2e-3},
               {SAC_PRECISION_F16, 1e-2},

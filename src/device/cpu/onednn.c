@@ -314,7 +314,7 @@ const char *sac_onednn_impl_of(const_dnnl_primitive_desc_t pd)
     return name;
 }
 
-static const dnnl_memory_desc_t *weights_of(const_dnnl_primitive_desc_t pd)
+const dnnl_memory_desc_t *sac_onednn_weights_of(const_dnnl_primitive_desc_t pd)
 {
     return dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
 }
@@ -392,7 +392,7 @@ static dnnl_primitive_desc_t choose(const struct sac_cpu_ask *ask, enum sac_type
     if (sac_onednn_describe(&usual, ask, dst_type, LAYOUT_BATCH))
         shared = find(&usual, NULL);
     if (shared)
-        pd = find(p, weights_of(shared));
+        pd = find(p, sac_onednn_weights_of(shared));
     if (!pd)
         pd = find(p, NULL);
     dnnl_primitive_desc_destroy(shared);
@@ -527,11 +527,31 @@ static uint64_t hash_of(const void *bytes, size_t size)
     return hash;
 }
 
-void sac_onednn_name_layout(const dnnl_memory_desc_t *layout, const char *way, char *ret,
-                            size_t size)
+int sac_onednn_pack_by(const struct sac_cpu_ask *ask, struct sac_store *store,
+                       const dnnl_memory_desc_t *layout, const char *way,
+                       int (*pack)(void *data, void *context, struct sac_error *err), void *context,
+                       const void **ret, struct sac_error *err)
 {
-    snprintf(ret, size, "oneDNN %s%016llx", way,
+    struct sac_packer packer = {
+        .bytes = dnnl_memory_desc_get_size(layout),
+        .note = layout,
+        .note_bytes = sizeof *layout,
+        .pack = pack,
+        .context = context,
+    };
+    const struct sac_packed *packed;
+    char name[48];
+
+    snprintf(name, sizeof name, "oneDNN %s%016llx", way,
              (unsigned long long)hash_of(layout, sizeof *layout));
+    int rc = sac_cpu_store_pack(store, ask->graph->constants[ask->node->weight[0]].name, name,
+                                &packer, &packed, err);
+    if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
+        rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
+                      ask->node->name);
+    if (rc == 0)
+        *ret = packed->data;
+    return rc;
 }
 
 int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
@@ -543,26 +563,12 @@ int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
     const struct sac_constant *weight = &ask->graph->constants[node->weight[0]];
     bool is_image = node->kind == SAC_OP_INNER && sac_onednn_inner_of_image(node, src);
     struct image_packing packing = {{p, layout, weight->data}, src, weight};
-    struct sac_packer packer = {
-        .bytes = dnnl_memory_desc_get_size(layout),
-        .note = layout,
-        .note_bytes = sizeof *layout,
-        .pack = is_image ? reorder_image : reorder,
-        .context = is_image ? (void *)&packing : &packing.packing,
-    };
-    const struct sac_packed *packed;
-    char name[40];
+    const char *way = is_image ? "HWC " : "";
 
-    sac_onednn_name_layout(layout, is_image ? "HWC " : "", name, sizeof name);
     if (node->eight_bits)
-        return sac_onednn_eight_pack(ask, store, p, layout, name, ret, err);
-    int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);
-    if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
-        rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
-                      ask->node->name);
-    if (rc == 0)
-        *ret = packed->data;
-    return rc;
+        return sac_onednn_eight_pack(ask, store, p, layout, way, ret, err);
+    return sac_onednn_pack_by(ask, store, layout, way, is_image ? reorder_image : reorder,
+                              is_image ? (void *)&packing : &packing.packing, ret, err);
 }
 
 /* ---- Masters: packed again when they changed ---- */
@@ -744,7 +750,7 @@ static dnnl_status_t bind(struct state *state, const struct sac_op *op,
     if (status == dnnl_success)
         status = add_arg(state, DNNL_ARG_DST, &p->dst, op->dst[0].data);
     if (status == dnnl_success)
-        status = add_arg(state, DNNL_ARG_WEIGHTS, weights_of(pd), weights);
+        status = add_arg(state, DNNL_ARG_WEIGHTS, sac_onednn_weights_of(pd), weights);
     if (status == dnnl_success && op->weight_count > 1)
         status = add_arg(state, DNNL_ARG_BIAS, &p->bias,
                          state->eight ? state->eight->bias : op->weight[1]);
@@ -790,10 +796,10 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     else if (!pd)
         rc = sac_onednn_fail(err, op->name, "find an implementation again", dnnl_unimplemented);
     if (rc == 0 && op->master[0]) {
-        rc = sac_onednn_repack_new(&state->repack, op, &p, weights_of(pd), err);
+        rc = sac_onednn_repack_new(&state->repack, op, &p, sac_onednn_weights_of(pd), err);
         weights = rc == 0 ? sac_onednn_repack_data(state->repack) : NULL;
     } else if (rc == 0) {
-        rc = sac_onednn_pack(ask, store, &p, weights_of(pd), &weights, err);
+        rc = sac_onednn_pack(ask, store, &p, sac_onednn_weights_of(pd), &weights, err);
     }
     if (rc == 0 && op->weight_count > 1 && !state->eight)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);

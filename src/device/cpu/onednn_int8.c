@@ -117,27 +117,12 @@ static int pack_filter(void *data, void *context, struct sac_error *err)
 
 int sac_onednn_eight_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
                           const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
-                          const char *name, const void **ret, struct sac_error *err)
+                          const char *way, const void **ret, struct sac_error *err)
 {
     struct packing packing = {.ask = ask, .problem = p, .to = layout};
-    struct sac_packer packer = {
-        .bytes = dnnl_memory_desc_get_size(layout),
-        .note = layout,
-        .note_bytes = sizeof *layout,
-        .pack = pack_filter,
-        .context = &packing,
-    };
-    const struct sac_packed *packed;
     int rc = steps_of(ask, store, &packing.steps, err);
 
-    if (rc == 0)
-        rc = sac_cpu_store_pack(store, weight_of(ask)->name, name, &packer, &packed, err);
-    if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
-        rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
-                      ask->node->name);
-    if (rc == 0)
-        *ret = packed->data;
-    return rc;
+    return rc ? rc : sac_onednn_pack_by(ask, store, layout, way, pack_filter, &packing, ret, err);
 }
 
 /* ---- Factors and biases ---- */

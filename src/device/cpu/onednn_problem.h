@@ -29,6 +29,7 @@ int sac_onednn_fail(struct sac_error *err, const char *name, const char *what,
                     dnnl_status_t status);
 /* The implementation's name; "unknown". */
 const char *sac_onednn_impl_of(const_dnnl_primitive_desc_t pd);
+const dnnl_memory_desc_t *sac_onednn_weights_of(const_dnnl_primitive_desc_t pd);
 /* "oneDNN " and the text, for as long as the program lives. */
 const char *sac_onednn_intern(const char *impl);
 
@@ -45,9 +46,12 @@ float *sac_onednn_weights_of_image(const struct sac_node *node, const struct sac
                                    const struct sac_constant *weight);
 /* The node's epilogue and scales. The caller destroys it. */
 dnnl_status_t sac_onednn_make_attr(const struct sac_onednn_problem *p, dnnl_primitive_attr_t *ret);
-/* What a copy in that layout is called in the store: "oneDNN ", `way` and a hash. */
-void sac_onednn_name_layout(const dnnl_memory_desc_t *layout, const char *way, char *ret,
-                            size_t size);
+/* The node's filter in that layout, made by `pack` unless the store has it, where it is
+ * called by the constant's name, `way` and the layout. */
+int sac_onednn_pack_by(const struct sac_cpu_ask *ask, struct sac_store *store,
+                       const dnnl_memory_desc_t *layout, const char *way,
+                       int (*pack)(void *data, void *context, struct sac_error *err), void *context,
+                       const void **ret, struct sac_error *err);
 /* The node's weights in that layout, from the store. */
 int sac_onednn_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
                     const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
@@ -70,7 +74,7 @@ void sac_onednn_eight_free(struct sac_onednn_eight *eight); /* takes NULL */
 /* The filter's largest number by output is ±127. */
 int sac_onednn_eight_pack(const struct sac_cpu_ask *ask, struct sac_store *store,
                           const struct sac_onednn_problem *p, const dnnl_memory_desc_t *layout,
-                          const char *name, const void **ret, struct sac_error *err);
+                          const char *way, const void **ret, struct sac_error *err);
 
 /* Weights from op->master[0] in `layout`; made again by the run that finds the
  * generation changed. */

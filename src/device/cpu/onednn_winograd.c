@@ -181,11 +181,6 @@ static size_t out_bytes(const struct products *p)
     return round_up(dnnl_memory_desc_get_size(&p->out));
 }
 
-static const dnnl_memory_desc_t *weights_of(const_dnnl_primitive_desc_t pd)
-{
-    return dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-}
-
 static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
 {
     return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
@@ -202,7 +197,7 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
         return sac_onednn_fail(err, ask->node->name, "find an implementation again",
                                dnnl_unimplemented);
     caps->workspace_bytes = in_bytes(&p) + out_bytes(&p) + scratch_bytes(pd);
-    caps->weight_bytes = dnnl_memory_desc_get_size(weights_of(pd)) +
+    caps->weight_bytes = dnnl_memory_desc_get_size(sac_onednn_weights_of(pd)) +
                          (ask->node->weight_count > 1 ? (size_t)p.tiles.out_channels * 4 : 0);
     caps->strided_dst = true;
     caps->extra_bytes =
@@ -252,24 +247,8 @@ static int pack_filter(const struct sac_cpu_ask *ask, struct sac_store *store,
 {
     const struct sac_constant *weight = &ask->graph->constants[ask->node->weight[0]];
     struct packing packing = {weight, p, layout, ask->node->name};
-    struct sac_packer packer = {
-        .bytes = dnnl_memory_desc_get_size(layout),
-        .note = layout,
-        .note_bytes = sizeof *layout,
-        .pack = pack,
-        .context = &packing,
-    };
-    const struct sac_packed *packed;
-    char name[48];
 
-    sac_onednn_name_layout(layout, "Winograd ", name, sizeof name);
-    int rc = sac_cpu_store_pack(store, weight->name, name, &packer, &packed, err);
-    if (rc == 0 && !dnnl_memory_desc_equal(packed->note, layout))
-        rc = sac_fail(err, SAC_EDEVICE, "%s: two layouts of its weights look alike",
-                      ask->node->name);
-    if (rc == 0)
-        *ret = packed->data;
-    return rc;
+    return sac_onednn_pack_by(ask, store, layout, "Winograd ", pack, &packing, ret, err);
 }
 
 /* ---- Running -------------------------------------------------------------- */
@@ -300,7 +279,7 @@ static dnnl_status_t bind(struct state *state, const struct sac_op *op, const st
 {
     char *in = op->workspace, *out = in + in_bytes(p), *scratch = out + out_bytes(p);
     const dnnl_memory_desc_t *layout[MEMORIES] = {
-        &p->in, weights_of(pd), &p->out,
+        &p->in, sac_onednn_weights_of(pd), &p->out,
         dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0)};
     const void *data[MEMORIES] = {in, filter, out, scratch};
     dnnl_status_t status = dnnl_primitive_create(&state->product, pd);
@@ -334,7 +313,7 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     else if (op->master[0])
         rc = sac_fail(err, SAC_EUNSUPPORTED, "%s: its filter is packed once", op->name);
     if (rc == 0)
-        rc = pack_filter(ask, store, &p, weights_of(pd), &filter, err);
+        rc = pack_filter(ask, store, &p, sac_onednn_weights_of(pd), &filter, err);
     if (rc == 0 && op->weight_count > 1)
         rc = sac_cpu_weight_plain(op, ask, 1, store, err);
     if (rc == 0) {

@@ -130,11 +130,12 @@ struct sac_known_head {
 struct sac_http_server {
     uv_loop_t loop;
     uv_poll_t listener;
-    uv_async_t wake;
+    uv_poll_t wake;
     uv_timer_t tick;
     uv_prepare_t turn;
     uv_check_t turned;
     int listen_fd; /* -1 once closed */
+    int wake_fd;   /* an event counter: any thread adds, the loop empties it */
     int port;
     bool loopback, ticking, accept_paused;
     int handles; /* initialised ones of the five above */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -54,7 +55,16 @@ static void on_turned(uv_check_t *turned)
     sac_conn_flush_dirty(turned->data);
 }
 
-/* Mail for the loop. */
+/* Mail for the loop. Not by uv_async_send, which writes to the loop and only then says that
+ * it has: a loop that takes the writer's core at once spins until the writer runs again. */
+
+static void wake(const struct sac_http_server *server)
+{
+    const uint64_t one = 1;
+    ssize_t written = write(server->wake_fd, &one, sizeof one);
+
+    (void)written; /* fails only where the count is at its end: the loop has yet to read it */
+}
 
 void sac_http_server_mail(struct sac_http_server *server, struct sac_http_mail *mail)
 {
@@ -65,7 +75,7 @@ void sac_http_server_mail(struct sac_http_server *server, struct sac_http_mail *
     while (!atomic_compare_exchange_weak_explicit(&server->mailbox, &newest, mail,
                                                   memory_order_release, memory_order_relaxed));
     if (!newest) /* else somebody has woken the loop already */
-        uv_async_send(&server->wake);
+        wake(server);
 }
 
 static void read_mail(struct sac_http_server *server)
@@ -247,10 +257,15 @@ static void begin_drain(struct sac_http_server *server)
     stop_when_empty(server);
 }
 
-static void on_wake(uv_async_t *async)
+static void on_wake(uv_poll_t *woken, int status, int events)
 {
-    struct sac_http_server *server = async->data;
+    struct sac_http_server *server = woken->data;
+    uint64_t times;
 
+    (void)status;
+    (void)events;
+    if (read(server->wake_fd, &times, sizeof times) < 0)
+        return; /* nobody has written since */
     sac_server_look_at_clock(server);
     read_mail(server);
     if (atomic_load(&server->stop_requested) && !server->draining)
@@ -266,7 +281,7 @@ void sac_http_server_stop(struct sac_http_server *server, int drain_ms)
         return;
     atomic_compare_exchange_strong(&server->drain_ms, &expected, drain_ms);
     atomic_store(&server->stop_requested, 1);
-    uv_async_send(&server->wake);
+    wake(server);
 }
 
 /* Making. */
@@ -394,10 +409,12 @@ static int bind_server(struct sac_http_server *server, struct sac_error *err)
 
 static int make_handles(struct sac_http_server *server, struct sac_error *err)
 {
+    server->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (server->wake_fd < 0)
+        return sac_fail_errno(err, errno, "cannot make the event loop");
     int rc = uv_loop_init(&server->loop);
-
     server->loop_made = rc == 0;
-    if (rc == 0 && (rc = uv_async_init(&server->loop, &server->wake, on_wake)) == 0)
+    if (rc == 0 && (rc = uv_poll_init(&server->loop, &server->wake, server->wake_fd)) == 0)
         server->handles = 1;
     if (rc == 0 && (rc = uv_timer_init(&server->loop, &server->tick)) == 0)
         server->handles = 2;
@@ -434,7 +451,7 @@ int sac_http_server_new(struct sac_http_server **ret, const struct sac_http_opti
     if (!server)
         return sac_fail(err, SAC_ENOMEM, "the HTTP server: out of memory");
     server->options = *options;
-    server->listen_fd = -1;
+    server->listen_fd = server->wake_fd = -1;
     set_limits(server);
     server->tick_ms = tick_of(&server->limits);
     rc = make_buckets(server, err);
@@ -486,7 +503,9 @@ int sac_http_server_run(struct sac_http_server *server, struct sac_error *err)
 
     if (server->listen_fd < 0)
         return sac_fail(err, SAC_EINVAL, "the HTTP server has run already");
-    int rc = uv_poll_start(&server->listener, UV_READABLE, on_connection);
+    int rc = uv_poll_start(&server->wake, UV_READABLE, on_wake);
+    if (rc == 0)
+        rc = uv_poll_start(&server->listener, UV_READABLE, on_connection);
     if (rc == 0)
         rc = uv_prepare_start(&server->turn, on_turn);
     if (rc == 0)
@@ -564,6 +583,8 @@ void sac_http_server_free(struct sac_http_server *server)
     close_handles(server);
     if (server->listen_fd >= 0)
         close(server->listen_fd);
+    if (server->wake_fd >= 0)
+        close(server->wake_fd);
     free_spares(server);
     free(server->buckets);
     free(server->routes);

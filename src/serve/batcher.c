@@ -14,7 +14,8 @@ struct sac_batcher {
     struct sac_scheduler *scheduler;
     pthread_cond_t conds[SAC_LANES_MAX]; /* one a lane: a submission wakes one */
     int lane_count;
-    uint64_t asleep, woken; /* bit a lane: waits; waits, and has been signalled */
+    /* A bit a lane: waits; waits, and is or will be signalled; will be by unlock(). */
+    uint64_t asleep, woken, to_wake;
     bool stopping;
 };
 
@@ -69,9 +70,20 @@ static void lock(struct sac_batcher *b)
     pthread_mutex_lock(&b->lock);
 }
 
+static void signal_lanes(struct sac_batcher *b, uint64_t lanes)
+{
+    for (; lanes; lanes &= lanes - 1)
+        pthread_cond_signal(&b->conds[__builtin_ctzll(lanes)]);
+}
+
+/* Wakes after it lets go: a lane that takes this core at once would want the lock. */
 static void unlock(struct sac_batcher *b)
 {
+    uint64_t to_wake = b->to_wake;
+
+    b->to_wake = 0;
     pthread_mutex_unlock(&b->lock);
+    signal_lanes(b, to_wake);
 }
 
 /* Without the lock: `dropped` may submit, cancel or answer. */
@@ -86,8 +98,8 @@ static void call_dropped(struct sac_scheduler_drops *drops)
     }
 }
 
-/* With the lock: one sleeping lane at most. For a new job it is woken even if it
- * should leave the job to a busy lane: it then keeps an eye on that one. */
+/* With the lock, at whose end it happens: one sleeping lane at most. For a new job it is woken
+ * even if it should leave the job to a busy lane: it then keeps an eye on that one. */
 static void wake_one(struct sac_batcher *b, bool is_new)
 {
     uint64_t awake = ~(b->asleep & ~b->woken);
@@ -97,13 +109,12 @@ static void wake_one(struct sac_batcher *b, bool is_new)
     if (lane < 0 || (leave && !is_new))
         return;
     b->woken |= 1ull << lane;
-    pthread_cond_signal(&b->conds[lane]);
+    b->to_wake |= 1ull << lane;
 }
 
 static void wake_all(struct sac_batcher *b)
 {
-    for (int l = 0; l < b->lane_count; l++)
-        pthread_cond_signal(&b->conds[l]);
+    b->to_wake |= b->asleep;
 }
 
 int sac_batcher_add_model(struct sac_batcher *b, int batch_max, int priority)
@@ -253,6 +264,8 @@ static void sleep_lane(struct sac_batcher *b, int lane)
     uint64_t bit = 1ull << lane;
     struct timespec until;
 
+    signal_lanes(b, b->to_wake);
+    b->to_wake = 0;
     b->asleep |= bit;
     b->woken &= ~bit;
     if (sac_scheduler_queued(b->scheduler) == 0) {

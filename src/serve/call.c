@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "serve/service.h"
 
+static void finish(struct sac_http_mail *done);
+
 static void picture_dropped(struct sac_job *job, int code)
 {
     const char *sentence = code == SAC_ETIMEDOUT   ? "the deadline passed in the queue"
@@ -41,7 +43,7 @@ static struct sac_call *call_memory(struct sac_service *service, int count)
 
     if (count != 1 || !call)
         return malloc(call_bytes(service, count));
-    service->spare = call->next;
+    service->spare = call->spare_next;
     service->spare_count--;
     return call;
 }
@@ -58,6 +60,7 @@ struct sac_call *sac_call_new(struct sac_service *service, struct sac_served *se
     call->served = served;
     call->request = request;
     call->count = count;
+    call->done.deliver = finish;
     link_pictures(call, service->pairs_max);
     call->live_next = &service->live;
     call->live_prev = service->live.live_prev;
@@ -76,7 +79,7 @@ void sac_call_free(struct sac_call *call)
         free(call);
         return;
     }
-    call->next = service->spare;
+    call->spare_next = service->spare;
     service->spare = call;
     service->spare_count++;
 }
@@ -85,7 +88,7 @@ void sac_calls_free_spares(struct sac_service *service)
 {
     while (service->spare) {
         struct sac_call *call = service->spare;
-        service->spare = call->next;
+        service->spare = call->spare_next;
         free(call);
     }
 }
@@ -117,35 +120,11 @@ void sac_calls_cancel(struct sac_service *service)
     }
 }
 
-void sac_calls_deliver(struct sac_http_mail *mail)
-{
-    struct sac_service *service =
-        (struct sac_service *)((char *)mail - offsetof(struct sac_service, done_mail));
-
-    pthread_mutex_lock(&service->done_lock);
-    service->done_told = false;
-    pthread_mutex_unlock(&service->done_lock);
-    sac_calls_flush(service);
-}
-
-/* Any thread. One wake-up serves all calls that are done by then. */
-static void call_done(struct sac_call *call)
-{
-    struct sac_service *service = call->service;
-
-    pthread_mutex_lock(&service->done_lock);
-    call->next = service->done;
-    service->done = call;
-    if (!service->done_told)
-        sac_http_server_mail(service->http, &service->done_mail);
-    service->done_told = true;
-    pthread_mutex_unlock(&service->done_lock);
-}
-
+/* Any thread. */
 static void call_part_done(struct sac_call *call)
 {
     if (atomic_fetch_sub_explicit(&call->left, 1, memory_order_acq_rel) == 1)
-        call_done(call);
+        sac_http_server_mail(call->service->http, &call->done);
 }
 
 void sac_picture_end(struct sac_picture *picture, int code, const char *sentence)
@@ -260,39 +239,14 @@ static void count_picture(const struct sac_picture *picture, uint64_t now)
     }
 }
 
-static void finish(struct sac_call *call)
+/* Loop thread, or after the loop has ended. */
+static void finish(struct sac_http_mail *done)
 {
+    struct sac_call *call = (struct sac_call *)((char *)done - offsetof(struct sac_call, done));
     uint64_t now = sac_clock_ns();
 
     for (int i = 0; i < call->count; i++)
         count_picture(&call->pictures[i], now);
     sac_call_reply(call); /* the request is gone after this */
     sac_call_free(call);
-}
-
-/* The list has the latest first: answered in the order of being done. */
-static struct sac_call *reversed(struct sac_call *list)
-{
-    struct sac_call *out = NULL;
-
-    while (list) {
-        struct sac_call *next = list->next;
-        list->next = out;
-        out = list;
-        list = next;
-    }
-    return out;
-}
-
-void sac_calls_flush(struct sac_service *service)
-{
-    pthread_mutex_lock(&service->done_lock);
-    struct sac_call *call = reversed(service->done);
-    service->done = NULL;
-    pthread_mutex_unlock(&service->done_lock);
-    while (call) {
-        struct sac_call *next = call->next;
-        finish(call);
-        call = next;
-    }
 }

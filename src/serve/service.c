@@ -160,7 +160,6 @@ static void init_locks(struct sac_service *service)
     pthread_cond_init(&service->starting, NULL);
     pthread_mutex_init(&service->stopping_lock, NULL);
     pthread_cond_init(&service->stopping_cond, &monotonic);
-    pthread_mutex_init(&service->done_lock, NULL);
     pthread_mutex_init(&service->monitor.lock, NULL);
     pthread_condattr_destroy(&monotonic);
 }
@@ -208,7 +207,6 @@ int sac_service_new(struct sac_service **ret, const struct sac_service_options *
         return sac_fail(err, SAC_ENOMEM, "the service: out of memory");
     service->options = *options;
     service->live.live_next = service->live.live_prev = &service->live;
-    service->done_mail.deliver = sac_calls_deliver;
     init_locks(service);
     for (int d = 0; d < SAC_LANES_MAX; d++)
         service->monitor.shown[d] = (struct sac_device_gauges){-1, -1, -1, -1, -1};
@@ -259,7 +257,6 @@ static void stop_lanes(struct sac_service *service)
     for (int l = 0; l < service->lane_count; l++)
         sac_lane_join(&service->lanes[l]);
     sac_monitor_join(service);
-    sac_calls_flush(service);
 }
 
 int sac_service_run(struct sac_service *service, struct sac_error *err)
@@ -305,7 +302,6 @@ void sac_service_free(struct sac_service *service)
     pthread_cond_destroy(&service->starting);
     pthread_mutex_destroy(&service->stopping_lock);
     pthread_cond_destroy(&service->stopping_cond);
-    pthread_mutex_destroy(&service->done_lock);
     free(service->routes);
     free(service);
 }

@@ -117,8 +117,9 @@ struct sac_call {
     enum sac_call_format format;
     int topk;
     int count;
-    atomic_int left;       /* pictures not ended, and one for the submission */
-    struct sac_call *next; /* in the list of the done, or of the spare */
+    atomic_int left;           /* pictures not ended, and one for the submission */
+    struct sac_http_mail done; /* to the loop, which answers */
+    struct sac_call *spare_next;
     struct sac_call *live_next, *live_prev;
     struct sac_picture pictures[]; /* behind them the pairs */
 };
@@ -145,11 +146,6 @@ struct sac_service {
     pthread_mutex_t stopping_lock; /* guards stopping */
     pthread_cond_t stopping_cond;
     bool stopping;
-
-    pthread_mutex_t done_lock; /* guards done and done_told */
-    struct sac_call *done;
-    bool done_told; /* done_mail is on its way */
-    struct sac_http_mail done_mail;
 
     /* The loop thread's. */
     struct sac_call live; /* the ends of a ring */
@@ -197,9 +193,6 @@ void sac_call_free(struct sac_call *call);
 /* Ends a picture: code 0 and its pairs filled, or a code and a sentence. Gives its
  * slot back. */
 void sac_picture_end(struct sac_picture *picture, int code, const char *sentence);
-/* Loop thread, or after the loop has ended: answers the calls that are done. */
-void sac_calls_flush(struct sac_service *service);
-void sac_calls_deliver(struct sac_http_mail *mail); /* the service's done_mail: does it */
 void sac_calls_cancel(struct sac_service *service);
 void sac_calls_free_spares(struct sac_service *service);
 

@@ -1,81 +1,81 @@
 #include "data/augment.h"
 
 #include <math.h>
+#include <string.h>
 
-bool sac_augment_has_color(const struct sac_augment *augment)
+#include "device/changes.h"
+
+unsigned sac_augment_changes(const struct sac_augment *augment, int channels)
 {
-    return augment->brightness > 0 || augment->contrast > 0 || augment->saturation > 0 ||
-           augment->hue > 0;
+    unsigned changes = 0;
+
+    changes |= augment->brightness > 0 ? SAC_CROP_BRIGHTNESS : 0;
+    changes |= augment->contrast > 0 ? SAC_CROP_CONTRAST : 0;
+    changes |= channels == 3 && augment->saturation > 0 ? SAC_CROP_SATURATION : 0;
+    changes |= channels == 3 && augment->hue > 0 ? SAC_CROP_HUE : 0;
+    changes |= augment->noise > 0 ? SAC_CROP_NOISE : 0;
+    changes |= augment->cutout > 0 ? SAC_CROP_CUTOUT : 0;
+    return changes;
 }
 
-static float clip(float x)
+static float draw_factor(struct sac_random *random, float most)
 {
-    return x < 0 ? 0 : x > 255 ? 255 : x;
+    return sac_random_between(random, most < 1 ? 1 - most : 0, 1 + most);
 }
 
-/* ITU-R BT.601 */
-static float luma(float r, float g, float b)
+void sac_augment_draw_color(const struct sac_augment *augment, struct sac_random *random,
+                            int channels, struct sac_crop_change *ret)
 {
-    return .299f * r + .587f * g + .114f * b;
+    unsigned changes = sac_augment_changes(augment, channels);
+
+    if (changes & SAC_CROP_BRIGHTNESS)
+        ret->brightness = draw_factor(random, augment->brightness);
+    if (changes & SAC_CROP_CONTRAST)
+        ret->contrast = draw_factor(random, augment->contrast);
+    if (changes & SAC_CROP_SATURATION)
+        ret->saturation = draw_factor(random, augment->saturation);
+    if (changes & SAC_CROP_HUE)
+        ret->hue = sac_random_between(random, -augment->hue, augment->hue);
+}
+
+/* Luma is linear: the mean of it is that of the channels' means. */
+float sac_augment_grey(const struct sac_augment_histogram *histogram, float brightness)
+{
+    float means[3] = {0};
+
+    for (int c = 0; c < histogram->channels; c++) {
+        double sum = 0, pixels = 0;
+        for (int i = 0; i < 256; i++) {
+            sum += (double)sac_clip_255((float)i * brightness) * histogram->counts[c][i];
+            pixels += histogram->counts[c][i];
+        }
+        means[c] = (float)(sum / pixels);
+    }
+    if (histogram->channels < 3)
+        return means[0];
+    return sac_luma(means[histogram->rgb ? 0 : 2], means[1], means[histogram->rgb ? 2 : 0]);
 }
 
 void sac_augment_brightness(float *planes, size_t count, float factor)
 {
     for (size_t i = 0; i < count; i++)
-        planes[i] = clip(planes[i] * factor);
+        planes[i] = sac_clip_255(planes[i] * factor);
 }
 
-static float mean_grey(const float *planes, int channels, size_t pixels, bool rgb)
+void sac_augment_contrast(float *planes, size_t count, float grey, float factor)
 {
-    const float *red = rgb ? planes : planes + 2 * pixels;
-    const float *blue = rgb ? planes + 2 * pixels : planes;
-    double sum = 0;
-
-    for (size_t i = 0; i < pixels; i++)
-        sum += channels == 3 ? luma(red[i], planes[pixels + i], blue[i]) : planes[i];
-    return (float)(sum / (double)pixels);
-}
-
-void sac_augment_contrast(float *planes, int channels, size_t pixels, bool rgb, float factor)
-{
-    float grey = mean_grey(planes, channels, pixels, rgb);
-
-    for (size_t i = 0; i < (size_t)channels * pixels; i++)
-        planes[i] = clip(grey + (planes[i] - grey) * factor);
+    for (size_t i = 0; i < count; i++)
+        planes[i] = sac_from_grey(grey, planes[i], factor);
 }
 
 void sac_augment_saturation(float *planes, size_t pixels, bool rgb, float factor)
 {
     for (size_t i = 0; i < pixels; i++) {
         float *x[3] = {planes + i, planes + pixels + i, planes + 2 * pixels + i};
-        float grey = luma(*x[rgb ? 0 : 2], *x[1], *x[rgb ? 2 : 0]);
+        float grey = sac_luma(*x[rgb ? 0 : 2], *x[1], *x[rgb ? 2 : 0]);
         for (int c = 0; c < 3; c++)
-            *x[c] = clip(grey + (*x[c] - grey) * factor);
+            *x[c] = sac_from_grey(grey, *x[c], factor);
     }
-}
-
-static float largest(float a, float b)
-{
-    return a > b ? a : b;
-}
-
-/* Hue in sixths of the circle, from red over green to blue. */
-static float hue_of(float r, float g, float b, float most, float chroma)
-{
-    if (chroma <= 0)
-        return 0;
-    if (most == r)
-        return (g - b) / chroma + (g < b ? 6.f : 0.f);
-    return most == g ? (b - r) / chroma + 2.f : (r - g) / chroma + 4.f;
-}
-
-/* HSV's inverse for one channel: n is 5 for red, 3 for green, 1 for blue. */
-static float channel_of(float hue, float most, float chroma, float n)
-{
-    float k = fmodf(n + hue, 6.f);
-    float ramp = k < 4.f - k ? k : 4.f - k;
-
-    return most - chroma * largest(0.f, ramp < 1.f ? ramp : 1.f);
 }
 
 void sac_augment_hue(float *planes, size_t pixels, bool rgb, float turn)
@@ -83,35 +83,21 @@ void sac_augment_hue(float *planes, size_t pixels, bool rgb, float turn)
     float *red = rgb ? planes : planes + 2 * pixels, *green = planes + pixels;
     float *blue = rgb ? planes + 2 * pixels : planes;
 
-    for (size_t i = 0; i < pixels; i++) {
-        float r = red[i], g = green[i], b = blue[i];
-        float most = largest(r, largest(g, b)), chroma = most + largest(-r, largest(-g, -b));
-        float hue = hue_of(r, g, b, most, chroma) + 6.f * turn + 6.f;
-        red[i] = channel_of(hue, most, chroma, 5.f);
-        green[i] = channel_of(hue, most, chroma, 3.f);
-        blue[i] = channel_of(hue, most, chroma, 1.f);
-    }
+    for (size_t i = 0; i < pixels; i++)
+        sac_turn_hue(&red[i], &green[i], &blue[i], turn);
 }
 
-void sac_augment_color(const struct sac_augment *augment, struct sac_random *random, float *planes,
-                       int channels, size_t pixels, bool rgb)
+void sac_augment_color(unsigned changes, const struct sac_crop_change *change, float *planes,
+                       int channels, size_t pixels)
 {
-    float b = augment->brightness, c = augment->contrast;
-    float s = augment->saturation, h = augment->hue;
-
-    if (b > 0)
-        sac_augment_brightness(planes, (size_t)channels * pixels,
-                               sac_random_between(random, largest(0, 1 - b), 1 + b));
-    if (c > 0)
-        sac_augment_contrast(planes, channels, pixels, rgb,
-                             sac_random_between(random, largest(0, 1 - c), 1 + c));
-    if (channels != 3)
-        return;
-    if (s > 0)
-        sac_augment_saturation(planes, pixels, rgb,
-                               sac_random_between(random, largest(0, 1 - s), 1 + s));
-    if (h > 0)
-        sac_augment_hue(planes, pixels, rgb, sac_random_between(random, -h, h));
+    if (changes & SAC_CROP_BRIGHTNESS)
+        sac_augment_brightness(planes, (size_t)channels * pixels, change->brightness);
+    if (changes & SAC_CROP_CONTRAST)
+        sac_augment_contrast(planes, (size_t)channels * pixels, change->grey, change->contrast);
+    if (changes & SAC_CROP_SATURATION)
+        sac_augment_saturation(planes, pixels, change->rgb, change->saturation);
+    if (changes & SAC_CROP_HUE)
+        sac_augment_hue(planes, pixels, change->rgb, change->hue);
 }
 
 /* Ten tries for a window that fits, else the largest of the result's ratio. */
@@ -209,24 +195,53 @@ void sac_augment_sample(const struct sac_augment_window *window, const float *fr
     }
 }
 
-void sac_augment_noise(struct sac_random *random, float *values, size_t count, float deviation)
+void sac_augment_draw_noise(struct sac_random *random, size_t count, struct sac_crop_change *ret)
 {
-    for (size_t i = 0; i < count; i++)
-        values[i] += deviation * sac_random_normal(random);
+    memcpy(ret->noise_key, random->key, sizeof ret->noise_key);
+    memcpy(ret->noise_counter, random->counter, sizeof ret->noise_counter);
+    ret->noise_first = 0;
+    if (random->left > 0) { /* of the block before */
+        ret->noise_counter[0]--;
+        ret->noise_first = (uint32_t)(4 - random->left);
+    }
+    sac_random_skip(random, 2 * (uint64_t)count);
 }
 
-void sac_augment_cutout(struct sac_random *random, float *planes, const int shape[3], int side)
+void sac_augment_noise(const struct sac_crop_change *change, float *values, size_t count,
+                       float deviation)
+{
+    struct sac_random random = {.left = 0};
+
+    memcpy(random.key, change->noise_key, sizeof random.key);
+    memcpy(random.counter, change->noise_counter, sizeof random.counter);
+    sac_random_skip(&random, change->noise_first);
+    for (size_t i = 0; i < count; i++)
+        values[i] += deviation * sac_random_normal(&random);
+}
+
+static int32_t clamp(int x, int most)
+{
+    return x < 0 ? 0 : x < most ? x : most;
+}
+
+void sac_augment_draw_cutout(struct sac_random *random, const int shape[3], int side,
+                             struct sac_crop_change *ret)
 {
     int top = (int)sac_random_below(random, (uint32_t)shape[1]) - side / 2;
     int left = (int)sac_random_below(random, (uint32_t)shape[2]) - side / 2;
-    int bottom = top + side < shape[1] ? top + side : shape[1];
-    int right = left + side < shape[2] ? left + side : shape[2];
 
-    for (int c = 0; c < shape[0]; c++) {
-        for (int y = top > 0 ? top : 0; y < bottom; y++) {
-            for (int x = left > 0 ? left : 0; x < right; x++)
-                planes[((size_t)c * (size_t)shape[1] + (size_t)y) * (size_t)shape[2] + (size_t)x] =
-                    0;
-        }
-    }
+    ret->cut_top = clamp(top, shape[1]);
+    ret->cut_left = clamp(left, shape[2]);
+    ret->cut_bottom = clamp(top + side, shape[1]);
+    ret->cut_right = clamp(left + side, shape[2]);
+}
+
+void sac_augment_cutout(const struct sac_crop_change *change, float *planes, const int shape[3])
+{
+    size_t width = (size_t)(change->cut_right - change->cut_left);
+
+    for (int c = 0; c < shape[0]; c++)
+        for (int y = change->cut_top; y < change->cut_bottom; y++)
+            memset(planes + ((ptrdiff_t)c * shape[1] + y) * shape[2] + change->cut_left, 0,
+                   width * sizeof *planes);
 }

@@ -774,25 +774,10 @@ void sac_feed_copy_top(const struct sac_feed *feed, const struct sac_batch *batc
 
 bool sac_feed_crops(const struct sac_feed *feed, struct sac_crops *ret)
 {
-    const struct sac_transform *t = &feed->transform;
-    const struct sac_caffe_blob *image = &t->mean_image;
-
     if (!feed->crops)
         return false;
-    *ret = (struct sac_crops){
-        .count = sac_feed_batch(feed),
-        .channels = feed->shape[0],
-        .height = feed->shape[1],
-        .width = feed->shape[2],
-        .layout = feed->layout,
-        .mean = image->data         ? image->data
-                : t->mean_count > 0 ? t->mean
-                                    : NULL,
-        .mean_count = image->data ? 0 : t->mean_count,
-        .mean_height = image->data ? (int)image->dim[1] : 0,
-        .mean_width = image->data ? (int)image->dim[2] : 0,
-        .scale = t->scale != 0 ? t->scale : 1,
-    };
+    *ret = (struct sac_crops){.count = sac_feed_batch(feed), .layout = feed->layout};
+    sac_transform_crops(&feed->transform, feed->options.train, feed->shape, ret);
     return true;
 }
 

@@ -1,27 +1,12 @@
 #include "data/random.h"
 
 #include <assert.h>
-#include <math.h>
+
+#include "device/changes.h"
 
 void sac_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
 {
-    uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]};
-    uint32_t k[2] = {key[0], key[1]};
-
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53u * c[0];
-        uint64_t b = (uint64_t)0xCD9E8D57u * c[2];
-        uint32_t next0 = (uint32_t)(b >> 32) ^ c[1] ^ k[0];
-        uint32_t next2 = (uint32_t)(a >> 32) ^ c[3] ^ k[1];
-        c[1] = (uint32_t)b;
-        c[3] = (uint32_t)a;
-        c[0] = next0;
-        c[2] = next2;
-        k[0] += 0x9E3779B9u;
-        k[1] += 0xBB67AE85u;
-    }
-    for (int i = 0; i < 4; i++)
-        ret[i] = c[i];
+    sac_philox_rounds(counter, key, ret);
 }
 
 struct sac_random sac_random_stream(uint64_t seed, enum sac_random_use use, uint32_t epoch,
@@ -66,10 +51,23 @@ uint32_t sac_random_below(struct sac_random *random, uint32_t bound)
 
 float sac_random_normal(struct sac_random *random)
 {
-    double radius = ((double)sac_random_u32(random) + 1.0) * 0x1p-32; /* (0, 1] */
-    double angle = (double)sac_random_u32(random) * 0x1p-32;
+    uint32_t first = sac_random_u32(random);
 
-    return (float)(sqrt(-2.0 * log(radius)) * cos(2.0 * M_PI * angle));
+    return sac_normal_of(first, sac_random_u32(random));
+}
+
+void sac_random_skip(struct sac_random *random, uint64_t count)
+{
+    uint64_t left = (uint64_t)random->left;
+
+    if (count > left) {
+        count -= left;
+        random->counter[0] += (uint32_t)(count / 4);
+        random->left = 0;
+        count %= 4;
+    }
+    for (; count > 0; count--)
+        sac_random_u32(random);
 }
 
 struct sac_order sac_order_of(uint64_t seed, uint32_t epoch, uint64_t count)

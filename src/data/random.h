@@ -34,8 +34,10 @@ float sac_random_between(struct sac_random *random, float low, float high);
 /* 0 … bound − 1, all equally likely (Lemire, "Fast random integer generation in
  * an interval", 2019); bound ≥ 1. */
 uint32_t sac_random_below(struct sac_random *random, uint32_t bound);
-/* Mean 0, deviation 1 (Box and Muller). */
+/* Mean 0, deviation 1 (Box and Muller), of the next two numbers. */
 float sac_random_normal(struct sac_random *random);
+/* As if so many numbers had been taken. */
+void sac_random_skip(struct sac_random *random, uint64_t count);
 
 /*
  * An epoch's order: a bijection of 0 … count − 1, a Feistel network of eight

@@ -416,28 +416,62 @@ static int sample(const struct sac_transform *t, struct sac_random *random,
     return 0;
 }
 
-static int change_picture(const struct sac_transform *t, struct sac_random *random,
-                          struct sac_transform_scratch *scratch, struct view *view,
-                          struct sac_error *err)
+static struct sac_augment_histogram count_bytes(const struct view *view)
 {
-    const struct sac_augment *a = &t->augment;
-    bool geometry = a->area_min > 0 || a->rotation > 0;
-    int shape[3] = {view->channels, view->height, view->width};
+    struct sac_augment_histogram h = {.channels = view->channels == 3 ? 3 : 1, .rgb = view->rgb};
 
-    if (!geometry && !sac_augment_has_color(a))
-        return 0;
-    if (sac_augment_has_color(a) && view->floats)
+    for (int c = 0; c < h.channels; c++) {
+        for (int y = 0; y < view->height; y++) {
+            const uint8_t *from = view->bytes + c * view->plane + y * view->row;
+            for (int x = 0; x < view->width; x++)
+                h.counts[c][from[x * view->pixel]]++;
+        }
+    }
+    return h;
+}
+
+static int draw_color(const struct sac_transform *t, struct sac_random *random,
+                      const struct view *view, struct sac_crop_change *ret, struct sac_error *err)
+{
+    unsigned changes = sac_augment_changes(&t->augment, view->channels);
+
+    if ((changes & SAC_CROP_COLORS) && view->floats)
         return sac_fail(err, SAC_EINVAL,
                         "augmentation: colours are changed in 8-bit items only, "
                         "and this one is of floats");
+    sac_augment_draw_color(&t->augment, random, view->channels, ret);
+    ret->rgb = view->rgb;
+    if (changes & SAC_CROP_CONTRAST) {
+        struct sac_augment_histogram histogram = count_bytes(view);
+        ret->grey =
+            sac_augment_grey(&histogram, changes & SAC_CROP_BRIGHTNESS ? ret->brightness : 1);
+    }
+    return 0;
+}
+
+static bool has_geometry(const struct sac_augment *augment)
+{
+    return augment->area_min > 0 || augment->rotation > 0;
+}
+
+/* The picture as floats, where colours or geometry change it. */
+static int change_picture(const struct sac_transform *t, const struct sac_crop_change *change,
+                          struct sac_random *random, struct sac_transform_scratch *scratch,
+                          struct view *view, struct sac_error *err)
+{
+    unsigned colors = sac_augment_changes(&t->augment, view->channels) & SAC_CROP_COLORS;
+    int shape[3] = {view->channels, view->height, view->width};
+
+    if (!has_geometry(&t->augment) && !colors)
+        return 0;
     int rc = reserve_floats(&scratch->planes, shape, err);
     if (rc < 0)
         return rc;
     copy_planes(view, scratch->planes.data);
     view_planes(view, scratch->planes.data, view->height, view->width);
-    sac_augment_color(a, random, scratch->planes.data, view->channels,
-                      (size_t)view->height * (size_t)view->width, view->rgb);
-    return geometry ? sample(t, random, scratch, view, err) : 0;
+    sac_augment_color(colors, change, scratch->planes.data, view->channels,
+                      (size_t)view->height * (size_t)view->width);
+    return has_geometry(&t->augment) ? sample(t, random, scratch, view, err) : 0;
 }
 
 /* ---- Crop, mirror, mean, scale ---- */
@@ -520,12 +554,17 @@ static void write_row(const struct view *view, ptrdiff_t at, const float *mean, 
         to[i * step] = ((float)from[i * pixel] - mean[i * mean_step]) * scale;
 }
 
+static float scale_of(const struct sac_transform *t)
+{
+    return t->scale != 0 ? t->scale : 1.f;
+}
+
 static void write_crop_row(const struct sac_transform *t, const struct view *view,
                            const struct crop *crop, const struct mean *mean, int c, int y,
                            float *to)
 {
     static const float zero;
-    float scale = t->scale != 0 ? t->scale : 1.f;
+    float scale = scale_of(t);
     int source_y = crop->y + y;
     int from = crop->x < 0 ? -crop->x : 0; /* columns of the crop inside the picture */
     int until = crop->x + crop->width > view->width ? view->width - crop->x : crop->width;
@@ -564,25 +603,36 @@ static int check_shape(const struct view *view, const struct crop *crop, const i
                     view->channels, crop->height, crop->width, shape[0], shape[1], shape[2]);
 }
 
-/* What is cropped, where, and its mean. */
+/* What is cropped, where, its mean, and what else was drawn. */
 struct cut {
     struct view view;
     struct crop crop;
     struct mean mean;
+    struct sac_crop_change change;
 };
 
-static int draw_cut(const struct sac_transform *t, bool train, const struct sac_item *item,
-                    struct sac_random *random, struct sac_transform_scratch *scratch,
-                    const int shape[3], struct cut *ret, struct sac_error *err)
+/* `as_bytes`: what changes the picture is drawn only. */
+static int draw_cut(const struct sac_transform *t, bool train, bool as_bytes,
+                    const struct sac_item *item, struct sac_random *random,
+                    struct sac_transform_scratch *scratch, const int shape[3], struct cut *ret,
+                    struct sac_error *err)
 {
+    const struct sac_augment *a = &t->augment;
     int rc = view_of(t, item, scratch, &ret->view, err);
 
     if (rc == 0 && train)
-        rc = change_picture(t, random, scratch, &ret->view, err);
+        rc = draw_color(t, random, &ret->view, &ret->change, err);
+    if (rc == 0 && train && !as_bytes)
+        rc = change_picture(t, &ret->change, random, scratch, &ret->view, err);
     if (rc == 0)
         rc = draw_crop(t, train, random, &ret->view, &ret->crop, err);
     if (rc == 0)
         rc = check_shape(&ret->view, &ret->crop, shape, err);
+    if (rc == 0 && train && a->noise > 0)
+        sac_augment_draw_noise(random, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2],
+                               &ret->change);
+    if (rc == 0 && train && a->cutout > 0)
+        sac_augment_draw_cutout(random, shape, a->cutout, &ret->change);
     return rc == 0 ? settle_means(t, &ret->view, &ret->crop, &ret->mean, err) : rc;
 }
 
@@ -591,7 +641,7 @@ int sac_transform_apply(const struct sac_transform *t, bool train, const struct 
                         const int shape[3], float *out, struct sac_error *err)
 {
     struct cut cut = {0};
-    int rc = draw_cut(t, train, item, random, scratch, shape, &cut, err);
+    int rc = draw_cut(t, train, false, item, random, scratch, shape, &cut, err);
 
     if (rc < 0)
         return rc;
@@ -601,10 +651,10 @@ int sac_transform_apply(const struct sac_transform *t, bool train, const struct 
                            out + ((size_t)c * (size_t)shape[1] + (size_t)y) * (size_t)shape[2]);
     }
     if (train && t->augment.noise > 0)
-        sac_augment_noise(random, out, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2],
-                          t->augment.noise * (t->scale != 0 ? t->scale : 1.f));
+        sac_augment_noise(&cut.change, out, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2],
+                          t->augment.noise * scale_of(t));
     if (train && t->augment.cutout > 0)
-        sac_augment_cutout(random, out, shape, t->augment.cutout);
+        sac_augment_cutout(&cut.change, out, shape);
     return 0;
 }
 
@@ -612,10 +662,24 @@ int sac_transform_apply(const struct sac_transform *t, bool train, const struct 
 
 bool sac_transform_keeps_bytes(const struct sac_transform *t, bool train)
 {
-    const struct sac_augment *a = &t->augment;
+    return !train || !has_geometry(&t->augment);
+}
 
-    return !train || (!sac_augment_has_color(a) && a->area_min <= 0 && a->rotation <= 0 &&
-                      a->noise <= 0 && a->cutout <= 0);
+void sac_transform_crops(const struct sac_transform *t, bool train, const int shape[3],
+                         struct sac_crops *ret)
+{
+    const struct sac_caffe_blob *image = &t->mean_image;
+
+    ret->channels = shape[0];
+    ret->height = shape[1];
+    ret->width = shape[2];
+    ret->mean = image->data ? image->data : t->mean_count > 0 ? t->mean : NULL;
+    ret->mean_count = image->data ? 0 : t->mean_count;
+    ret->mean_height = image->data ? (int)image->dim[1] : 0;
+    ret->mean_width = image->data ? (int)image->dim[2] : 0;
+    ret->scale = scale_of(t);
+    ret->changes = train ? sac_augment_changes(&t->augment, shape[0]) : 0;
+    ret->noise_deviation = t->augment.noise * ret->scale;
 }
 
 struct sac_crop_layout sac_transform_layout(const struct sac_transform *t, bool encoded,
@@ -670,14 +734,14 @@ int sac_transform_crop(const struct sac_transform *t, bool train, const struct s
                        struct sac_crop_place *ret, struct sac_error *err)
 {
     struct cut cut = {0};
-    int rc = draw_cut(t, train, item, random, scratch, shape, &cut, err);
+    int rc = draw_cut(t, train, true, item, random, scratch, shape, &cut, err);
 
     if (rc == 0 && cut.view.floats)
         rc = sac_fail(err, SAC_EINVAL, "values of floats, where the first item had bytes");
     if (rc < 0)
         return rc;
     copy_crop(&cut, layout, out);
-    *ret = (struct sac_crop_place){cut.crop.x, cut.crop.y, cut.view.width, cut.view.height,
-                                   cut.crop.mirror};
+    *ret = (struct sac_crop_place){cut.crop.x,      cut.crop.y,      cut.view.width,
+                                   cut.view.height, cut.crop.mirror, cut.change};
     return 0;
 }

@@ -101,16 +101,20 @@ int sac_transform_apply(const struct sac_transform *transform, bool train,
                         struct sac_transform_scratch *scratch, const int shape[3], float *out,
                         struct sac_error *err);
 
-/* Whether what is drawn for 8-bit items leaves them 8-bit until mean and scale: a device
- * may do the rest (struct sac_crops). */
+/* Whether 8-bit items are cropped as they are, without geometry: a device may do the rest
+ * (struct sac_crops). */
 bool sac_transform_keeps_bytes(const struct sac_transform *transform, bool train);
+/* The rest, for items of that shape: all but count, layout and what is the device's; `mean`
+ * is the transform's. */
+void sac_transform_crops(const struct sac_transform *transform, bool train, const int shape[3],
+                         struct sac_crops *ret);
 /* How an item's crop of channels, height, width lies in bytes: encoded items as they are
  * decoded, others as planes. */
 struct sac_crop_layout sac_transform_layout(const struct sac_transform *transform, bool encoded,
                                             const int shape[3]);
-/* As sac_transform_apply() up to the crop, and draws alike: writes the part of it that is
- * inside the picture, unmirrored, and where it is from. SAC_EINVAL also where the item is
- * of floats. */
+/* Draws as sac_transform_apply() does: writes the part of the crop that is inside the
+ * picture, unmirrored and unchanged, where it is from, and how it is to be changed. SAC_EINVAL also
+ * where the item is of floats. */
 int sac_transform_crop(const struct sac_transform *transform, bool train,
                        const struct sac_item *item, struct sac_random *random,
                        struct sac_transform_scratch *scratch, const int shape[3],

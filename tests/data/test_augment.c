@@ -18,10 +18,27 @@ static void brightness_and_contrast_follow_their_formulas(void **state)
     sac_augment_brightness(planes, 6, 1.5f);
     assert_true(near(planes[0], 150) && near(planes[2], 75) && near(planes[4], 255) &&
                 near(planes[5], 15));
-    /* luma: .299·150 + .587·75 + .114·255 = 117.945 and .114·15 = 1.71; mean 59.8275 */
-    sac_augment_contrast(planes, 3, 2, true, .5f);
+    sac_augment_contrast(planes, 6, 59.8275f, .5f);
     assert_true(near(planes[0], (150 + 59.8275f) / 2) && near(planes[3], 59.8275f / 2) &&
                 near(planes[4], (255 + 59.8275f) / 2));
+}
+
+/* The same two pixels: .299·150 + .587·75 + .114·255 = 117.945 and .114·15 = 1.71. */
+static void grey_is_the_mean_luma_of_what_was_made_brighter(void **state)
+{
+    const uint8_t planes[3][2] = {{100, 0}, {50, 0}, {200, 10}};
+    struct sac_augment_histogram h = {.channels = 3, .rgb = true}, grey = {.channels = 1};
+
+    (void)state;
+    for (int i = 0; i < 6; i++)
+        h.counts[i / 2][planes[i / 2][i % 2]]++;
+    assert_true(near(sac_augment_grey(&h, 1.5f), (117.945f + 1.71f) / 2));
+    h.rgb = false; /* blue first: .114·150 + .587·75 + .299·255 and .299·15 */
+    assert_true(near(sac_augment_grey(&h, 1.5f), (17.1f + 44.025f + 76.245f + 4.485f) / 2));
+    grey.counts[0][10] = 3;
+    grey.counts[0][250] = 1;
+    assert_true(near(sac_augment_grey(&grey, 1), 70));
+    assert_true(near(sac_augment_grey(&grey, 2), (60 + 255) / 4.f));
 }
 
 static void saturation_zero_is_grey_whatever_the_planes_order(void **state)
@@ -109,15 +126,35 @@ static void noise_has_its_deviation(void **state)
 {
     static float values[40000];
     struct sac_random random = sac_random_stream(1, SAC_RANDOM_ITEM, 0, 0);
+    struct sac_crop_change change;
     double sum = 0, squares = 0;
 
     (void)state;
-    sac_augment_noise(&random, values, 40000, 3);
+    sac_augment_draw_noise(&random, 40000, &change);
+    sac_augment_noise(&change, values, 40000, 3);
     for (int i = 0; i < 40000; i++) {
         sum += (double)values[i] / 40000;
         squares += (double)values[i] * (double)values[i] / 40000;
     }
     assert_true(fabs(sum) < .06 && fabs(squares - 9) < .3);
+}
+
+/* Wherever in a block of the stream it begins: as if the numbers were taken one by one. */
+static void noise_is_of_the_numbers_that_come_next(void **state)
+{
+    (void)state;
+    for (int before = 0; before < 9; before++) {
+        struct sac_random random = sac_random_stream(7, SAC_RANDOM_ITEM, 1, 2), same = random;
+        struct sac_crop_change change;
+        float values[11] = {0};
+        for (int i = 0; i < before; i++)
+            assert_int_equal(sac_random_u32(&random), sac_random_u32(&same));
+        sac_augment_draw_noise(&random, 11, &change);
+        sac_augment_noise(&change, values, 11, 1);
+        for (int i = 0; i < 11; i++)
+            assert_true(values[i] == sac_random_normal(&same));
+        assert_int_equal(sac_random_u32(&random), sac_random_u32(&same));
+    }
 }
 
 static void cutout_clears_one_clipped_square_in_all_planes(void **state)
@@ -129,9 +166,11 @@ static void cutout_clears_one_clipped_square_in_all_planes(void **state)
         float planes[2 * 10 * 12];
         int shape[3] = {2, 10, 12}, zeros[2] = {0}, top = 99, bottom = -1, left = 99, right = -1;
         struct sac_random random = sac_random_stream(1, SAC_RANDOM_ITEM, 0, n);
+        struct sac_crop_change change;
         for (int i = 0; i < 240; i++)
             planes[i] = 1;
-        sac_augment_cutout(&random, planes, shape, 4);
+        sac_augment_draw_cutout(&random, shape, 4, &change);
+        sac_augment_cutout(&change, planes, shape);
         for (int i = 0; i < 240; i++) {
             if (planes[i] != 0)
                 continue;
@@ -156,12 +195,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(brightness_and_contrast_follow_their_formulas),
+        cmocka_unit_test(grey_is_the_mean_luma_of_what_was_made_brighter),
         cmocka_unit_test(saturation_zero_is_grey_whatever_the_planes_order),
         cmocka_unit_test(hue_turns_red_to_green_to_blue),
         cmocka_unit_test(a_turn_of_90_degrees_moves_each_pixel),
         cmocka_unit_test(a_window_is_sampled_where_it_lies),
         cmocka_unit_test(drawn_windows_keep_to_their_bounds),
         cmocka_unit_test(noise_has_its_deviation),
+        cmocka_unit_test(noise_is_of_the_numbers_that_come_next),
         cmocka_unit_test(cutout_clears_one_clipped_square_in_all_planes),
     };
 

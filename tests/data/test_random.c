@@ -44,6 +44,23 @@ static void a_stream_is_philox_at_the_counter_that_names_it(void **state)
     }
 }
 
+static void skipped_numbers_are_those_not_taken(void **state)
+{
+    (void)state;
+    for (uint64_t before = 0; before < 6; before++) {
+        for (uint64_t count = 0; count < 14; count++) {
+            struct sac_random taken = sac_random_stream(3, SAC_RANDOM_ITEM, 0, 1), skipped = taken;
+            for (uint64_t i = 0; i < before; i++)
+                assert_int_equal(sac_random_u32(&taken), sac_random_u32(&skipped));
+            for (uint64_t i = 0; i < count; i++)
+                sac_random_u32(&taken);
+            sac_random_skip(&skipped, count);
+            for (int i = 0; i < 9; i++)
+                assert_int_equal(sac_random_u32(&taken), sac_random_u32(&skipped));
+        }
+    }
+}
+
 static void streams_differ_by_seed_use_epoch_and_index(void **state)
 {
     struct sac_random streams[] = {
@@ -179,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_gives_the_published_answers),
         cmocka_unit_test(a_stream_is_philox_at_the_counter_that_names_it),
+        cmocka_unit_test(skipped_numbers_are_those_not_taken),
         cmocka_unit_test(streams_differ_by_seed_use_epoch_and_index),
         cmocka_unit_test(bounded_numbers_are_equally_likely),
         cmocka_unit_test(a_bound_that_divides_badly_is_not_biased),

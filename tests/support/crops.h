@@ -1,9 +1,12 @@
-/* What device/crops.h says of a batch's crops, as plain loops over the host's memory. */
+/* What device/crops.h says of a batch's crops, as plain loops over the host's memory; changes
+ * as the host makes them. */
 #ifndef SAC_TESTS_CROPS_H
 #define SAC_TESTS_CROPS_H
 
 #include <stddef.h>
+#include <string.h>
 
+#include "data/augment.h"
 #include "device/crops.h"
 
 static inline float crop_mean(const struct sac_crops *p, const struct sac_crop_place *place, int c,
@@ -16,26 +19,42 @@ static inline float crop_mean(const struct sac_crops *p, const struct sac_crop_p
     return p->mean[(c * p->height + y) * p->width + x];
 }
 
-static inline float crop_value(const struct sac_crops *p, int n, int c, int y, int x)
+/* One value a channel. */
+static inline void crop_pixel(const struct sac_crops *p, int n, int y, int x, float *values)
 {
     const struct sac_crop_place *place = &p->places[n];
     const uint8_t *item = p->from + (size_t)n * (size_t)(p->channels * p->height * p->width);
     int column = place->mirror ? p->width - 1 - x : x;
     int from_y = place->y + y, from_x = place->x + column;
-    int at = p->layout.first + c * p->layout.plane + y * p->layout.row + column * p->layout.pixel;
+    int at = p->layout.first + y * p->layout.row + column * p->layout.pixel;
 
+    memset(values, 0, (size_t)p->channels * sizeof *values);
     if (from_y < 0 || from_y >= place->height || from_x < 0 || from_x >= place->width)
-        return 0;
-    return ((float)item[at] - crop_mean(p, place, c, y, x, from_y, from_x)) * p->scale;
+        return;
+    for (int c = 0; c < p->channels; c++)
+        values[c] = (float)item[at + c * p->layout.plane];
+    sac_augment_color(p->changes, &place->change, values, p->channels, 1);
+    for (int c = 0; c < p->channels; c++)
+        values[c] = (values[c] - crop_mean(p, place, c, y, x, from_y, from_x)) * p->scale;
 }
 
 static inline void crop_values(const struct sac_crops *p, float *to)
 {
-    for (int n = 0; n < p->count; n++)
-        for (int c = 0; c < p->channels; c++)
-            for (int y = 0; y < p->height; y++)
-                for (int x = 0; x < p->width; x++)
-                    *to++ = crop_value(p, n, c, y, x);
+    const int shape[3] = {p->channels, p->height, p->width}, area = p->height * p->width;
+    float values[SAC_TRANSFORM_MEANS_MAX];
+
+    for (int n = 0; n < p->count; n++, to += p->channels * area) {
+        const struct sac_crop_change *change = &p->places[n].change;
+        for (int i = 0; i < area; i++) {
+            crop_pixel(p, n, i / p->width, i % p->width, values);
+            for (int c = 0; c < p->channels; c++)
+                to[c * area + i] = values[c];
+        }
+        if (p->changes & SAC_CROP_NOISE)
+            sac_augment_noise(change, to, (size_t)(p->channels * area), p->noise_deviation);
+        if (p->changes & SAC_CROP_CUTOUT)
+            sac_augment_cutout(change, to, shape);
+    }
 }
 
 #endif

@@ -317,6 +317,59 @@ static void crops_of_bytes_become_the_numbers_of_the_formula(void **state)
     }
 }
 
+/* Against what the host does to floats; each change alone and all at once, planes of either
+ * order. A card may add and multiply in one rounding. */
+static void crops_are_changed_as_the_host_changes_pictures(void **state)
+{
+    static const struct sac_crop_layout layout = {2, -1, WIDTH * CHANNELS, CHANNELS};
+    static const float mean[CHANNELS] = {104, 117, 123};
+    static uint8_t bytes[ITEMS * CROP];
+    static float wanted[ITEMS * CROP], got[ITEMS * CROP];
+    struct sac_crop_place places[ITEMS];
+
+    (void)state;
+    for (int i = 0; i < ITEMS * CROP; i++)
+        bytes[i] = (uint8_t)(i * 37 + i / 11);
+    for (int n = 0; n < ITEMS; n++)
+        places[n] = (struct sac_crop_place){n - 2,
+                                            n,
+                                            SIDE,
+                                            SIDE,
+                                            n % 2,
+                                            {.brightness = .7f + .2f * (float)n,
+                                             .contrast = 1.6f - .3f * (float)n,
+                                             .saturation = .4f * (float)n,
+                                             .grey = 90.f + (float)n,
+                                             .hue = .11f * (float)n - .2f,
+                                             .rgb = n % 3 == 0,
+                                             .noise_key = {7, 9},
+                                             .noise_counter = {5, (uint32_t)n, 1, 2},
+                                             .noise_first = (uint32_t)n % 4,
+                                             .cut_left = n,
+                                             .cut_top = 1,
+                                             .cut_right = n + 2,
+                                             .cut_bottom = 1 + n}};
+    for (unsigned i = 0; i < 7; i++) {
+        struct sac_crops p = {.from = bytes,
+                              .places = places,
+                              .count = ITEMS,
+                              .channels = CHANNELS,
+                              .height = HEIGHT,
+                              .width = WIDTH,
+                              .layout = layout,
+                              .mean = mean,
+                              .mean_count = CHANNELS,
+                              .scale = .017f,
+                              .changes = i < 6 ? 1u << i : 63,
+                              .noise_deviation = .3f};
+        crop_values(&p, wanted);
+        memset(got, 0xff, sizeof got);
+        crops_on_device(&p, CHANNELS, got);
+        for (int k = 0; k < ITEMS * CROP; k++)
+            assert_true(fabsf(got[k] - wanted[k]) < 1e-4f);
+    }
+}
+
 /* Where the CPU refuses, a loss that is no number stops the training with a sentence. */
 static void a_label_that_is_no_class_makes_the_loss_nan(void **state)
 {
@@ -369,6 +422,7 @@ int main(void)
         cmocka_unit_test(the_same_again_gives_the_same_bits),
         cmocka_unit_test(packed_copies_follow_their_masters),
         cmocka_unit_test(crops_of_bytes_become_the_numbers_of_the_formula),
+        cmocka_unit_test(crops_are_changed_as_the_host_changes_pictures),
         cmocka_unit_test(a_label_that_is_no_class_makes_the_loss_nan),
         cmocka_unit_test(accuracy_counts_ties_against_the_label),
     };

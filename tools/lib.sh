@@ -11,7 +11,8 @@ jobs=${SACCADE_JOBS:-$(nproc)}
 build_packages=(build-essential meson ninja-build pkg-config libuv1-dev node-llhttp
     libjpeg62-turbo-dev libpng-dev libdnnl-dev protobuf-c-compiler libprotobuf-c-dev libjansson-dev
     liblmdb-dev libhdf5-dev libcurl4-openssl-dev libarchive-dev libopenmpi-dev)
-test_packages=(libcmocka-dev python3 curl xz-utils util-linux procps openmpi-bin)
+test_packages=(libcmocka-dev python3 curl xz-utils util-linux procps openmpi-bin
+    iproute2)
 fuzz_packages=(clang-14 libclang-rt-14-dev)
 
 # Those of the named Debian packages that are not installed, one a line.

@@ -63,10 +63,18 @@ static enum sim_ring_result system_failure(struct sim_ring *ring, const char *wh
     return fail(ring, SIM_RING_SYSTEM, "%s: %s", what, strerror(errno));
 }
 
-/* An address of Linux's abstract kind: it is gone with the process. */
+/* An address of Linux's abstract kind is gone with the process, and unknown on other hosts:
+ * theirs are files. */
 static socklen_t address_of(struct sockaddr_un *address, const char id[SIM_RING_ID], int rank)
 {
+    const char *folder = getenv("SACCADE_SIM_RINGS");
+
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (folder) {
+        snprintf(address->sun_path, sizeof address->sun_path, "%s/%.*s-%d", folder, SIM_RING_ID, id,
+                 rank);
+        return sizeof *address;
+    }
     int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1,
                           "saccade-sim-nccl-%.*s-%d", SIM_RING_ID, id, rank);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
@@ -198,7 +206,8 @@ static enum sim_ring_result try_connect(struct sim_ring *ring, const char *id,
     int why = errno;
     close(fd);
     errno = why;
-    return why == ECONNREFUSED || why == EAGAIN ? SIM_RING_OK : system_failure(ring, "connecting");
+    bool not_yet = why == ECONNREFUSED || why == ENOENT || why == EAGAIN;
+    return not_yet ? SIM_RING_OK : system_failure(ring, "connecting");
 }
 
 static enum sim_ring_result try_accept(struct sim_ring *ring, const struct sim_ring_rank *me)

@@ -19,6 +19,8 @@
  *                         check (120)
  *   SACCADE_SIM_NCCL_CONNECT  how many seconds a communicator's first call of a kind, which
  *                         connects the ranks for it, waits for the others' before it fails (600)
+ *   SACCADE_SIM_RINGS     a folder where ranks of several hosts (network namespaces) find each
+ *                         other; without it they are all of one
  *   SACCADE_SIM_HOST      the machine's name: ranks of one machine must not share a device
  *                         (a process is a machine of its own)
  *   SACCADE_SIM_FAULT     sim_fault_set's words

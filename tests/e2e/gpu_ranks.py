@@ -7,9 +7,11 @@ NCCL's stand-in, all is skipped by name."""
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import parallel
@@ -41,16 +43,65 @@ def start(base, count, *more, **how):
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def start_two(base, count, *more, faults=("", ""), device=None, old=None):
-    """Two processes of `count` GPUs each, which meet at the first."""
+class Hosts:
+    """Two hosts with a wire between them: network namespaces and a pair of veth."""
+    address = "10.77.0.%d"
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp()  # short: an address has 108 bytes
+        self.names = ["saccade%d-%s" % (os.getpid(), end) for end in "ab"]
+        wires = ["sac%d%s" % (os.getpid() % 100000, end) for end in "ab"]
+        self.wire = wires[0]
+        try:
+            for name in self.names:
+                self.ip("netns", "add", name)
+            self.ip("link", "add", wires[0], "netns", self.names[0], "type", "veth", "peer",
+                    "name", wires[1], "netns", self.names[1])
+            for at, (name, wire) in enumerate(zip(self.names, wires)):
+                self.ip("-n", name, "address", "add", self.address % (at + 1) + "/24", "dev", wire)
+                self.ip("-n", name, "link", "set", wire, "up")
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.__exit__()
+            raise Skip("no hosts of our own: " + str(error)) from error
+        return self
+
+    def __exit__(self, *_):
+        for name in self.names:
+            if shutil.which("ip"):
+                subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL,
+                               check=False)
+        shutil.rmtree(self.folder)
+
+    def cut(self):
+        self.ip("-n", self.names[0], "link", "set", self.wire, "down")
+
+    def on(self, rank):
+        """What a command begins with on the host of that rank."""
+        return ["ip", "netns", "exec", self.names[rank]]
+
+    @staticmethod
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True, stderr=subprocess.DEVNULL)
+
+
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+        return str(probe.getsockname()[1])
+
+
+def start_two(base, count, *more, faults=("", ""), device=None, old=None, hosts=None):
+    """Two processes of `count` GPUs each, which meet at the first."""
+    meeting = {"MASTER_ADDR": hosts.address % 1 if hosts else "127.0.0.1",
+               "MASTER_PORT": free_port(), "WORLD_SIZE": "2",
+               **({"SACCADE_SIM_NCCL_VERSION": old} if old else {}),
+               **({"SACCADE_SIM_RINGS": hosts.folder} if hosts else {})}
     return [subprocess.Popen(
-        training.words("--device", device or names(count), *more), cwd=base,
+        (hosts.on(rank) if hosts else [])
+        + training.words("--device", device or names(count), *more), cwd=base,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=dict(gpus(count, faults[rank]), **({"SACCADE_SIM_NCCL_VERSION": old} if old else {}), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank),
-                 MASTER_ADDR="127.0.0.1", MASTER_PORT=port)) for rank in range(2)]
+        env=dict(gpus(count, faults[rank]), RANK=str(rank), LOCAL_RANK=str(rank), **meeting))
+            for rank in range(2)]
 
 
 def log_of(process, status=0):
@@ -143,6 +194,26 @@ def _():
     need("8 ranks by NCCL" in log, log)
     need("Solving" not in log_of(second), "rank 0 alone logs")
     need_same(base)
+
+
+@case("processes on two hosts meet at rank 0's address, and a wire that is cut ends both by name")
+def _():
+    with Hosts() as hosts:
+        base = parallel.place("hosts", "max_iter: 50\n", parallel.PLAIN)
+        first, second = start_two(base, 2, *SPLIT, hosts=hosts)
+        need("4 ranks by NCCL" in log_of(first), "ranks")
+        log_of(second)
+        need_same(base)
+        base = parallel.place("cut", "max_iter: 1000000 snapshot: 20\n")
+        processes = start_two(base, 1, *SPLIT, "--keep", "2", hosts=hosts)
+        parallel.wait_for_snapshot(base, processes[0], 20)
+        hosts.cut()
+        began = time.monotonic()
+        for rank, process in enumerate(processes):
+            log = log_of(process, 3)
+            need(re.search(r"rank %d \(.*\) is gone: nothing was heard of it for 7 s" % (1 - rank),
+                           log), log)
+        need(time.monotonic() - began < 10 * SLOW, "it took", time.monotonic() - began)
 
 
 @case("GPUs go on from a snapshot as the same run, with batch norm and dropout")

@@ -283,6 +283,41 @@ static void winograd_in_bf16_is_as_near_as_bf16_is(void **state)
                                  SAC_PRECISION_BF16, 1e-2));
 }
 
+/* Nets' first convolutions, and padding, outputs in several groups, rows shorter than a
+ * block, pixels between the windows. */
+static void few_channels_in_bf16_are_near_and_the_same_on_two_threads(void **state)
+{
+    const struct sac_op_case cases[] = {
+        sac_op_case_conv("SqueezeNet's first", 3, 135, 139, 64, 3, 2, 0, 1, 1),
+        sac_op_case_conv("ResNet's first", 3, 60, 56, 64, 7, 2, 3, 1, 1),
+        sac_op_case_conv("CaffeNet's first", 3, 43, 47, 96, 11, 4, 0, 1, 1),
+        sac_op_case_conv("one channel", 1, 12, 9, 32, 5, 1, 2, 1, 1),
+        sac_op_case_conv("two groups", 4, 11, 13, 80, 3, 1, 1, 1, 1),
+        sac_op_case_conv("short rows", 3, 9, 7, 48, 3, 2, 1, 1, 1),
+        sac_op_case_conv("windows apart", 2, 17, 19, 16, 2, 5, 0, 1, 1),
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sac_op_rig_options options = {.batch = 3, .ops.precision = SAC_PRECISION_BF16};
+        struct sac_op_rig *one = run(&cases[i], options);
+        if (!strstr(sac_op_rig_caps(one)->kernel, "window rows")) {
+            assert_int_equal(i, 0);
+            sac_op_rig_free(one);
+            print_message("# skipped: no AVX-512 bf16, or AMX, which is faster\n");
+            skip();
+        }
+        options.ops.threads = 2;
+        struct sac_op_rig *two = run(&cases[i], options);
+        agree(&cases[i], two, one, 0);
+        sac_op_rig_free(one);
+        sac_op_rig_free(two);
+        compare(&cases[i], options, 4e-3); /* a rounding to bf16 */
+        options.strided_dst = true;
+        compare(&cases[i], options, 4e-3);
+    }
+}
+
 /* Two threads prepare and run the same operation with one store, at once. */
 struct thread_case {
     const struct sac_op_case *what;
@@ -360,6 +395,7 @@ int main(void)
         cmocka_unit_test(every_build_of_the_vector_kernels_agrees),
         cmocka_unit_test(winograd_is_near_and_the_same_on_two_threads),
         cmocka_unit_test(winograd_in_bf16_is_as_near_as_bf16_is),
+        cmocka_unit_test(few_channels_in_bf16_are_near_and_the_same_on_two_threads),
         cmocka_unit_test(threads_share_a_device_and_a_store),
         cmocka_unit_test(batches_share_one_packed_copy),
     };

@@ -314,6 +314,11 @@ const char *sac_onednn_impl_of(const_dnnl_primitive_desc_t pd)
     return name;
 }
 
+size_t sac_onednn_scratch_bytes(const_dnnl_primitive_desc_t pd)
+{
+    return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
+}
+
 const dnnl_memory_desc_t *sac_onednn_weights_of(const_dnnl_primitive_desc_t pd)
 {
     return dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
@@ -420,8 +425,7 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
     if (!pd)
         return sac_onednn_fail(err, ask->node->name, "find an implementation again",
                                dnnl_unimplemented);
-    caps->workspace_bytes =
-        dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
+    caps->workspace_bytes = sac_onednn_scratch_bytes(pd);
     caps->kernel = sac_onednn_intern(sac_onednn_impl_of(pd));
     dnnl_primitive_desc_destroy(pd);
     return 0;

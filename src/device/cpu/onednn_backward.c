@@ -166,9 +166,9 @@ static size_t rounded(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
+static size_t rounded_scratch_bytes(const_dnnl_primitive_desc_t pd)
 {
-    return pd ? rounded(dnnl_memory_desc_get_size(md_of(pd, dnnl_query_scratchpad_md))) : 0;
+    return pd ? rounded(sac_onednn_scratch_bytes(pd)) : 0;
 }
 
 /* The weights' gradients in oneDNN's layout and the bias's, before they are added to
@@ -191,8 +191,8 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
         choice_done(&c);
         return sac_onednn_fail(err, ask->node->name, "find a way back again", dnnl_unimplemented);
     }
-    bytes = scratch_bytes(c.weights) + gradient_bytes(&c);
-    bytes = scratch_bytes(c.data) > bytes ? scratch_bytes(c.data) : bytes;
+    bytes = rounded_scratch_bytes(c.weights) + gradient_bytes(&c);
+    bytes = rounded_scratch_bytes(c.data) > bytes ? rounded_scratch_bytes(c.data) : bytes;
     caps->workspace_bytes = bytes > caps->workspace_bytes ? bytes : caps->workspace_bytes;
     caps->backward_src = c.wants_weights;
     choice_done(&c);
@@ -299,7 +299,7 @@ static dnnl_status_t bind_weights(struct state *state, const struct sac_op *op,
                                   const struct choice *c)
 {
     const dnnl_memory_desc_t *packed = md_of(c->weights, dnnl_query_diff_weights_md);
-    char *at = (char *)op->workspace + scratch_bytes(c->weights);
+    char *at = (char *)op->workspace + rounded_scratch_bytes(c->weights);
     struct call *call = &state->weights;
     dnnl_status_t status = dnnl_primitive_create(&call->primitive, c->weights);
 

@@ -147,11 +147,6 @@ static dnnl_primitive_desc_t find(const struct product *p, enum way way, struct 
     return pd;
 }
 
-static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
-{
-    return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
-}
-
 /* All three ways, or none: the same answer for forward and backward. */
 static bool can(const struct sac_cpu_ask *ask)
 {
@@ -184,8 +179,8 @@ static int raise_workspace(const struct sac_cpu_ask *ask, enum way first, enum w
         if (!pd)
             return sac_onednn_fail(err, ask->node->name, "find an implementation again",
                                    dnnl_unimplemented);
-        if (scratch_bytes(pd) > caps->workspace_bytes)
-            caps->workspace_bytes = scratch_bytes(pd);
+        if (sac_onednn_scratch_bytes(pd) > caps->workspace_bytes)
+            caps->workspace_bytes = sac_onednn_scratch_bytes(pd);
         if (way == FORWARD) {
             const char *name = NULL;
             dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);

@@ -29,6 +29,7 @@ int sac_onednn_fail(struct sac_error *err, const char *name, const char *what,
                     dnnl_status_t status);
 /* The implementation's name; "unknown". */
 const char *sac_onednn_impl_of(const_dnnl_primitive_desc_t pd);
+size_t sac_onednn_scratch_bytes(const_dnnl_primitive_desc_t pd);
 const dnnl_memory_desc_t *sac_onednn_weights_of(const_dnnl_primitive_desc_t pd);
 /* "oneDNN " and the text, for as long as the program lives. */
 const char *sac_onednn_intern(const char *impl);

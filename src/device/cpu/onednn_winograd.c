@@ -181,11 +181,6 @@ static size_t out_bytes(const struct products *p)
     return round_up(dnnl_memory_desc_get_size(&p->out));
 }
 
-static size_t scratch_bytes(const_dnnl_primitive_desc_t pd)
-{
-    return dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0));
-}
-
 /* Points are written and read on both sides of the products. */
 static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
 {
@@ -196,7 +191,7 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
     if (!pd)
         return sac_onednn_fail(err, ask->node->name, "find an implementation again",
                                dnnl_unimplemented);
-    caps->workspace_bytes = in_bytes(&p) + out_bytes(&p) + scratch_bytes(pd);
+    caps->workspace_bytes = in_bytes(&p) + out_bytes(&p) + sac_onednn_scratch_bytes(pd);
     caps->weight_bytes = dnnl_memory_desc_get_size(sac_onednn_weights_of(pd)) +
                          (ask->node->weight_count > 1 ? (size_t)p.tiles.out_channels * 4 : 0);
     caps->strided_dst = true;

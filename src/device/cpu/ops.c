@@ -8,6 +8,7 @@
 #include "device/cpu/kernel.h"
 #include "device/cpu/norm.h"
 #include "device/cpu/onednn.h"
+#include "device/cpu/stem.h"
 #include "device/cpu/vector.h"
 #include "device/forms.h"
 
@@ -15,7 +16,7 @@ enum { KERNELS_MAX = 4 };
 
 /* The kernels of each kind, best first; the plain loops stand behind them all. */
 static const struct sac_cpu_kernel *const kernels[SAC_OP_KINDS][KERNELS_MAX] = {
-    [SAC_OP_CONV] = {&sac_cpu_winograd, &sac_cpu_onednn},
+    [SAC_OP_CONV] = {&sac_cpu_stem, &sac_cpu_winograd, &sac_cpu_onednn},
     [SAC_OP_DECONV] = {&sac_cpu_onednn},
     [SAC_OP_INNER] = {&sac_cpu_matmul, &sac_cpu_onednn},
     [SAC_OP_POOL] = {&sac_cpu_vector},

@@ -19,12 +19,14 @@ struct sac_cpu_vector_back {
 
 struct sac_cpu_norm_code;
 struct sac_cpu_peak_code;
+struct sac_cpu_stem_code;
 struct sac_cpu_winograd_code;
 
 struct sac_cpu_vector {
     const struct sac_cpu_vector_back *back;
     const struct sac_cpu_norm_code *norm;
     const struct sac_cpu_peak_code *peak;
+    const struct sac_cpu_stem_code *stem;
     const struct sac_cpu_winograd_code *winograd;
     const char *name; /* "vector AVX-512" */
     void (*run[SAC_OP_KINDS])(const struct sac_op *op);

@@ -7,6 +7,7 @@
 
 #include "device/cpu/norm.h"
 #include "device/cpu/peak.h"
+#include "device/cpu/stem.h"
 #include "device/cpu/vector_rows.h"
 #include "device/cpu/winograd.h"
 
@@ -1129,6 +1130,7 @@ const struct sac_cpu_vector SAC_VECTOR_TABLE = {
     .back = &SAC_VECTOR_BACK_TABLE,
     .norm = &SAC_NORM_TABLE,
     .peak = &SAC_PEAK_TABLE,
+    .stem = &SAC_STEM_TABLE,
     .winograd = &SAC_WINOGRAD_TABLE,
     .run =
         {

@@ -37,20 +37,24 @@ SAC_DEVICE void change_colors(unsigned changes, const struct sac_crop_change &ch
         sac_turn_hue(&red, &green, &blue, change.hue);
 }
 
-SAC_DEVICE uint32_t number_of(const struct sac_crop_change &change, uint32_t at)
+SAC_DEVICE void block_of(const struct sac_crop_change &change, uint32_t index, uint32_t numbers[4])
 {
-    uint32_t counter[4] = {change.noise_counter[0] + at / 4, change.noise_counter[1],
-                           change.noise_counter[2], change.noise_counter[3]};
+    const uint32_t counter[4] = {change.noise_counter[0] + index, change.noise_counter[1],
+                                 change.noise_counter[2], change.noise_counter[3]};
 
-    sac_philox_rounds(counter, change.noise_key, counter);
-    return counter[at % 4];
+    sac_philox_rounds(counter, change.noise_key, numbers);
 }
 
+/* Of two numbers side by side, which may be a block's last and the next one's first. */
 SAC_DEVICE float noise_of(const struct sac_crop_change &change, uint32_t value)
 {
-    uint32_t at = change.noise_first + 2 * value;
+    uint32_t at = change.noise_first + 2 * value, numbers[4];
 
-    return sac_normal_of(number_of(change, at), number_of(change, at + 1));
+    block_of(change, at / 4, numbers);
+    uint32_t first = numbers[at % 4];
+    if (at % 4 == 3)
+        block_of(change, at / 4 + 1, numbers);
+    return sac_normal_of(first, numbers[(at + 1) % 4]);
 }
 
 SAC_DEVICE bool is_cut(const struct sac_crop_change &change, int y, int x)

@@ -1,6 +1,5 @@
 #include "data/transform.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

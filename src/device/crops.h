@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-/* What training changes in a batch's crops, in this order; the first four are of colours. */
+/* What training changes in a batch's crops, in this order: colours before the mean is taken
+ * off, the others in what would be written. */
 enum sac_crop_changes {
     SAC_CROP_BRIGHTNESS = 1,
     SAC_CROP_CONTRAST = 2,

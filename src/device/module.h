@@ -10,8 +10,8 @@
 
 #include "device/device.h"
 
-/* Changes with this struct and with the device table. */
-enum { SAC_MODULE_VERSION = 5 };
+/* Changes with this struct, the device table, and the structs that its functions take. */
+enum { SAC_MODULE_VERSION = 6 };
 
 /* What a module exports, by the name sac_cuda_module. */
 struct sac_module {

@@ -14,7 +14,8 @@ struct sac_batcher {
     struct sac_scheduler *scheduler;
     pthread_cond_t conds[SAC_LANES_MAX]; /* one a lane: a submission wakes one */
     int lane_count;
-    /* A bit a lane: waits; waits, and is or will be signalled; will be by unlock(). */
+    /* A bit a lane: waits; waits, and is or will be signalled; will be as soon as the lock is
+     * let go. */
     uint64_t asleep, woken, to_wake;
     bool stopping;
 };
@@ -264,7 +265,7 @@ static void sleep_lane(struct sac_batcher *b, int lane)
     uint64_t bit = 1ull << lane;
     struct timespec until;
 
-    signal_lanes(b, b->to_wake);
+    signal_lanes(b, b->to_wake); /* now: waiting lets the lock go */
     b->to_wake = 0;
     b->asleep |= bit;
     b->woken &= ~bit;
@@ -282,8 +283,10 @@ static void sleep_lane(struct sac_batcher *b, int lane)
     b->woken &= ~bit;
 }
 
-/* With the lock, which is let go while dropped jobs are told. */
-static int try_take(struct sac_batcher *b, int lane, bool ahead, struct sac_job **jobs)
+/* With the lock, which is let go while dropped jobs are told: what came in between may have
+ * found this lane awake, and woken nobody. */
+static int try_take(struct sac_batcher *b, int lane, bool ahead, struct sac_job **jobs,
+                    bool *ret_let_go)
 {
     struct sac_scheduler_drops drops = {0};
     uint64_t now = b->clock();
@@ -292,6 +295,7 @@ static int try_take(struct sac_batcher *b, int lane, bool ahead, struct sac_job 
 
     if (sac_scheduler_queued(b->scheduler) > 0)
         wake_one(b, false);
+    *ret_let_go = drops.first;
     if (drops.first) {
         unlock(b);
         call_dropped(&drops);
@@ -311,15 +315,17 @@ static bool has_work(const struct sac_batcher *b)
 
 int sac_batcher_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
 {
+    bool let_go;
     int count;
 
     lock(b);
     assert(lane >= 0 && lane < b->lane_count);
     for (;;) {
-        count = try_take(b, lane, false, jobs);
+        count = try_take(b, lane, false, jobs, &let_go);
         if (count > 0 || (b->stopping && !has_work(b)))
             break;
-        sleep_lane(b, lane);
+        if (!let_go)
+            sleep_lane(b, lane);
     }
     unlock(b);
     return count;
@@ -327,8 +333,10 @@ int sac_batcher_take(struct sac_batcher *b, int lane, struct sac_job **jobs)
 
 int sac_batcher_take_ahead(struct sac_batcher *b, int lane, struct sac_job **jobs)
 {
+    bool let_go;
+
     lock(b);
-    int count = try_take(b, lane, true, jobs);
+    int count = try_take(b, lane, true, jobs, &let_go);
     unlock(b);
     return count;
 }

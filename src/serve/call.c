@@ -1,11 +1,9 @@
-#include <assert.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "serve/service.h"
 
 static void finish(struct sac_http_mail *done);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "base/log.h"
 
 static int min_of(int a, int b)
 {

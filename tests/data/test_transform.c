@@ -71,6 +71,41 @@ static void nothing_set_is_the_pixels_in_their_order(void **state)
         assert_true(out[i] == bytes[i]);
 }
 
+/* About the picture's mean luma (BT.601), worked out here from the bytes; the factor is that
+ * of the first value. Planes in the other order are the same picture. */
+static void contrast_is_about_the_mean_grey_of_the_bytes(void **state)
+{
+    static const int shape[3] = {C, H, W};
+    static const double luma[3] = {.114, .587, .299}; /* B, G, R */
+    struct rig *rig = *state;
+    uint8_t bytes[C * H * W], reversed[C * H * W];
+    struct sac_item item = planes_of(bytes, 3);
+    float out[C * H * W], other[C * H * W];
+    double grey = 0;
+
+    for (int i = 0; i < C * H * W; i++) {
+        bytes[i] = (uint8_t)(90 + bytes[i] % 64); /* nothing is clipped */
+        grey += luma[i / (H * W)] * bytes[i] / (H * W);
+    }
+    for (int c = 0; c < C; c++)
+        memcpy(reversed + c * H * W, bytes + (C - 1 - c) * H * W, H * W);
+    rig->transform.augment.contrast = .5f;
+    for (uint64_t n = 0; n < 8; n++) {
+        item.rgb = false;
+        item.bytes = bytes;
+        apply_ok(rig, true, n, &item, shape, out);
+        double factor = (out[0] - grey) / (bytes[0] - grey);
+        assert_true(factor > .499 && factor < 1.501);
+        for (int i = 0; i < C * H * W; i++)
+            assert_true(fabs(out[i] - (grey + (bytes[i] - grey) * factor)) < 2e-3);
+        item.rgb = true;
+        item.bytes = reversed;
+        apply_ok(rig, true, n, &item, shape, other);
+        for (int c = 0; c < C; c++)
+            assert_memory_equal(other + c * H * W, out + (C - 1 - c) * H * W, H * W * sizeof *out);
+    }
+}
+
 /* data_transformer.cpp: (x − mean_c) · scale at ((H − 4) / 2, (W − 5) / 2). */
 static void a_test_crop_is_at_the_centre_with_mean_values_and_scale(void **state)
 {
@@ -481,6 +516,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(nothing_set_is_the_pixels_in_their_order),
+        CASE(contrast_is_about_the_mean_grey_of_the_bytes),
         CASE(a_test_crop_is_at_the_centre_with_mean_values_and_scale),
         CASE(training_crops_everywhere_and_mirrors_half),
         CASE(a_test_mirrors_by_the_coin_if_mirror_is_set),

@@ -74,7 +74,9 @@ def wait_for_snapshot(base, process, iteration):
         if at and max(at) >= iteration:
             return
         time.sleep(.02)
-    need(False, "no snapshot:", process.poll(), process.communicate()[0])
+    ended = process.poll()
+    process.kill()
+    need(False, "no snapshot:", ended, process.communicate()[0])
 
 
 def children(pid):

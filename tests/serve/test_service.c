@@ -41,7 +41,7 @@ static void *run(void *user)
     return NULL;
 }
 
-static int start(void **state, int workers, int queue_max)
+static int start_with(void **state, int workers, int queue_max, int drain_ms)
 {
     struct fixture *f = calloc(1, sizeof *f);
     struct sac_error err = {0};
@@ -63,12 +63,18 @@ static int start(void **state, int workers, int queue_max)
                                           .devices = f->devices,
                                           .device_count = f->device_count,
                                           .workers = workers,
-                                          .queue_max = queue_max};
+                                          .queue_max = queue_max,
+                                          .drain_ms = drain_ms};
     assert_ok(sac_service_new(&f->service, &options, &err), err);
     f->port = sac_service_port(f->service);
     assert_int_equal(pthread_create(&f->thread, NULL, run, f->service), 0);
     *state = f;
     return 0;
+}
+
+static int start(void **state, int workers, int queue_max)
+{
+    return start_with(state, workers, queue_max, 0);
 }
 
 static int setup(void **state)
@@ -79,6 +85,11 @@ static int setup(void **state)
 static int setup_one_lane(void **state)
 {
     return start(state, 1, 4);
+}
+
+static int setup_impatient(void **state)
+{
+    return start_with(state, 1, 4, 1);
 }
 
 static int setup_differing_team(void **state)
@@ -516,6 +527,28 @@ static void stopping_answers_what_was_accepted(void **state)
     f->service = NULL;
 }
 
+/* What runs then ends behind the loop, what waits is given up; both are let go. */
+static void stopping_does_not_wait_beyond_the_drain(void **state)
+{
+    struct fixture *f = *state;
+    int fds[3];
+
+    for (int i = 0; i < 3; i++) {
+        fds[i] = client_connect(f->port);
+        client_send(fds[i], "POST", "/api/classify", NULL, "slow 1000 picture 0", 19);
+    }
+    usleep(50000);
+    sac_service_stop(f->service);
+    pthread_join(f->thread, NULL);
+    sac_service_free(f->service);
+    f->service = NULL;
+    for (int i = 0; i < 3; i++) {
+        char byte;
+        assert_true(recv(fds[i], &byte, 1, 0) <= 0); /* no answer in time */
+        close(fds[i]);
+    }
+}
+
 static void two_models_of_one_name_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -727,6 +760,8 @@ int main(int argc, char **argv)
         CASE(a_failing_device_loses_no_request),
         ONE_LANE(without_a_device_the_service_is_not_ready_until_one_works),
         CASE(stopping_answers_what_was_accepted),
+        cmocka_unit_test_setup_teardown(stopping_does_not_wait_beyond_the_drain, setup_impatient,
+                                        teardown),
         CASE(a_device_that_fails_at_the_start_is_told),
         CASE(two_models_of_one_name_are_refused),
         CASE(devices_of_both_kinds_are_refused),

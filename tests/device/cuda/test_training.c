@@ -317,11 +317,12 @@ static void crops_of_bytes_become_the_numbers_of_the_formula(void **state)
     }
 }
 
-/* Against what the host does to floats; each change alone and all at once, planes of either
- * order. A card may add and multiply in one rounding. */
+/* Against what the host does to floats; each change alone and all at once, with one to three
+ * channels, of either order. A card may add and multiply in one rounding. */
 static void crops_are_changed_as_the_host_changes_pictures(void **state)
 {
-    static const struct sac_crop_layout layout = {2, -1, WIDTH * CHANNELS, CHANNELS};
+    static const struct sac_crop_layout pixels = {2, -1, WIDTH * CHANNELS, CHANNELS},
+                                        planes = {0, HEIGHT * WIDTH, WIDTH, 1};
     static const float mean[CHANNELS] = {104, 117, 123};
     static uint8_t bytes[ITEMS * CROP];
     static float wanted[ITEMS * CROP], got[ITEMS * CROP];
@@ -349,23 +350,25 @@ static void crops_are_changed_as_the_host_changes_pictures(void **state)
                                              .cut_top = 1,
                                              .cut_right = n + 2,
                                              .cut_bottom = 1 + n}};
-    for (unsigned i = 0; i < 7; i++) {
+    for (int i = 0; i < 7 * CHANNELS; i++) {
+        int channels = 1 + i / 7,
+            all = channels == 3 ? 63 : 63 - SAC_CROP_SATURATION - SAC_CROP_HUE;
         struct sac_crops p = {.from = bytes,
                               .places = places,
                               .count = ITEMS,
-                              .channels = CHANNELS,
+                              .channels = channels,
                               .height = HEIGHT,
                               .width = WIDTH,
-                              .layout = layout,
+                              .layout = channels == 3 ? pixels : planes,
                               .mean = mean,
-                              .mean_count = CHANNELS,
+                              .mean_count = channels,
                               .scale = .017f,
-                              .changes = i < 6 ? 1u << i : 63,
+                              .changes = (unsigned)(i % 7 < 6 ? 1 << i % 7 & all : all),
                               .noise_deviation = .3f};
         crop_values(&p, wanted);
         memset(got, 0xff, sizeof got);
         crops_on_device(&p, CHANNELS, got);
-        for (int k = 0; k < ITEMS * CROP; k++)
+        for (int k = 0; k < ITEMS * channels * HEIGHT * WIDTH; k++)
             assert_true(fabsf(got[k] - wanted[k]) < 1e-4f);
     }
 }

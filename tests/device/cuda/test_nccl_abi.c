@@ -64,7 +64,7 @@ static void the_linked_library_is_found_and_has_every_call(void **state)
     assert_ptr_equal((void *)nccl->comm_finalize, (void *)ncclCommFinalize);
     assert_string_equal(nccl->get_error_string(SAC_NCCL_SUCCESS), ncclGetErrorString(ncclSuccess));
     sac_nccl_describe(nccl, text, sizeof text);
-    print_message("%s\n", text);
+    print_message("# %s\n", text);
 }
 
 static void versions_of_both_kinds_are_read(void **state)

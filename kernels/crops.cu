@@ -42,7 +42,7 @@ SAC_DEVICE void block_of(const struct sac_crop_change &change, uint32_t index, u
     const uint32_t counter[4] = {change.noise_counter[0] + index, change.noise_counter[1],
                                  change.noise_counter[2], change.noise_counter[3]};
 
-    sac_philox_rounds(counter, change.noise_key, numbers);
+    sac_philox(counter, change.noise_key, numbers);
 }
 
 /* Of two numbers side by side, which may be a block's last and the next one's first. */

@@ -23,11 +23,9 @@ static float draw_factor(struct sac_random *random, float most)
     return sac_random_between(random, most < 1 ? 1 - most : 0, 1 + most);
 }
 
-void sac_augment_draw_color(const struct sac_augment *augment, struct sac_random *random,
-                            int channels, struct sac_crop_change *ret)
+void sac_augment_draw_color(const struct sac_augment *augment, unsigned changes,
+                            struct sac_random *random, struct sac_crop_change *ret)
 {
-    unsigned changes = sac_augment_changes(augment, channels);
-
     if (changes & SAC_CROP_BRIGHTNESS)
         ret->brightness = draw_factor(random, augment->brightness);
     if (changes & SAC_CROP_CONTRAST)

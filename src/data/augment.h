@@ -11,9 +11,9 @@
 /* The changes that are set, of enum sac_crop_changes; of pictures with so many channels. */
 unsigned sac_augment_changes(const struct sac_augment *augment, int channels);
 
-/* Draws the changes of colours into `ret`, all but the grey. */
-void sac_augment_draw_color(const struct sac_augment *augment, struct sac_random *random,
-                            int channels, struct sac_crop_change *ret);
+/* Draws those of the changes that are of colours into `ret`, all but the grey. */
+void sac_augment_draw_color(const struct sac_augment *augment, unsigned changes,
+                            struct sac_random *random, struct sac_crop_change *ret);
 
 /* How often each byte stands in a picture's channels: the first, or the three in the
  * planes' order. */

@@ -4,11 +4,6 @@
 
 #include "device/changes.h"
 
-void sac_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
-{
-    sac_philox_rounds(counter, key, ret);
-}
-
 struct sac_random sac_random_stream(uint64_t seed, enum sac_random_use use, uint32_t epoch,
                                     uint64_t index)
 {

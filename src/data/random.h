@@ -10,9 +10,6 @@
 
 #include <stdint.h>
 
-/* Ten rounds over the counter; ret may be the counter itself. */
-void sac_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4]);
-
 /* What a stream is for: streams of two uses never meet. */
 enum sac_random_use { SAC_RANDOM_ITEM = 1, SAC_RANDOM_ORDER, SAC_RANDOM_SKIP };
 

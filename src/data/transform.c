@@ -429,16 +429,14 @@ static struct sac_augment_histogram count_bytes(const struct view *view)
     return h;
 }
 
-static int draw_color(const struct sac_transform *t, struct sac_random *random,
+static int draw_color(const struct sac_transform *t, unsigned changes, struct sac_random *random,
                       const struct view *view, struct sac_crop_change *ret, struct sac_error *err)
 {
-    unsigned changes = sac_augment_changes(&t->augment, view->channels);
-
     if ((changes & SAC_CROP_COLORS) && view->floats)
         return sac_fail(err, SAC_EINVAL,
                         "augmentation: colours are changed in 8-bit items only, "
                         "and this one is of floats");
-    sac_augment_draw_color(&t->augment, random, view->channels, ret);
+    sac_augment_draw_color(&t->augment, changes, random, ret);
     ret->rgb = view->rgb;
     if (changes & SAC_CROP_CONTRAST) {
         struct sac_augment_histogram histogram = count_bytes(view);
@@ -454,21 +452,21 @@ static bool has_geometry(const struct sac_augment *augment)
 }
 
 /* The picture as floats, where colours or geometry change it. */
-static int change_picture(const struct sac_transform *t, const struct sac_crop_change *change,
-                          struct sac_random *random, struct sac_transform_scratch *scratch,
-                          struct view *view, struct sac_error *err)
+static int change_picture(const struct sac_transform *t, unsigned changes,
+                          const struct sac_crop_change *change, struct sac_random *random,
+                          struct sac_transform_scratch *scratch, struct view *view,
+                          struct sac_error *err)
 {
-    unsigned colors = sac_augment_changes(&t->augment, view->channels) & SAC_CROP_COLORS;
     int shape[3] = {view->channels, view->height, view->width};
 
-    if (!has_geometry(&t->augment) && !colors)
+    if (!has_geometry(&t->augment) && !(changes & SAC_CROP_COLORS))
         return 0;
     int rc = reserve_floats(&scratch->planes, shape, err);
     if (rc < 0)
         return rc;
     copy_planes(view, scratch->planes.data);
     view_planes(view, scratch->planes.data, view->height, view->width);
-    sac_augment_color(colors, change, scratch->planes.data, view->channels,
+    sac_augment_color(changes, change, scratch->planes.data, view->channels,
                       (size_t)view->height * (size_t)view->width);
     return has_geometry(&t->augment) ? sample(t, random, scratch, view, err) : 0;
 }
@@ -607,6 +605,7 @@ struct cut {
     struct view view;
     struct crop crop;
     struct mean mean;
+    unsigned changes; /* of enum sac_crop_changes */
     struct sac_crop_change change;
 };
 
@@ -616,22 +615,23 @@ static int draw_cut(const struct sac_transform *t, bool train, bool as_bytes,
                     struct sac_transform_scratch *scratch, const int shape[3], struct cut *ret,
                     struct sac_error *err)
 {
-    const struct sac_augment *a = &t->augment;
     int rc = view_of(t, item, scratch, &ret->view, err);
 
-    if (rc == 0 && train)
-        rc = draw_color(t, random, &ret->view, &ret->change, err);
+    if (rc == 0 && train) {
+        ret->changes = sac_augment_changes(&t->augment, ret->view.channels);
+        rc = draw_color(t, ret->changes, random, &ret->view, &ret->change, err);
+    }
     if (rc == 0 && train && !as_bytes)
-        rc = change_picture(t, &ret->change, random, scratch, &ret->view, err);
+        rc = change_picture(t, ret->changes, &ret->change, random, scratch, &ret->view, err);
     if (rc == 0)
         rc = draw_crop(t, train, random, &ret->view, &ret->crop, err);
     if (rc == 0)
         rc = check_shape(&ret->view, &ret->crop, shape, err);
-    if (rc == 0 && train && a->noise > 0)
+    if (rc == 0 && (ret->changes & SAC_CROP_NOISE))
         sac_augment_draw_noise(random, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2],
                                &ret->change);
-    if (rc == 0 && train && a->cutout > 0)
-        sac_augment_draw_cutout(random, shape, a->cutout, &ret->change);
+    if (rc == 0 && (ret->changes & SAC_CROP_CUTOUT))
+        sac_augment_draw_cutout(random, shape, t->augment.cutout, &ret->change);
     return rc == 0 ? settle_means(t, &ret->view, &ret->crop, &ret->mean, err) : rc;
 }
 
@@ -649,10 +649,10 @@ int sac_transform_apply(const struct sac_transform *t, bool train, const struct 
             write_crop_row(t, &cut.view, &cut.crop, &cut.mean, c, y,
                            out + ((size_t)c * (size_t)shape[1] + (size_t)y) * (size_t)shape[2]);
     }
-    if (train && t->augment.noise > 0)
+    if (cut.changes & SAC_CROP_NOISE)
         sac_augment_noise(&cut.change, out, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2],
                           t->augment.noise * scale_of(t));
-    if (train && t->augment.cutout > 0)
+    if (cut.changes & SAC_CROP_CUTOUT)
         sac_augment_cutout(&cut.change, out, shape);
     return 0;
 }

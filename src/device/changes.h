@@ -15,7 +15,7 @@
 #endif
 
 /* Ten rounds of Philox-4x32 over the counter (data/random.h); ret may be the counter. */
-SAC_BOTH void sac_philox_rounds(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
+SAC_BOTH void sac_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
 {
     uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]};
     uint32_t k[2] = {key[0], key[1]};

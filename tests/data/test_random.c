@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data/random.h"
+#include "device/changes.h"
 
 /* Random123's kat_vectors, the three of philox4x32 with 10 rounds. */
 static void philox_gives_the_published_answers(void **state)

@@ -28,6 +28,16 @@ struct sac_cpu_ask {
     enum sac_type type;
 };
 
+static inline const struct sac_shape *sac_cpu_src_shape(const struct sac_cpu_ask *ask)
+{
+    return &ask->graph->values[ask->node->src[0]].shape;
+}
+
+static inline const struct sac_shape *sac_cpu_dst_shape(const struct sac_cpu_ask *ask)
+{
+    return &ask->graph->values[ask->node->dst[0]].shape;
+}
+
 struct sac_cpu_kernel {
     const char *name;
     bool (*can)(const struct sac_cpu_ask *ask);

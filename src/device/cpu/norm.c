@@ -171,7 +171,7 @@ static void set_numbers(const struct sac_op *op, struct state *state)
 
 static bool by_channel(const struct sac_cpu_ask *ask, int first)
 {
-    const struct sac_shape *shape = &ask->graph->values[ask->node->src[0]].shape;
+    const struct sac_shape *shape = sac_cpu_src_shape(ask);
 
     for (int i = first; i < ask->node->weight_count; i++)
         if (sac_shape_count(&ask->graph->constants[ask->node->weight[i]].shape) != shape->dim[1])

@@ -229,7 +229,7 @@ bool sac_onednn_describe(struct sac_onednn_problem *p, const struct sac_cpu_ask 
 /* The batch that a problem has: pictures, or the rows of an inner product. */
 int64_t sac_onednn_batch_of(const struct sac_cpu_ask *ask)
 {
-    const struct sac_shape *src = &ask->graph->values[ask->node->src[0]].shape;
+    const struct sac_shape *src = sac_cpu_src_shape(ask);
 
     return ask->node->kind == SAC_OP_INNER
                ? sac_shape_count_between(src, 0, ask->node->param.inner.axis)

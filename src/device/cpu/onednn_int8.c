@@ -28,7 +28,7 @@ static struct filter filter_of(const struct sac_node *node, const struct sac_con
 
 static int64_t outputs_of(const struct sac_cpu_ask *ask)
 {
-    const struct sac_shape *dst = &ask->graph->values[ask->node->dst[0]].shape;
+    const struct sac_shape *dst = sac_cpu_dst_shape(ask);
 
     return ask->node->kind == SAC_OP_CONV ? dst->dim[1] : dst->dim[dst->rank - 1];
 }

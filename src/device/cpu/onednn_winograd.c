@@ -40,21 +40,11 @@ static bool has_vectors(const struct sac_shape *shape)
     return shape->rank == 4 && shape->dim[1] % CHANNELS == 0 && sac_shape_count(shape) > 0;
 }
 
-static const struct sac_shape *src_of(const struct sac_cpu_ask *ask)
-{
-    return &ask->graph->values[ask->node->src[0]].shape;
-}
-
-static const struct sac_shape *dst_of(const struct sac_cpu_ask *ask)
-{
-    return &ask->graph->values[ask->node->dst[0]].shape;
-}
-
 /* Where it was faster. Below 12 pixels the tiles overhang, and the filters of so many
  * channels as nets have there come from memory. */
 static bool wins(const struct sac_cpu_ask *ask)
 {
-    const struct sac_shape *src = src_of(ask), *dst = dst_of(ask);
+    const struct sac_shape *src = sac_cpu_src_shape(ask), *dst = sac_cpu_dst_shape(ask);
     int64_t side = dst->dim[2] < dst->dim[3] ? dst->dim[2] : dst->dim[3];
 
     return dst->dim[1] >= 64 && side >= 12 && (ask->type == SAC_F32 || src->dim[1] >= 32);
@@ -107,7 +97,7 @@ static bool matrices(const struct products *p, int64_t rows, int64_t columns, dn
 
 static bool describe(const struct sac_cpu_ask *ask, struct products *p)
 {
-    const struct sac_shape *src = src_of(ask), *dst = dst_of(ask);
+    const struct sac_shape *src = sac_cpu_src_shape(ask), *dst = sac_cpu_dst_shape(ask);
     struct sac_winograd *w = &p->tiles;
     dnnl_data_type_t type = ask->type == SAC_BF16 ? dnnl_bf16 : dnnl_f32;
 
@@ -155,8 +145,8 @@ static bool can(const struct sac_cpu_ask *ask)
 
     if (node->eight_bits || ask->options->training || ask->options->masters ||
         ask->options->deterministic || node->epilogue.sum >= 0 || !is_three_by_three(node) ||
-        !has_arithmetic(ask) || !has_vectors(src_of(ask)) || !has_vectors(dst_of(ask)) ||
-        !wins(ask))
+        !has_arithmetic(ask) || !has_vectors(sac_cpu_src_shape(ask)) ||
+        !has_vectors(sac_cpu_dst_shape(ask)) || !wins(ask))
         return false;
     dnnl_primitive_desc_t pd = find(ask, &p);
     bool found = pd != NULL;

@@ -1,6 +1,5 @@
 #include "device/cpu/stem.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,21 +10,10 @@
 
 enum {
     CHANNELS_MAX = 4,
-    SLACK = 32, /* numbers behind a row */
     ROW_MAX = 1 << 20,
 };
 
 /* ---- Which convolutions --------------------------------------------------- */
-
-static const struct sac_shape *src_of(const struct sac_cpu_ask *ask)
-{
-    return &ask->graph->values[ask->node->src[0]].shape;
-}
-
-static const struct sac_shape *dst_of(const struct sac_cpu_ask *ask)
-{
-    return &ask->graph->values[ask->node->dst[0]].shape;
-}
 
 static bool has_window(const struct sac_node *node)
 {
@@ -51,7 +39,7 @@ static bool can(const struct sac_cpu_ask *ask)
     return ask->type == SAC_BF16 && ask->device->vector->stem->row && features->avx512_bf16 &&
            !features->amx_bf16 && !node->eight_bits && !ask->options->training &&
            !ask->options->masters && node->epilogue.sum < 0 && has_window(node) &&
-           has_shapes(src_of(ask), dst_of(ask));
+           has_shapes(sac_cpu_src_shape(ask), sac_cpu_dst_shape(ask));
 }
 
 /* ---- Sizes ---------------------------------------------------------------- */
@@ -59,7 +47,7 @@ static bool can(const struct sac_cpu_ask *ask)
 static struct sac_stem stem_of(const struct sac_cpu_ask *ask)
 {
     const struct sac_window *w = &ask->node->param.conv.window;
-    const struct sac_shape *src = src_of(ask), *dst = dst_of(ask);
+    const struct sac_shape *src = sac_cpu_src_shape(ask), *dst = sac_cpu_dst_shape(ask);
 
     return (struct sac_stem){
         .kernel = w->kernel[0],
@@ -84,7 +72,7 @@ static int64_t padded_width(const struct sac_shape *src, const struct sac_stem *
     int64_t whole = (src->dim[3] + 2 * w->pad[1]) * src->dim[1];
     int64_t reached = (s->width - 1) * s->step + 2 * s->pairs;
 
-    return (whole > reached ? whole : reached) + SLACK;
+    return whole > reached ? whole : reached;
 }
 
 static int threads_of(const struct sac_cpu_ask *ask)
@@ -95,7 +83,7 @@ static int threads_of(const struct sac_cpu_ask *ask)
 static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct sac_error *err)
 {
     struct sac_stem s = stem_of(ask);
-    int64_t width = padded_width(src_of(ask), &s, &ask->node->param.conv.window);
+    int64_t width = padded_width(sac_cpu_src_shape(ask), &s, &ask->node->param.conv.window);
 
     (void)err;
     caps->workspace_bytes = (size_t)threads_of(ask) * (size_t)(s.kernel * width) * sizeof(uint16_t);
@@ -151,7 +139,7 @@ static int prepare(struct sac_op *op, const struct sac_cpu_ask *ask, struct sac_
     op->state = state;
     state->code = ask->device->vector->stem;
     state->stem = stem_of(ask);
-    state->row = padded_width(src_of(ask), &state->stem, &ask->node->param.conv.window);
+    state->row = padded_width(sac_cpu_src_shape(ask), &state->stem, &ask->node->param.conv.window);
     state->parts = threads_of(ask);
     if (op->master[0])
         return sac_fail(err, SAC_EUNSUPPORTED, "%s: its filter is packed once", op->name);
@@ -176,9 +164,12 @@ static void fill_row(const struct sac_op *op, int64_t picture, int64_t y, uint16
     const int64_t *dim = src->shape.dim, channels = dim[1], pitch = src->stride[3];
     int64_t before = op->param.conv.window.pad[1] * channels, count = dim[3] * channels;
 
-    memset(to, 0, (size_t)row * sizeof *to);
-    if (y < 0 || y >= dim[2])
+    if (y < 0 || y >= dim[2]) {
+        memset(to, 0, (size_t)row * sizeof *to);
         return;
+    }
+    memset(to, 0, (size_t)before * sizeof *to);
+    memset(to + before + count, 0, (size_t)(row - before - count) * sizeof *to);
     const uint16_t *from =
         (const uint16_t *)src->data + picture * src->stride[0] + y * src->stride[2];
     if (pitch == channels)

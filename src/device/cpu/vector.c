@@ -12,11 +12,6 @@ const struct sac_cpu_vector *sac_cpu_vector_best(const struct sac_cpu_features *
     return features->avx2 ? &sac_cpu_vector_avx2 : &sac_cpu_vector_base;
 }
 
-static const struct sac_shape *src_shape(const struct sac_cpu_ask *ask)
-{
-    return &ask->graph->values[ask->node->src[0]].shape;
-}
-
 static bool has_rows(const struct sac_shape *shape)
 {
     return shape->rank == 2 || shape->rank == 4;
@@ -25,7 +20,7 @@ static bool has_rows(const struct sac_shape *shape)
 /* Every weight is one number a channel. */
 static bool weights_by_channel(const struct sac_cpu_ask *ask)
 {
-    const struct sac_shape *shape = src_shape(ask);
+    const struct sac_shape *shape = sac_cpu_src_shape(ask);
 
     for (int i = 0; i < ask->node->weight_count; i++)
         if (sac_shape_count(&ask->graph->constants[ask->node->weight[i]].shape) != shape->dim[1])
@@ -57,15 +52,15 @@ static bool can_lrn(const struct sac_cpu_ask *ask)
     const union sac_op_param *param = &ask->node->param;
 
     if (param->lrn.region == SAC_LRN_WITHIN_CHANNEL)
-        return param->lrn.size % 2 == 1 && src_shape(ask)->rank == 4;
+        return param->lrn.size % 2 == 1 && sac_cpu_src_shape(ask)->rank == 4;
     return param->lrn.size % 2 == 1 && param->lrn.size <= SAC_LRN_SIZE_MAX &&
-           has_rows(src_shape(ask));
+           has_rows(sac_cpu_src_shape(ask));
 }
 
 static bool can_softmax(const struct sac_cpu_ask *ask)
 {
-    return ask->node->param.softmax.axis == 1 && has_rows(src_shape(ask)) &&
-           src_shape(ask)->dim[1] > 0;
+    return ask->node->param.softmax.axis == 1 && has_rows(sac_cpu_src_shape(ask)) &&
+           sac_cpu_src_shape(ask)->dim[1] > 0;
 }
 
 static bool node_masks(const struct sac_cpu_ask *ask)
@@ -75,7 +70,7 @@ static bool node_masks(const struct sac_cpu_ask *ask)
 
 static bool can(const struct sac_cpu_ask *ask)
 {
-    const struct sac_shape *shape = src_shape(ask);
+    const struct sac_shape *shape = sac_cpu_src_shape(ask);
 
     if (ask->node->epilogue.sum >= 0)
         return false;
@@ -115,9 +110,9 @@ static bool takes_views(const struct sac_cpu_ask *ask)
     case SAC_OP_DROPOUT:
         return false;
     case SAC_OP_CONCAT:
-        return ask->node->param.concat.axis == 1 && has_rows(src_shape(ask));
+        return ask->node->param.concat.axis == 1 && has_rows(sac_cpu_src_shape(ask));
     default:
-        return has_rows(src_shape(ask));
+        return has_rows(sac_cpu_src_shape(ask));
     }
 }
 

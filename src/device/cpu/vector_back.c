@@ -4,15 +4,10 @@
 
 #include <string.h>
 
-static const struct sac_shape *src_shape(const struct sac_cpu_ask *ask)
-{
-    return &ask->graph->values[ask->node->src[0]].shape;
-}
-
 static bool can_lrn(const struct sac_cpu_ask *ask)
 {
     const union sac_op_param *param = &ask->node->param;
-    const struct sac_shape *shape = src_shape(ask);
+    const struct sac_shape *shape = sac_cpu_src_shape(ask);
 
     if (param->lrn.region == SAC_LRN_WITHIN_CHANNEL)
         return param->lrn.size % 2 == 1 && shape->rank == 4;
@@ -32,13 +27,14 @@ static bool can(const struct sac_cpu_ask *ask)
 
     switch ((int)node->kind) {
     case SAC_OP_POOL:
-        return src_shape(ask)->rank == 4 && taps_fit_bytes(&node->param.pool.window);
+        return sac_cpu_src_shape(ask)->rank == 4 && taps_fit_bytes(&node->param.pool.window);
     case SAC_OP_LRN:
         return can_lrn(ask);
     case SAC_OP_RELU:
         return node->param.relu.slope >= 0;
     case SAC_OP_DROPOUT:
-        return (src_shape(ask)->rank == 2 || src_shape(ask)->rank == 4) && node->param.dropout.mask;
+        return (sac_cpu_src_shape(ask)->rank == 2 || sac_cpu_src_shape(ask)->rank == 4) &&
+               node->param.dropout.mask;
     case SAC_OP_ELTWISE:
         return node->param.eltwise.method == SAC_ELTWISE_SUM;
     default:
@@ -51,7 +47,7 @@ static int query(const struct sac_cpu_ask *ask, struct sac_op_caps *caps, struct
     const struct sac_node *node = ask->node;
 
     if (node->kind == SAC_OP_LRN && node->param.lrn.region == SAC_LRN_WITHIN_CHANNEL) {
-        size_t bytes = sac_tensor_bytes(src_shape(ask), SAC_F32);
+        size_t bytes = sac_tensor_bytes(sac_cpu_src_shape(ask), SAC_F32);
         if (bytes > PTRDIFF_MAX)
             return sac_fail(err, SAC_ELIMIT, "%s: its gradients do not fit in memory", node->name);
         caps->workspace_bytes = bytes > caps->workspace_bytes ? bytes : caps->workspace_bytes;
